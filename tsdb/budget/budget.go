@@ -1,0 +1,106 @@
+// Package budget counts bytes before they are allocated. An Account has a limit and may have a parent; a charge
+// goes through to the root or not at all, so that the head, queries, caches and compaction together never hold
+// more than the process was given.
+//
+// Whatever allocates in proportion to data reserves first and releases when the memory is gone. A refused
+// reservation is an *ExceededError, never a panic and never an out-of-memory kill.
+package budget
+
+import (
+	"fmt"
+	"sync/atomic"
+)
+
+// Account is a tally of bytes with a limit. All methods are safe for concurrent use; the methods of a nil
+// *Account succeed and count nothing.
+type Account struct {
+	name   string
+	parent *Account
+	limit  atomic.Int64
+	used   atomic.Int64
+	peak   atomic.Int64
+}
+
+// NewRoot returns the account at the top. limit is in bytes; 0 means none.
+func NewRoot(name string, limit int64) *Account {
+	a := &Account{name: name}
+	a.limit.Store(limit)
+	return a
+}
+
+// Child returns an account below a. What it uses, a uses too. limit is in bytes; 0 means that of a.
+func (a *Account) Child(name string, limit int64) *Account {
+	c := NewRoot(name, limit)
+	c.parent = a
+	return c
+}
+
+// Reserve takes n bytes, from a and from every account above it, or none and returns an *ExceededError.
+func (a *Account) Reserve(n int64) error {
+	for x := a; x != nil; x = x.parent {
+		used := x.used.Add(n)
+		if limit := x.limit.Load(); n > 0 && limit > 0 && used > limit {
+			x.used.Add(-n)
+			for y := a; y != x; y = y.parent {
+				y.used.Add(-n)
+			}
+			return &ExceededError{Account: x.name, Limit: limit, Used: used - n, Want: n}
+		}
+		x.notePeak(used)
+	}
+	return nil
+}
+
+// Release gives back n bytes that Reserve took.
+func (a *Account) Release(n int64) {
+	for x := a; x != nil; x = x.parent {
+		x.used.Add(-n)
+	}
+}
+
+// Used returns the bytes in use.
+func (a *Account) Used() int64 {
+	if a == nil {
+		return 0
+	}
+	return a.used.Load()
+}
+
+// Peak returns the most bytes that were ever in use.
+func (a *Account) Peak() int64 {
+	if a == nil {
+		return 0
+	}
+	return a.peak.Load()
+}
+
+// Limit returns the limit in bytes, 0 for none.
+func (a *Account) Limit() int64 {
+	if a == nil {
+		return 0
+	}
+	return a.limit.Load()
+}
+
+// SetLimit changes the limit; what is in use stays so.
+func (a *Account) SetLimit(n int64) { a.limit.Store(n) }
+
+func (a *Account) notePeak(used int64) {
+	for {
+		p := a.peak.Load()
+		if used <= p || a.peak.CompareAndSwap(p, used) {
+			return
+		}
+	}
+}
+
+// ExceededError says which account had no room.
+type ExceededError struct {
+	Account           string
+	Limit, Used, Want int64 // bytes
+}
+
+// Error names the account and the figures.
+func (e *ExceededError) Error() string {
+	return fmt.Sprintf("memory budget of %s exceeded: %d bytes wanted, %d of %d in use", e.Account, e.Want, e.Used, e.Limit)
+}
