@@ -1,3 +1,6 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
 // Package sample holds the types in which samples enter the storage: the columnar Batch that every
 // protocol fills, the Result that says what became of each row, and the Appender that takes it.
 //

@@ -1,0 +1,28 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package sample
+
+import (
+	"fmt"
+	"time"
+)
+
+// UnavailableError is what an Appender answers while the store takes no writes: nothing of the call was stored,
+// and the same call may succeed later. HTTP handlers answer it with 503 and Retry-After.
+type UnavailableError struct {
+	Condition  string        // the condition's code: read_only, failed_sync, restoring, memory_pressure
+	RetryAfter time.Duration // when to try again; 0: no advice
+	Err        error         // the cause, nil if there is none beyond the condition
+}
+
+// Error says what is wrong and, through the condition's code, where to read what to do.
+func (e *UnavailableError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("the store takes no writes (condition %s)", e.Condition)
+	}
+	return fmt.Sprintf("the store takes no writes (condition %s): %v", e.Condition, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *UnavailableError) Unwrap() error { return e.Err }
