@@ -1,3 +1,6 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
 // Package budget counts bytes before they are allocated. An Account has a limit and may have a parent; a charge
 // goes through to the root or not at all, so that the head, queries, caches and compaction together never hold
 // more than the process was given.

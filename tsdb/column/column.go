@@ -1,3 +1,6 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
 // Package column holds the types in which samples leave the storage: a View pins one consistent state, Series
 // lists the series that match in label order, Scan decodes their samples into reused columns.
 //

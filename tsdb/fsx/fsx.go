@@ -1,3 +1,6 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
 // Package fsx is the one seam between the storage and a file system. Nothing else in the project renames or
 // syncs a file of the store.
 //
