@@ -6,7 +6,8 @@
 //
 // There are four file systems behind the FS interface: OS, the operating system's; NewCrashable, in memory, whose
 // Crash answers with a state that a power cut could have left; NewFaulty, which wraps another one and lets the
-// n-th operation fail; and NewVolatile, which forgets at Close what was not synced.
+// n-th operation fail, stall or be seen; and NewVolatile, which keeps unsynced writes in the memory of the process,
+// so that the end of the process loses them as the end of the power would.
 //
 // The contract is that of POSIX, no better: written bytes survive a crash only after SyncData of their file, a
 // created, renamed or removed name only after SyncDir of its directory. Publish is the one way to make a
@@ -14,7 +15,9 @@
 package fsx
 
 import (
+	"errors"
 	"io"
+	"syscall"
 )
 
 // FS is a file system. Paths are slash-separated and may be absolute. It is safe for concurrent use. Errors
@@ -38,6 +41,9 @@ type FS interface {
 	Stat(name string) (Info, error)
 	// SyncDir makes the names in a directory survive a crash.
 	SyncDir(dir string) error
+	// Lock takes the lock file name, making it where it is missing, until the Closer is closed or the process
+	// ends. It does not wait: a lock held elsewhere is a *LockedError. The file stays when the lock goes.
+	Lock(name string) (io.Closer, error)
 	// Usage returns the bytes free to this process and the total of the disk that holds dir.
 	Usage(dir string) (free, total uint64, err error)
 }
@@ -62,4 +68,23 @@ type File interface {
 	// Size returns the current size in bytes.
 	Size() (int64, error)
 	Close() error
+}
+
+// LockedError says that another process holds a lock.
+type LockedError struct {
+	Path string
+	Err  error
+}
+
+// Error names the file and what to do.
+func (e *LockedError) Error() string {
+	return "lock " + e.Path + ": held by another process: stop the server that uses this directory"
+}
+
+// Unwrap returns the error of the system call.
+func (e *LockedError) Unwrap() error { return e.Err }
+
+// IsFull reports whether err says that a disk or a quota is full.
+func IsFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
