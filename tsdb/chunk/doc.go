@@ -1,0 +1,25 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+// Package chunk encodes the samples of one series, and decodes them into the columns of a column.Block.
+//
+// Two shapes share the encodings:
+//
+//   - A stream is what the head appends to, sample by sample: AppendFloat (the Gorilla XOR code, bit for bit
+//     that of Prometheus' XOR chunk without its two count bytes), HistEncoder (native histograms) and AppendST
+//     (start timestamps, beside either). The writer's state is a small value kept next to the stream. A stream
+//     has no count of its own: the caller says how many samples it holds, and a stream of n samples may be
+//     read with any smaller count, also after more was appended. So a reader that noted (bytes, n) at some
+//     epoch copies the bytes as they are later and still sees exactly its own n samples.
+//   - A page is the immutable form in block files: the rows of one series, cut into runs of one kind, each
+//     behind its Codec id. EncodePage picks the codecs, DecodePage reads every codec there ever was.
+//
+// All samples of a stream or page ascend strictly in time; decoders check it. Every value comes back bit for
+// bit: NaN payloads, stale markers, negative zero, counter reset hints.
+//
+// Decoders take hostile bytes: they answer a *CorruptError, never panic, never read beyond their input, and
+// allocate in proportion to it, charged to the block's budget. Functions keep no state and may be called
+// concurrently; a HistEncoder and a stream being appended to belong to one goroutine at a time.
+//
+// The bytes are drawn in docs/format-chunk.md.
+package chunk

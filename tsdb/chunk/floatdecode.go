@@ -1,0 +1,205 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package chunk
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+)
+
+// floatDecoder decodes one float stream. The bits not yet consumed stand at the top of a 64 bit word, refilled
+// eight bytes at a time; beyond the end of the stream zeros are read, and that it happened is found once, at
+// the end, by comparing positions. The loop is bounded by n, which check has held against the stream's size.
+type floatDecoder struct {
+	s          []byte
+	n          int
+	mint, maxt int64
+
+	read int        // out: samples looked at that are not beyond maxt
+	end  FloatState // out: the writer's state behind the last sample read
+}
+
+// check refuses counts that the stream cannot hold, before anything is allocated for them.
+func (d *floatDecoder) check() error {
+	if d.n < 0 || d.n-2 > 8*len(d.s)/minFloatBits {
+		return &CorruptError{Msg: "more samples than the bytes can hold", Off: len(d.s)}
+	}
+	return nil
+}
+
+// first reads the first sample and, with n > 1, the first time delta, which stand on byte boundaries.
+func (d *floatDecoder) first() (t int64, v, delta uint64, pos uint, err error) {
+	t, n := binary.Varint(d.s)
+	if n <= 0 || n+8 > len(d.s) {
+		return 0, 0, 0, 0, &CorruptError{Msg: "first sample is cut short", Off: len(d.s)}
+	}
+	v = binary.BigEndian.Uint64(d.s[n:])
+	n += 8
+	if d.n > 1 {
+		var m int
+		if delta, m = binary.Uvarint(d.s[n:]); m <= 0 {
+			return 0, 0, 0, 0, &CorruptError{Msg: "first time delta is cut short", Off: n}
+		}
+		n += m
+	}
+	return t, v, delta, uint(n), nil
+}
+
+// noTrail stands for the trailing zeros of a window while there is none. It is 0 modulo 64, for a stream may
+// use a window of all 64 bits that it never announced: Prometheus writes that after it has reopened a chunk of
+// equal values.
+const noTrail = 64
+
+// run decodes into ts and vs, which have room for all samples in range, and returns how many there were. It
+// is one loop on purpose: the state stays in registers and no sample costs a call.
+func (d *floatDecoder) run(ts []int64, vs []float64) (int, error) {
+	t, v, delta, pos, err := d.first()
+	if err != nil || t > d.maxt {
+		return 0, err
+	}
+	s, n, mint, maxt := d.s, d.n, d.mint, d.maxt
+	f, k, i := math.Float64frombits(v), 0, 1
+	if ts[0], vs[0] = t, f; t >= mint {
+		k = 1
+	}
+	// The time delta of the second sample is read already: one made-up bit says that it did not change.
+	w, have, width, trail := uint64(0), uint(1), uint(64), uint(noTrail)
+	for i < n {
+		if have < 32 {
+			w, have, pos = refill(s, w, have, pos)
+		}
+		same := 1
+		if w>>62 == 0 { // same delta, same value: take all such samples that the word shows
+			same = min(int(min(uint(bits.LeadingZeros64(w)), have)>>1), n-i)
+			w, have = w<<(uint(2*same)&63), have-uint(2*same)
+		} else {
+			switch {
+			case w>>63 == 0:
+				w, have = w<<1, have-1
+			case w>>62 == 0b10:
+				delta += signed(w<<2>>50, 14)
+				w, have = w<<16, have-16
+			default:
+				var dod uint64
+				dod, w, have, pos = wideDod(s, w, have, pos)
+				delta += dod
+			}
+			if w>>63 == 0 {
+				w, have = w<<1, have-1
+			} else {
+				if w>>62 == 0b10 {
+					w, have = w<<2, have-2
+				} else {
+					width = (uint(w<<7>>58)-1)&63 + 1
+					trail = 64 - uint(w<<2>>59) - width // wraps where the window is too wide
+					w, have = w<<13, have-13
+				}
+				if have < width {
+					w, have, pos = refill(s, w, have, pos)
+				}
+				x := w >> ((64 - width) & 63)
+				if have >= width {
+					w, have = w<<(width&63), have-width
+				} else {
+					x, w, have, pos = wideValue(s, w, have, pos, width)
+				}
+				if trail > noTrail {
+					return 0, &CorruptError{Msg: "window of more than 64 bits", Off: int(pos)}
+				}
+				v ^= x << (trail & 63)
+				f = math.Float64frombits(v)
+			}
+		}
+		var next int64
+		for ; same > 0; same-- {
+			if next = t + int64(delta); next <= t || next > maxt {
+				break
+			}
+			t = next
+			if ts[k], vs[k] = t, f; t >= mint {
+				k++
+			}
+			i++
+		}
+		if same > 0 {
+			if next <= t {
+				return 0, &CorruptError{Msg: "time does not ascend", Off: int(pos)}
+			}
+			break
+		}
+	}
+	d.read = i
+	d.end = FloatState{t: t, delta: delta, v: v, lead: uint8(64 - width - trail), trail: uint8(trail)}
+	return k, d.finish(pos, have, trail)
+}
+
+// finish checks that the samples came from bytes that are there, and completes the writer's state.
+func (d *floatDecoder) finish(pos, have, trail uint) error {
+	if d.n == 1 {
+		have = 0 // the made-up bit was not used
+	}
+	if used := pos*8 - have; used > 8*uint(len(d.s)) {
+		return &CorruptError{Msg: "fewer samples than promised", Off: len(d.s)}
+	}
+	if trail == noTrail {
+		d.end.lead, d.end.trail = noWindow, 0
+	}
+	d.end.free = uint8(have & 7)
+	return nil
+}
+
+// signed returns the n bit number u with its sign: what is above 1<<(n-1) stands for a negative.
+func signed(u uint64, n uint) uint64 {
+	if u > 1<<(n-1) {
+		u -= 1 << n
+	}
+	return u
+}
+
+// refill brings the word w, whose top have bits are valid, to 56 to 63 valid bits; pos is the next byte. The
+// eight byte load leaves bits of a not yet counted byte below the valid ones: they are the same bits that the
+// next load will OR in again.
+func refill(s []byte, w uint64, have, pos uint) (uint64, uint, uint) {
+	if pos+8 <= uint(len(s)) {
+		return w | binary.BigEndian.Uint64(s[pos:])>>(have&63), have | 56, pos + (63-have)>>3
+	}
+	return refillTail(s, w, have, pos)
+}
+
+// refillTail is refill near the end of the stream; behind the end are zeros.
+//
+//go:noinline
+func refillTail(s []byte, w uint64, have, pos uint) (uint64, uint, uint) {
+	for ; have < 56; have += 8 {
+		if pos < uint(len(s)) {
+			w |= uint64(s[pos]) << (56 - have)
+		}
+		pos++
+	}
+	return w, have, pos
+}
+
+// wideDod reads a change of the time delta of more than 14 bits. The word is refilled behind it.
+func wideDod(s []byte, w uint64, have, pos uint) (dod, w2 uint64, have2, pos2 uint) {
+	switch {
+	case w>>61 == 0b110:
+		dod, w, have = signed(w<<3>>47, 17), w<<20, have-20
+	case w>>60 == 0b1110:
+		dod, w, have = signed(w<<4>>44, 20), w<<24, have-24
+	default:
+		w, have, pos = refill(s, w<<4, have-4, pos)
+		dod, w, have, pos = wideValue(s, w, have, pos, 64)
+	}
+	w, have, pos = refill(s, w, have, pos)
+	return dod, w, have, pos
+}
+
+// wideValue reads width bits, 33 to 64, in two steps. The word holds at least 32.
+func wideValue(s []byte, w uint64, have, pos, width uint) (x, w2 uint64, have2, pos2 uint) {
+	x = w >> 32
+	w, have, pos = refill(s, w<<32, have-32, pos)
+	rest := width - 32
+	return x<<rest | w>>(64-rest), w << rest, have - rest, pos
+}
