@@ -1,0 +1,295 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package index
+
+import (
+	"context"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Select returns the ids of the series that match all of ms, ascending: one consistent answer. Series added or
+// removed while it runs may be in it or not. Without matchers it returns all of them.
+func (m *Mem) Select(ctx context.Context, ms []*labels.Matcher) (ids []uint32, err error) {
+	err = m.read(func(src source) error {
+		ids, err = selectIDs(ctx, src, ms)
+		return err
+	})
+	return ids, err
+}
+
+// LabelNames returns the label names of the series that match ms, sorted; limit 0 returns all of them.
+func (m *Mem) LabelNames(ctx context.Context, ms []*labels.Matcher, limit int) (names []string, err error) {
+	err = m.read(func(src source) error {
+		names, err = labelNames(ctx, src, ms, limit)
+		return err
+	})
+	return names, err
+}
+
+// LabelValues returns the values of a label in the series that match ms, sorted; limit 0 returns all of them.
+func (m *Mem) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) (values []string, err error) {
+	err = m.read(func(src source) error {
+		values, err = labelValues(ctx, src, name, ms, limit)
+		return err
+	})
+	return values, err
+}
+
+// memView is one evaluation's sight of a Mem. It takes the lock for each step alone, so that no expression is
+// matched under it, and notices when numbers it has learnt may mean something else by now.
+type memView struct {
+	m        *Mem
+	removals uint64
+	held     bool // the caller holds the lock for reading throughout
+	moved    bool // what was learnt is void
+}
+
+// optimistic is how many evaluations may be spoilt by removals before one runs under the lock.
+const optimistic = 3
+
+// read runs f until no removal came in between.
+func (m *Mem) read(f func(src source) error) error {
+	for range optimistic {
+		m.mu.RLock()
+		v := &memView{m: m, removals: m.mu.removals}
+		m.mu.RUnlock()
+		if err := f(v); !v.moved {
+			return err
+		}
+	}
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return f(&memView{m: m, held: true})
+}
+
+func (v *memView) fix() bool {
+	if v.held {
+		return true
+	}
+	v.m.mu.RLock()
+	if v.moved = v.moved || v.m.mu.removals != v.removals; v.moved {
+		v.m.mu.RUnlock()
+	}
+	return !v.moved
+}
+
+func (v *memView) unfix() {
+	if !v.held {
+		v.m.mu.RUnlock()
+	}
+}
+
+func (v *memView) find(name, value string) (uint32, bool) {
+	if !v.fix() {
+		return 0, false
+	}
+	defer v.unfix()
+	n, ok := v.m.mu.symbols.find(name)
+	if !ok {
+		return 0, false
+	}
+	x, ok := v.m.mu.symbols.find(value)
+	if !ok {
+		return 0, false
+	}
+	return v.m.mu.pairs.find(n, x)
+}
+
+// nameLocked returns what is known of a label name, nil for nothing.
+func (v *memView) nameLocked(name string) *labelName {
+	sym, ok := v.m.mu.symbols.find(name)
+	if !ok {
+		return nil
+	}
+	return v.m.mu.names[sym]
+}
+
+func (v *memView) having(name string) int {
+	if info := v.nameLocked(name); info != nil {
+		return info.series
+	}
+	return 0
+}
+
+func (v *memView) names() []string {
+	if !v.fix() {
+		return nil
+	}
+	defer v.unfix()
+	names := make([]string, 0, len(v.m.mu.names))
+	for sym, info := range v.m.mu.names {
+		if info.series > 0 {
+			names = append(names, v.m.mu.symbols.text(sym))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (v *memView) total() int                      { return int(v.m.mu.all.n) }
+func (v *memView) appendAll(dst []uint32) []uint32 { return v.m.mu.lists.appendTo(dst, &v.m.mu.all) }
+func (v *memView) size(list uint32) int            { return int(v.m.mu.pairs.at(list).n) }
+
+func (v *memView) appendLists(dst []uint32, name string) []uint32 {
+	if info := v.nameLocked(name); info != nil {
+		return append(dst, info.values...)
+	}
+	return dst
+}
+
+func (v *memView) appendTo(dst []uint32, list uint32) []uint32 {
+	return v.m.mu.lists.appendTo(dst, &v.m.mu.pairs.at(list).postings)
+}
+
+func (v *memView) mark(list uint32, ids []uint32, hit bitset) {
+	v.m.mu.lists.mark(&v.m.mu.pairs.at(list).postings, ids, hit)
+}
+
+func (v *memView) overlaps(list uint32, ids []uint32) bool {
+	return v.m.mu.lists.overlaps(&v.m.mu.pairs.at(list).postings, ids)
+}
+
+// valueList is a value of a label and the number of its pair.
+type valueList struct {
+	text string
+	list uint32
+}
+
+// scan copies the values out in portions and calls f without the lock.
+func (v *memView) scan(ctx context.Context, name, prefix string, f func(string, uint32) error) error {
+	if v.held {
+		return v.scanHeld(ctx, name, prefix, f)
+	}
+	v.m.sortValues(name)
+	portion := make([]valueList, 0, checkEvery)
+	for from, inclusive := prefix, true; ; inclusive = false {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		portion = v.portion(portion[:0], name, from, inclusive)
+		for _, x := range portion {
+			if !strings.HasPrefix(x.text, prefix) {
+				return nil
+			}
+			if x.list == noList {
+				continue
+			}
+			if err := f(x.text, x.list); err != nil {
+				return err
+			}
+		}
+		if len(portion) < cap(portion) {
+			return nil
+		}
+		from = portion[len(portion)-1].text
+	}
+}
+
+// noList stands for a value without series.
+const noList = ^uint32(0)
+
+// portion fills dst with the sorted values from a text on, or with those after it.
+func (v *memView) portion(dst []valueList, name, from string, inclusive bool) []valueList {
+	if !v.fix() {
+		return dst
+	}
+	defer v.unfix()
+	info := v.nameLocked(name)
+	if info == nil {
+		return dst
+	}
+	values := info.values[:info.sorted]
+	i := sort.Search(len(values), func(i int) bool {
+		text := v.m.pairTextLocked(values[i])
+		return text > from || inclusive && text == from
+	})
+	for _, num := range values[i:min(len(values), i+cap(dst))] {
+		x := valueList{text: v.m.pairTextLocked(num), list: num}
+		if v.m.mu.pairs.at(num).n == 0 {
+			x.list = noList
+		}
+		dst = append(dst, x)
+	}
+	return dst
+}
+
+// scanHeld is scan under the lock, where values cannot be brought into order in place.
+func (v *memView) scanHeld(ctx context.Context, name, prefix string, f func(string, uint32) error) error {
+	info := v.nameLocked(name)
+	if info == nil {
+		return nil
+	}
+	var found []valueList
+	for i, num := range info.values {
+		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if v.m.mu.pairs.at(num).n == 0 {
+			continue
+		}
+		if text := v.m.pairTextLocked(num); strings.HasPrefix(text, prefix) {
+			found = append(found, valueList{text, num})
+		}
+	}
+	sortByText(found)
+	for i, x := range found {
+		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := f(x.text, x.list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sortByText(values []valueList) {
+	slices.SortFunc(values, func(a, b valueList) int { return strings.Compare(a.text, b.text) })
+}
+
+func (m *Mem) pairTextLocked(num uint32) string { return m.mu.symbols.text(m.mu.pairs.at(num).value) }
+
+// sortValues brings the values of a label that came since the last call into order. The sorting itself runs
+// outside of the lock; under it each new value costs one binary search.
+func (m *Mem) sortValues(name string) {
+	m.sortMu.Lock()
+	defer m.sortMu.Unlock()
+	m.mu.RLock()
+	v := &memView{m: m}
+	info, removals := v.nameLocked(name), m.mu.removals
+	if info == nil || info.sorted == len(info.values) {
+		m.mu.RUnlock()
+		return
+	}
+	fresh := make([]valueList, 0, len(info.values)-info.sorted)
+	for _, num := range info.values[info.sorted:] {
+		fresh = append(fresh, valueList{m.pairTextLocked(num), num})
+	}
+	m.mu.RUnlock()
+	sortByText(fresh)
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mu.removals == removals {
+		m.mergeValuesLocked(info, fresh)
+	}
+}
+
+// mergeValuesLocked puts the values of fresh, which are sorted and the next of info.values, where they belong.
+func (m *Mem) mergeValuesLocked(info *labelName, fresh []valueList) {
+	n := info.sorted
+	old := slices.Clone(info.values[:n])
+	out := info.values[:0]
+	for _, x := range fresh {
+		i := sort.Search(len(old), func(i int) bool { return m.pairTextLocked(old[i]) > x.text })
+		out = append(append(out, old[:i]...), x.list)
+		old = old[i:]
+	}
+	out = append(out, old...)
+	info.sorted = len(out)
+}

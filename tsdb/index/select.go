@@ -1,0 +1,335 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package index
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// source is what matcher evaluation needs of an index. A list is the number of the postings of one pair.
+//
+// Lists are found first, in as many steps as it takes; fix then holds the index still while their ids are
+// combined. A source that cannot hold what it has told before answers fix with false, and what was evaluated
+// so far is void.
+type source interface {
+	fix() bool
+	unfix()
+	// find returns the list of name=value.
+	find(name, value string) (list uint32, ok bool)
+	// scan calls f with each value of name that begins with prefix, and its list, in the order of the values.
+	// It returns early with the first error of f, and with that of ctx.
+	scan(ctx context.Context, name, prefix string, f func(value string, list uint32) error) error
+	// names returns the label names, sorted.
+	names() []string
+	// having returns how many series have the label name at all.
+	having(name string) int
+
+	// The rest wants the index fixed.
+	total() int
+	appendAll(dst []uint32) []uint32
+	appendLists(dst []uint32, name string) []uint32
+	size(list uint32) int
+	appendTo(dst []uint32, list uint32) []uint32
+	mark(list uint32, ids []uint32, hit bitset)
+	overlaps(list uint32, ids []uint32) bool
+}
+
+// checkEvery is how many values or lists are looked at between two looks at the context.
+const checkEvery = 2048
+
+// term is what one matcher comes to: the series in any of its lists, or with exclude those in none of them.
+type term struct {
+	lists   []uint32
+	exclude bool
+	name    string // with whole: the lists are all those of this name
+	whole   bool
+	size    int // series in the lists
+}
+
+// selectIDs returns the ids of the series that match all of ms, ascending.
+func selectIDs(ctx context.Context, src source, ms []*labels.Matcher) ([]uint32, error) {
+	ms = slices.Clone(ms)
+	slices.SortStableFunc(ms, func(a, b *labels.Matcher) int { return cmp.Compare(scanCost(a), scanCost(b)) })
+	terms := make([]term, 0, len(ms))
+	for _, m := range ms {
+		t, some, err := resolve(ctx, src, m)
+		if err != nil || !some {
+			return nil, err
+		}
+		terms = append(terms, t)
+	}
+	if !src.fix() {
+		return nil, nil
+	}
+	defer src.unfix()
+	return combine(ctx, src, terms)
+}
+
+// scanCost orders matchers by what finding their lists costs: a look-up, several, some values, all values.
+func scanCost(m *labels.Matcher) int {
+	switch {
+	case m.Type == labels.MatchEqual || m.Type == labels.MatchNotEqual:
+		return 0
+	case len(m.SetMatches()) > 0:
+		return 1
+	case m.Type == labels.MatchRegexp && m.Prefix() != "":
+		return 2
+	}
+	return 3
+}
+
+// resolve finds the lists of one matcher; some is false when no series can match. A matcher looks at the empty
+// string where a series lacks the label, so one that accepts it is answered by what it does not accept.
+func resolve(ctx context.Context, src source, m *labels.Matcher) (t term, some bool, err error) {
+	empty := m.Matches("")
+	t = term{name: m.Name, exclude: empty}
+	positive := m.Type == labels.MatchEqual || m.Type == labels.MatchRegexp
+	switch {
+	case m.Value == "" && m.Type != labels.MatchRegexp && m.Type != labels.MatchNotRegexp,
+		m.Value == ".+" && (m.Type == labels.MatchRegexp || m.Type == labels.MatchNotRegexp):
+		t.whole = true // the label is there, or it is not
+		return t, true, nil
+	case m.Value == ".*" && m.Type == labels.MatchRegexp:
+		return t, true, nil // everything: nothing is excluded
+	case m.Value == ".*" && m.Type == labels.MatchNotRegexp:
+		return t, false, nil
+	case m.Type == labels.MatchEqual || m.Type == labels.MatchNotEqual:
+		if list, ok := src.find(m.Name, m.Value); ok {
+			t.lists = append(t.lists, list)
+		}
+	case len(m.SetMatches()) > 0 && positive != empty:
+		// The listed values are those wanted (=~ without the empty one) or those not wanted (!~).
+		t.lists = findEach(src, m.Name, m.SetMatches())
+	default:
+		prefix := ""
+		if positive && !empty || !positive && empty {
+			prefix = m.Prefix() // values without it match neither the expression nor what is asked for
+		}
+		err = src.scan(ctx, m.Name, prefix, func(value string, list uint32) error {
+			if m.Matches(value) != empty {
+				t.lists = append(t.lists, list)
+			}
+			return nil
+		})
+	}
+	return t, t.exclude || len(t.lists) > 0, err
+}
+
+func findEach(src source, name string, values []string) (found []uint32) {
+	for _, value := range values {
+		if list, ok := src.find(name, value); ok {
+			found = append(found, list)
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// combine intersects the terms, the smallest first.
+func combine(ctx context.Context, src source, terms []term) ([]uint32, error) {
+	kept := terms[:0]
+	for _, t := range terms {
+		if t.whole && src.having(t.name) == src.total() {
+			if t.exclude {
+				return nil, nil
+			}
+			continue // every series has the label
+		}
+		if t.whole {
+			t.lists = src.appendLists(nil, t.name)
+		}
+		for _, list := range t.lists {
+			t.size += src.size(list)
+		}
+		if t.size == 0 && !t.exclude {
+			return nil, nil
+		}
+		kept = append(kept, t)
+	}
+	slices.SortStableFunc(kept, func(a, b term) int {
+		if a.exclude != b.exclude {
+			return cmp.Compare(b2i(a.exclude), b2i(b.exclude))
+		}
+		return cmp.Compare(a.size, b.size)
+	})
+	var ids []uint32
+	var err error
+	if len(kept) > 0 && !kept[0].exclude {
+		ids, err = union(ctx, src, kept[0])
+		kept = kept[1:]
+	} else {
+		ids = src.appendAll(nil)
+	}
+	for i := 0; i < len(kept) && len(ids) > 0 && err == nil; i++ {
+		ids, err = filter(ctx, src, ids, kept[i])
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// union returns the ids in any list of t, ascending.
+func union(ctx context.Context, src source, t term) ([]uint32, error) {
+	ids := make([]uint32, 0, t.size)
+	for i, list := range t.lists {
+		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		ids = src.appendTo(ids, list)
+	}
+	if len(t.lists) > 1 {
+		ids = sortIDs(ids)
+	}
+	return ids, ctx.Err()
+}
+
+// sortIDs sorts ids and removes repeated ones. Where they are dense a bitmap is several times faster than
+// comparing them.
+func sortIDs(ids []uint32) []uint32 {
+	if slices.IsSorted(ids) {
+		return slices.Compact(ids)
+	}
+	highest := slices.Max(ids)
+	if len(ids) < 256 || int(highest)/64 > 4*len(ids) {
+		slices.Sort(ids)
+		return slices.Compact(ids)
+	}
+	set := newBitset(int(highest) + 1)
+	for _, id := range ids {
+		set.set(int(id))
+	}
+	return set.appendTo(ids[:0])
+}
+
+// filter returns the ids that are in t's lists, or not in them where t excludes. It overwrites ids.
+func filter(ctx context.Context, src source, ids []uint32, t term) ([]uint32, error) {
+	hit := newBitset(len(ids))
+	// Looking each id up in each list is about 16 times the work of decoding one id of a list.
+	if len(t.lists)*min(len(ids), t.size)*16 <= t.size || len(t.lists) == 1 {
+		for i, list := range t.lists {
+			if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			src.mark(list, ids, hit)
+		}
+	} else {
+		all, err := union(ctx, src, t)
+		if err != nil {
+			return nil, err
+		}
+		markSorted(all, ids, hit)
+	}
+	keep := ids[:0]
+	for i, id := range ids {
+		if hit.has(i) != t.exclude {
+			keep = append(keep, id)
+		}
+	}
+	return keep, ctx.Err()
+}
+
+// errEnough ends a scan when the limit is reached.
+type errEnough struct{}
+
+func (errEnough) Error() string { return "enough" }
+
+// labelValues returns the values that name has in the series that match ms, sorted; limit 0: all of them.
+func labelValues(ctx context.Context, src source, name string, ms []*labels.Matcher, limit int) ([]string, error) {
+	var ids []uint32
+	if len(ms) > 0 {
+		var err error
+		if ids, err = selectIDs(ctx, src, ms); err != nil || len(ids) == 0 {
+			return nil, err
+		}
+	}
+	var values []string
+	err := src.scan(ctx, name, "", func(value string, list uint32) error {
+		if len(ms) > 0 && !intersects(src, list, ids) {
+			return nil
+		}
+		if values = append(values, value); len(values) == limit {
+			return errEnough{}
+		}
+		return nil
+	})
+	if err != nil && err != error(errEnough{}) {
+		return nil, err
+	}
+	return values, nil
+}
+
+// labelNames returns the names that occur in the series that match ms, sorted; limit 0: all of them.
+func labelNames(ctx context.Context, src source, ms []*labels.Matcher, limit int) ([]string, error) {
+	names := src.names()
+	if len(ms) > 0 {
+		ids, err := selectIDs(ctx, src, ms)
+		if err != nil || len(ids) == 0 {
+			return nil, err
+		}
+		keep := names[:0]
+		for _, name := range names {
+			if limit > 0 && len(keep) == limit {
+				break
+			}
+			has, err := hasLabel(ctx, src, name, ids)
+			if err != nil {
+				return nil, err
+			}
+			if has {
+				keep = append(keep, name)
+			}
+		}
+		names = keep
+	}
+	if limit > 0 && len(names) > limit {
+		names = names[:limit]
+	}
+	return names, nil
+}
+
+// hasLabel reports whether one of the series ids has the label.
+func hasLabel(ctx context.Context, src source, name string, ids []uint32) (bool, error) {
+	if !src.fix() {
+		return false, nil
+	}
+	defer src.unfix()
+	if src.having(name)+len(ids) > src.total() {
+		return true, nil
+	}
+	for i, list := range src.appendLists(nil, name) {
+		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if intersectsFixed(src, list, ids) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// intersects reports whether one of ids is in the list.
+func intersects(src source, list uint32, ids []uint32) bool {
+	if !src.fix() {
+		return false
+	}
+	defer src.unfix()
+	return intersectsFixed(src, list, ids)
+}
+
+func intersectsFixed(src source, list uint32, ids []uint32) bool {
+	// Two sets that together are larger than the whole have something in common.
+	return src.size(list)+len(ids) > src.total() || src.overlaps(list, ids)
+}

@@ -1,0 +1,104 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package index
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Stat is one line of a statistic: a name and its figure.
+type Stat struct {
+	Name  string
+	Value uint64
+}
+
+// Stats says which labels and metrics make an index large. Each list is in descending order of its figures,
+// equal ones in order of their names.
+type Stats struct {
+	Series, LabelPairs   int
+	SeriesByMetric       []Stat // series per metric name
+	ValuesByLabel        []Stat // distinct values per label name
+	BytesByLabel         []Stat // length of all values per label name
+	SeriesByLabelPair    []Stat // series per name=value
+	SymbolBytes, MemUsed int64
+}
+
+// Stats returns the figures of the index, with at most limit lines per list.
+func (m *Mem) Stats(limit int) Stats {
+	m.mu.RLock()
+	s := Stats{
+		Series:      int(m.mu.all.n),
+		MemUsed:     m.mu.meter.used,
+		SymbolBytes: int64(len(m.mu.symbols.slabs)) * slabBytes,
+	}
+	byValues, byBytes := newTop(limit), newTop(limit)
+	for sym, info := range m.mu.names {
+		s.LabelPairs += len(info.values)
+		name := m.mu.symbols.text(sym)
+		byValues.offer(uint64(len(info.values)), func() string { return name })
+		byBytes.offer(uint64(info.bytes), func() string { return name })
+	}
+	pairs := m.mu.pairs.n
+	m.mu.RUnlock()
+
+	byMetric, byPair := newTop(limit), newTop(limit)
+	for from := uint32(0); from < pairs; from += checkEvery {
+		m.offerPairs(from, min(from+checkEvery, pairs), byMetric, byPair)
+	}
+	s.ValuesByLabel, s.BytesByLabel = byValues.sorted(), byBytes.sorted()
+	s.SeriesByMetric, s.SeriesByLabelPair = byMetric.sorted(), byPair.sorted()
+	return s
+}
+
+// offerPairs looks at the pairs with the numbers from..to-1.
+func (m *Mem) offerPairs(from, to uint32, byMetric, byPair *top) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	metric, _ := m.mu.symbols.find(labels.MetricName)
+	for num := from; num < to; num++ {
+		p := m.mu.pairs.at(num)
+		if p.n == 0 {
+			continue
+		}
+		value := func() string { return m.mu.symbols.text(p.value) }
+		if p.name == metric {
+			byMetric.offer(uint64(p.n), value)
+		}
+		byPair.offer(uint64(p.n), func() string { return m.mu.symbols.text(p.name) + "=" + value() })
+	}
+}
+
+// top keeps the limit largest figures.
+type top struct {
+	limit int
+	stats []Stat
+	floor uint64 // with limit figures kept: one that is not above it cannot come in
+}
+
+func newTop(limit int) *top { return &top{limit: max(limit, 0)} }
+
+// offer takes a figure; name is called only when it comes in.
+func (t *top) offer(value uint64, name func() string) {
+	if t.limit == 0 || t.floor > value {
+		return
+	}
+	t.stats = append(t.stats, Stat{Name: name(), Value: value})
+	if len(t.stats) >= 2*t.limit {
+		t.stats = t.sorted()
+		t.floor = t.stats[t.limit-1].Value
+	}
+}
+
+func (t *top) sorted() []Stat {
+	slices.SortFunc(t.stats, func(a, b Stat) int {
+		if c := cmp.Compare(b.Value, a.Value); c != 0 {
+			return c
+		}
+		return cmp.Compare(a.Name, b.Name)
+	})
+	return slices.Clone(t.stats[:min(len(t.stats), t.limit)])
+}
