@@ -1,0 +1,195 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/util/strutil"
+	"gopkg.in/yaml.v3"
+)
+
+// Config is what a configuration file says about rules.
+type Config struct {
+	Files          []string      // paths, see Glob
+	Interval       time.Duration // of groups that set none; default 1 min
+	QueryOffset    time.Duration // of groups that set none
+	ExternalLabels labels.Labels
+	ExternalURL    string // where users reach the server; prefix of the links in alerts
+}
+
+const defaultInterval = time.Minute
+
+// Glob returns the files that any of the patterns matches, sorted, each once. A pattern may match none.
+func Glob(patterns []string) ([]string, error) {
+	found := make(map[string]struct{})
+	for _, p := range patterns {
+		names, err := filepath.Glob(p)
+		if err != nil {
+			return nil, fmt.Errorf("rule_files: pattern %q: %w", p, err)
+		}
+		for _, name := range names {
+			found[name] = struct{}{}
+		}
+	}
+	return slices.Sorted(maps.Keys(found)), nil
+}
+
+// Check reads the rule files and returns everything that is wrong with them. Of o it needs what parsing needs.
+func Check(c Config, o Options) error {
+	o.setDefaults()
+	_, err := loadFiles(&c, &o)
+	return err
+}
+
+// parsedGroup is a group of a rule file with its expressions parsed.
+type parsedGroup struct {
+	file  string
+	group rulefmt.RuleGroup
+	rules []*rule
+}
+
+// loadFiles reads all rule files. The error joins everything that is wrong with any of them.
+func loadFiles(c *Config, o *Options) ([]parsedGroup, error) {
+	externalURL, err := url.Parse(c.ExternalURL)
+	if err != nil {
+		return nil, fmt.Errorf("external URL %q: %w", c.ExternalURL, err)
+	}
+	var groups []parsedGroup
+	var errs []error
+	for _, file := range c.Files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("rule file: %w", err))
+			continue
+		}
+		parsed, parseErrs := rulefmt.Parse(content, false, o.NameValidation, o.Parser, o.Logger)
+		for _, err := range parseErrs {
+			errs = append(errs, fmt.Errorf("rule file %s:%w", file, located(content, err)))
+		}
+		if len(parseErrs) > 0 {
+			continue
+		}
+		for _, g := range parsed.Groups {
+			p := parsedGroup{file: file, group: g}
+			for _, r := range g.Rules {
+				made, err := makeRule(&g, &r, c, o, externalURL)
+				if err != nil {
+					errs = append(errs, fmt.Errorf("rule file %s: group %q: %w", file, g.Name, err))
+					continue
+				}
+				p.rules = append(p.rules, made)
+			}
+			groups = append(groups, p)
+		}
+	}
+	return groups, errors.Join(errs...)
+}
+
+func makeRule(g *rulefmt.RuleGroup, r *rulefmt.Rule, c *Config, o *Options, externalURL *url.URL) (*rule, error) {
+	expr, err := o.Parser.ParseExpr(r.Expr)
+	if err != nil {
+		return nil, err
+	}
+	merged := maps.Clone(g.Labels)
+	if merged == nil {
+		merged = make(map[string]string, len(r.Labels))
+	}
+	maps.Copy(merged, r.Labels)
+	lset := labels.FromMap(merged)
+	if r.Alert == "" {
+		return newRule(r.Record, expr, lset, nil), nil
+	}
+	return newRule(r.Alert, expr, lset, &alerting{
+		hold: time.Duration(r.For), keepFiringFor: time.Duration(r.KeepFiringFor),
+		annotations: labels.FromMap(r.Annotations),
+		templates: templates{
+			name: r.Alert, externalLabels: c.ExternalLabels.Map(), externalURL: c.ExternalURL, url: externalURL,
+			logger: o.Logger.With("alert", r.Alert),
+		},
+		generatorURL: c.ExternalURL + strutil.TableLinkForExpression(expr.String()),
+		active:       make(map[uint64]*alert),
+	}), nil
+}
+
+// located gives err a line where the parser did not: some errors know their group and rule only.
+func located(content []byte, err error) error {
+	text := err.Error()
+	if text != "" && (text[0] >= '0' && text[0] <= '9' || strings.HasPrefix(text, "yaml: ")) {
+		return fmt.Errorf("%w", err)
+	}
+	var ruleErr *rulefmt.Error
+	if errors.As(err, &ruleErr) {
+		if line := ruleLine(content, ruleErr.Group, ruleErr.Rule); line > 0 {
+			return fmt.Errorf("%d: %w", line, err)
+		}
+	}
+	return fmt.Errorf(" %w", err)
+}
+
+// ruleLine returns the line at which the n-th rule of a group begins, counted from 1; 0 when there is none.
+func ruleLine(content []byte, group string, n int) int {
+	var doc struct {
+		Groups []struct {
+			Name  string      `yaml:"name"`
+			Rules []yaml.Node `yaml:"rules"`
+		} `yaml:"groups"`
+	}
+	if yaml.Unmarshal(content, &doc) != nil {
+		return 0
+	}
+	for _, g := range doc.Groups {
+		if g.Name == group && n >= 1 && n <= len(g.Rules) {
+			return g.Rules[n-1].Line
+		}
+	}
+	return 0
+}
+
+// makeGroups makes groups of what was read, by key.
+func (m *Manager) makeGroups(parsed []parsedGroup, c *Config) map[string]*group {
+	groups := make(map[string]*group, len(parsed))
+	for _, p := range parsed {
+		g := &group{
+			name: p.group.Name, file: p.file, key: p.file + ";" + p.group.Name,
+			interval: c.Interval, queryOffset: c.QueryOffset, limit: p.group.Limit, rules: p.rules,
+			opts: &m.opts, gate: &m.gate, outbox: m.outbox,
+			logger: m.opts.Logger.With("file", p.file, "group", p.group.Name),
+			stop:   make(chan struct{}), stopped: make(chan struct{}),
+		}
+		if p.group.Interval > 0 {
+			g.interval = time.Duration(p.group.Interval)
+		}
+		if g.interval <= 0 {
+			g.interval = defaultInterval
+		}
+		if p.group.QueryOffset != nil {
+			g.queryOffset = time.Duration(*p.group.QueryOffset)
+		}
+		g.definition = groupDefinition(g, c)
+		groups[g.key] = g
+	}
+	return groups
+}
+
+// groupDefinition is everything that a group is made of: a group whose definition a reload leaves as it is
+// keeps running. External labels and URL count, because templates and links use them.
+func groupDefinition(g *group, c *Config) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%v %v %d %s %s\n", g.interval, g.queryOffset, g.limit, c.ExternalLabels, c.ExternalURL)
+	for _, r := range g.rules {
+		b.WriteString(r.definition())
+	}
+	return b.String()
+}
