@@ -32,6 +32,7 @@ type Mem struct {
 		// removals counts the completed Removes: symbols, pairs and ids may have been given to others since
 		// it was lower.
 		removals uint64
+		removing bool // some series are out of all, but not yet of all their postings
 	}
 }
 

@@ -135,6 +135,23 @@ func (v *memView) total() int                      { return int(v.m.mu.all.n) }
 func (v *memView) appendAll(dst []uint32) []uint32 { return v.m.mu.lists.appendTo(dst, &v.m.mu.all) }
 func (v *memView) size(list uint32) int            { return int(v.m.mu.pairs.at(list).n) }
 
+// live drops series that a running Remove has taken out of some postings: one that is still wanted but no
+// longer in those that exclude it would be a wrong answer.
+func (v *memView) live(ids []uint32) []uint32 {
+	if !v.m.mu.removing {
+		return ids
+	}
+	hit := newBitset(len(ids))
+	v.m.mu.lists.mark(&v.m.mu.all, ids, hit)
+	keep := ids[:0]
+	for i, id := range ids {
+		if hit.has(i) {
+			keep = append(keep, id)
+		}
+	}
+	return keep
+}
+
 func (v *memView) appendLists(dst []uint32, name string) []uint32 {
 	if info := v.nameLocked(name); info != nil {
 		return append(dst, info.values...)

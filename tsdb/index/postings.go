@@ -306,3 +306,16 @@ func (ls *lists) overlaps(p *postings, ids []uint32) bool {
 	}
 	return false
 }
+
+// each calls f with the runs of p, ascending, until f returns false. All runs are maximal.
+func (ls *lists) each(p *postings, f func(first, last uint32) bool) {
+	if p.n <= inlineIDs || ls.all[p.ids[0]].bitmap != nil {
+		var r runs
+		for _, id := range ls.appendTo(nil, p) {
+			r = r.add(id, id)
+		}
+		r.each(f)
+		return
+	}
+	ls.all[p.ids[0]].runs.each(f)
+}

@@ -10,7 +10,7 @@ const removeBatch = 8192
 
 // Remove takes series that have left the head out of the index: ids ascend, and pairsOf appends the pairs of
 // one of them to dst. Symbols and pairs that no series uses any more are freed. Queries that run meanwhile see
-// each series with all of its labels, with some, or not at all; the caller must no longer have samples of it.
+// a series with all of its labels or not at all.
 //
 // An id must not be added again before Remove has returned.
 func (m *Mem) Remove(ids []uint32, pairsOf func(id uint32, dst []uint32) []uint32) {
@@ -19,8 +19,9 @@ func (m *Mem) Remove(ids []uint32, pairsOf func(id uint32, dst []uint32) []uint3
 	}
 	m.removeMu.Lock()
 	defer m.removeMu.Unlock()
-	// First from the set of all series, which is what negative matchers start from.
+	// First from the set of all series: while removing is set, what is not in it is no answer.
 	m.mu.Lock()
+	m.mu.removing = true
 	m.mu.lists.subtract(&m.mu.all, ids)
 	m.mu.Unlock()
 
@@ -90,6 +91,7 @@ func (m *Mem) free(dead []uint32) {
 		}
 	}
 	m.mu.removals++
+	m.mu.removing = false
 }
 
 // dropValuesLocked takes the pairs without series out of the values of a label.

@@ -154,27 +154,36 @@ func (r runs) subtract(ids []uint32) runs {
 }
 
 // mark sets the bit of every index i for which ids[i] is in r.
-func (r runs) mark(ids []uint32, hit bitset) {
+func (r runs) mark(ids []uint32, hit bitset) { r.each(markRuns(ids, hit)) }
+
+// overlaps reports whether one of ids is in r.
+func (r runs) overlaps(ids []uint32) (found bool) {
+	r.each(findRun(ids, &found))
+	return found
+}
+
+// markRuns returns a function that takes ascending runs and sets the bit of every index i for which ids[i] is
+// in one of them. It returns false when no further run can matter.
+func markRuns(ids []uint32, hit bitset) func(first, last uint32) bool {
 	base := 0
-	r.each(func(first, last uint32) bool {
+	return func(first, last uint32) bool {
 		base += gallop(ids[base:], first)
 		for base < len(ids) && ids[base] <= last {
 			hit.set(base)
 			base++
 		}
 		return base < len(ids)
-	})
+	}
 }
 
-// overlaps reports whether one of ids is in r.
-func (r runs) overlaps(ids []uint32) bool {
-	found := false
-	r.each(func(first, last uint32) bool {
+// findRun returns a function that takes ascending runs and sets found at the first that has one of ids. It
+// returns false when no further run can matter.
+func findRun(ids []uint32, found *bool) func(first, last uint32) bool {
+	return func(first, last uint32) bool {
 		ids = ids[gallop(ids, first):]
-		found = len(ids) > 0 && ids[0] <= last
-		return !found && len(ids) > 0
-	})
-	return found
+		*found = len(ids) > 0 && ids[0] <= last
+		return !*found && len(ids) > 0
+	}
 }
 
 // overlapSorted reports whether list and ids, which both ascend, have an id in common.

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -22,7 +23,7 @@ type source interface {
 	// find returns the list of name=value.
 	find(name, value string) (list uint32, ok bool)
 	// scan calls f with each value of name that begins with prefix, and its list, in the order of the values.
-	// It returns early with the first error of f, and with that of ctx.
+	// The value is valid during the call. It returns early with the first error of f, and with that of ctx.
 	scan(ctx context.Context, name, prefix string, f func(value string, list uint32) error) error
 	// names returns the label names, sorted.
 	names() []string
@@ -31,6 +32,8 @@ type source interface {
 
 	// The rest wants the index fixed.
 	total() int
+	// live drops the ids of series that are half removed.
+	live(ids []uint32) []uint32
 	appendAll(dst []uint32) []uint32
 	appendLists(dst []uint32, name string) []uint32
 	size(list uint32) int
@@ -171,7 +174,7 @@ func combine(ctx context.Context, src source, terms []term) ([]uint32, error) {
 	if err != nil {
 		return nil, err
 	}
-	return ids, nil
+	return src.live(ids), nil
 }
 
 func b2i(b bool) int {
@@ -260,7 +263,7 @@ func labelValues(ctx context.Context, src source, name string, ms []*labels.Matc
 		if len(ms) > 0 && !intersects(src, list, ids) {
 			return nil
 		}
-		if values = append(values, value); len(values) == limit {
+		if values = append(values, strings.Clone(value)); len(values) == limit {
 			return errEnough{}
 		}
 		return nil

@@ -1,0 +1,175 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package index
+
+import (
+	"encoding/binary"
+	"sort"
+	"strings"
+	"sync/atomic"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Reader answers from the index of a block. The bytes stay encoded; what is added to them is where each
+// dictionary group, list and series group begins. It is safe for concurrent use and needs no closing.
+//
+// Symbols 0 to the number of names are the label names, in order; those above are the pairs, each standing for
+// its value: equal values of two names are two symbols.
+type Reader struct {
+	b          []byte
+	n          int // series
+	dicts      []readerDict
+	groups     []uint32 // where each group of values begins
+	lists      []uint32 // where the postings of each pair begin
+	setStarts  []uint32 // where each set begins in setNames
+	setNames   []uint32
+	series     []uint32 // where each group of series begins
+	hashes     []byte
+	texts      []atomic.Pointer[groupText] // decoded groups of values
+	valueBytes int64
+}
+
+// readerDict is a label name and its dictionary.
+type readerDict struct {
+	name       string
+	first      uint32 // pair of the value with rank 0
+	values     uint32
+	firstGroup uint32
+	series     uint32 // that have the label
+}
+
+// groupText is the values of one group, one after the other.
+type groupText struct {
+	text string
+	ends [groupSize]uint32
+}
+
+// OpenReader checks the whole of b and returns a reader over it; b must not change afterwards. The error is a
+// *FormatError. Whatever b holds, opening allocates no more than in proportion to its length.
+func OpenReader(b []byte) (*Reader, error) {
+	r := &Reader{b: b}
+	o := opener{r: r}
+	if err := o.header(); err != nil {
+		return nil, err
+	}
+	for _, part := range []func() error{o.openNames, o.openDictionaries, o.openSets, o.openSeries, o.openPostings} {
+		if err := part(); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// N returns the number of series.
+func (r *Reader) N() int { return r.n }
+
+// Bytes returns the memory that the reader holds, without decoded values.
+func (r *Reader) Bytes() int64 {
+	return int64(len(r.b)) + 4*int64(len(r.groups)+len(r.lists)+len(r.setStarts)+len(r.setNames)+len(r.series)) + 8*int64(len(r.texts))
+}
+
+// Hash returns the hash of the labels of a series, as HashLabels gives it.
+func (r *Reader) Hash(id uint32) Hash128 {
+	h := r.hashes[int(id)*hashSize:]
+	return Hash128{Hi: binary.LittleEndian.Uint64(h), Lo: binary.LittleEndian.Uint64(h[8:])}
+}
+
+// Symbols returns the number of symbols: they are 0 to one less.
+func (r *Reader) Symbols() int { return len(r.dicts) + len(r.lists) }
+
+// Pairs appends the labels of a series to dst as symbols: name, value, name, value, … in label order.
+func (r *Reader) Pairs(id uint32, dst []uint32) []uint32 {
+	start := len(dst)
+	off := r.series[id/groupSize]
+	var set uint32
+	for range id%groupSize + 1 {
+		shared, next := uvarintAt(r.b, off)
+		off = next
+		if shared == 0 {
+			set, off = uvarintAt(r.b, off)
+			dst = dst[:start]
+			for _, name := range r.setNames[r.setStarts[set]:r.setStarts[set+1]] {
+				dst = append(dst, name, 0)
+			}
+			shared = 1
+		}
+		for i := start + 2*int(shared-1); i < len(dst); i += 2 {
+			var rank uint32
+			rank, off = uvarintAt(r.b, off)
+			dst[i+1] = uint32(len(r.dicts)) + r.dicts[dst[i]].first + rank
+		}
+	}
+	return dst
+}
+
+// Labels returns the labels of a series.
+func (r *Reader) Labels(id uint32, b *labels.ScratchBuilder) labels.Labels {
+	var stack [64]uint32
+	b.Reset()
+	for p := r.Pairs(id, stack[:0]); len(p) > 0; p = p[2:] {
+		b.Add(r.Symbol(p[0]), r.Symbol(p[1]))
+	}
+	return b.Labels()
+}
+
+// Symbol returns the text of a symbol. The string stays valid for as long as it is kept.
+func (r *Reader) Symbol(sym uint32) string {
+	if int(sym) < len(r.dicts) {
+		return r.dicts[sym].name
+	}
+	pair := sym - uint32(len(r.dicts))
+	d := r.dictOf(pair)
+	rank := pair - d.first
+	g := r.group(d, rank/groupSize)
+	from := uint32(0)
+	if rank%groupSize > 0 {
+		from = g.ends[rank%groupSize-1]
+	}
+	return g.text[from:g.ends[rank%groupSize]]
+}
+
+// dictOf returns the dictionary of a pair.
+func (r *Reader) dictOf(pair uint32) *readerDict {
+	i := sort.Search(len(r.dicts), func(i int) bool { return r.dicts[i].first > pair })
+	return &r.dicts[i-1]
+}
+
+// group returns the values of the k-th group of d, decoding them the first time.
+func (r *Reader) group(d *readerDict, k uint32) *groupText {
+	at := &r.texts[d.firstGroup+k]
+	if g := at.Load(); g != nil {
+		return g
+	}
+	var g groupText
+	var text strings.Builder
+	r.eachInGroup(d, k, func(i int, value []byte) bool {
+		text.Write(value)
+		g.ends[i] = uint32(text.Len())
+		return true
+	})
+	g.text = text.String()
+	at.Store(&g)
+	return &g
+}
+
+// eachInGroup calls f with the values of one group, in order, until f returns false. value is valid during the
+// call.
+func (r *Reader) eachInGroup(d *readerDict, k uint32, f func(i int, value []byte) bool) {
+	var stack [256]byte
+	value := stack[:0]
+	off := r.groups[d.firstGroup+k]
+	for i := range int(min(d.values-k*groupSize, groupSize)) {
+		var shared, n uint32
+		if i > 0 {
+			shared, off = uvarintAt(r.b, off)
+		}
+		n, off = uvarintAt(r.b, off)
+		value = append(value[:shared], r.b[off:off+n]...)
+		off += n
+		if !f(i, value) {
+			return
+		}
+	}
+}

@@ -1,0 +1,179 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package index
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"sort"
+	"strings"
+	"unsafe"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Select returns the ids of the series that match all of ms, ascending, which is label order. Without matchers
+// it returns all of them.
+func (r *Reader) Select(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
+	return selectIDs(ctx, readerView{r}, ms)
+}
+
+// LabelNames returns the label names of the series that match ms, sorted; limit 0 returns all of them.
+func (r *Reader) LabelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
+	return labelNames(ctx, readerView{r}, ms, limit)
+}
+
+// LabelValues returns the values of a label in the series that match ms, sorted; limit 0 returns all of them.
+func (r *Reader) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error) {
+	return labelValues(ctx, readerView{r}, name, ms, limit)
+}
+
+// readerView is the source that matcher evaluation sees of a Reader. A list is the number of its pair.
+type readerView struct{ *Reader }
+
+func (v readerView) fix() bool { return true }
+func (v readerView) unfix()    {}
+
+func (v readerView) dict(name string) *readerDict {
+	i, ok := sort.Find(len(v.dicts), func(i int) int { return strings.Compare(name, v.dicts[i].name) })
+	if !ok {
+		return nil
+	}
+	return &v.dicts[i]
+}
+
+func (v readerView) having(name string) int {
+	if d := v.dict(name); d != nil {
+		return int(d.series)
+	}
+	return 0
+}
+
+func (v readerView) names() []string {
+	names := make([]string, len(v.dicts))
+	for i := range v.dicts {
+		names[i] = v.dicts[i].name
+	}
+	return names
+}
+
+func (v readerView) find(name, value string) (list uint32, ok bool) {
+	d := v.dict(name)
+	if d == nil {
+		return 0, false
+	}
+	v.eachInGroup(d, v.groupOf(d, value), func(i int, x []byte) bool {
+		c := strings.Compare(unsafeString(x), value)
+		if c == 0 {
+			list, ok = d.first+v.groupOf(d, value)*groupSize+uint32(i), true
+		}
+		return c < 0
+	})
+	return list, ok
+}
+
+// groupOf returns the group of d that holds value if any does: the last that does not begin after it.
+func (v readerView) groupOf(d *readerDict, value string) uint32 {
+	groups := (int(d.values) + groupSize - 1) / groupSize
+	k := sort.Search(groups, func(k int) bool {
+		n, off := uvarintAt(v.b, v.groups[int(d.firstGroup)+k])
+		return unsafeString(v.b[off:off+n]) > value
+	})
+	return uint32(max(k-1, 0))
+}
+
+// unsafeString returns b as a string that is valid for as long as b does not change.
+func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+func (v readerView) scan(ctx context.Context, name, prefix string, f func(string, uint32) error) error {
+	d := v.dict(name)
+	if d == nil {
+		return nil
+	}
+	want := []byte(prefix)
+	groups := (d.values + groupSize - 1) / groupSize
+	var err error
+	for k := v.groupOf(d, prefix); k < groups && err == nil; k++ {
+		if k%(checkEvery/groupSize) == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		beyond := false
+		v.eachInGroup(d, k, func(i int, value []byte) bool {
+			if !bytes.HasPrefix(value, want) {
+				beyond = bytes.Compare(value, want) > 0
+				return !beyond
+			}
+			err = f(unsafeString(value), d.first+k*groupSize+uint32(i))
+			return err == nil
+		})
+		if beyond {
+			break
+		}
+	}
+	return err
+}
+
+func (v readerView) total() int                 { return v.n }
+func (v readerView) live(ids []uint32) []uint32 { return ids }
+
+func (v readerView) appendAll(dst []uint32) []uint32 {
+	dst = slices.Grow(dst, v.n)
+	for id := range uint32(v.n) {
+		dst = append(dst, id)
+	}
+	return dst
+}
+
+func (v readerView) appendLists(dst []uint32, name string) []uint32 {
+	if d := v.dict(name); d != nil {
+		for i := range d.values {
+			dst = append(dst, d.first+i)
+		}
+	}
+	return dst
+}
+
+func (v readerView) size(list uint32) int {
+	n, _ := uvarintAt(v.b, v.lists[list])
+	return int(n)
+}
+
+// each calls f with the runs of a list, ascending, until f returns false.
+func (v readerView) each(list uint32, f func(first, last uint32) bool) {
+	left, off := uvarintAt(v.b, v.lists[list])
+	for next := uint32(0); left > 0; {
+		var gap, more uint32
+		gap, off = uvarintAt(v.b, off)
+		run := uint32(1)
+		if gap&1 != 0 {
+			more, off = uvarintAt(v.b, off)
+			run = more + 2
+		}
+		first := next + gap>>1
+		if !f(first, first+run-1) {
+			return
+		}
+		next = first + run
+		left -= run
+	}
+}
+
+func (v readerView) appendTo(dst []uint32, list uint32) []uint32 {
+	dst = slices.Grow(dst, v.size(list))
+	v.each(list, func(first, last uint32) bool {
+		for id := first; id <= last; id++ {
+			dst = append(dst, id)
+		}
+		return true
+	})
+	return dst
+}
+
+func (v readerView) mark(list uint32, ids []uint32, hit bitset) { v.each(list, markRuns(ids, hit)) }
+
+func (v readerView) overlaps(list uint32, ids []uint32) (found bool) {
+	v.each(list, findRun(ids, &found))
+	return found
+}
