@@ -26,7 +26,7 @@ type FloatState struct {
 	v     uint64 // bits of the last value
 	lead  uint8  // zero bits before the window of the last changed value; noWindow before there is one
 	trail uint8  // zero bits behind it
-	free  uint8  // bits of the stream's last byte that are not used yet
+	free  bitEnd
 }
 
 // noWindow marks that no value has changed yet, so that there is no window to reuse.
@@ -56,7 +56,7 @@ func AppendFloat(buf []byte, n int, st *FloatState, t int64, v float64) []byte {
 		dod := int64(delta - st.delta)
 		if dod == 0 && vb == st.v { // the commonest sample: two zero bits
 			st.t = t
-			return st.put(buf, 0, 2)
+			return st.free.put(buf, 0, 2)
 		}
 		buf = st.putDod(buf, dod)
 		st.delta = delta
@@ -71,15 +71,15 @@ func (s *FloatState) putDod(buf []byte, dod int64) []byte {
 	fits := func(n uint) bool { return -(1<<(n-1)-1) <= dod && dod <= 1<<(n-1) }
 	switch {
 	case dod == 0:
-		return s.put(buf, 0, 1)
+		return s.free.put(buf, 0, 1)
 	case fits(14):
-		return s.put(buf, 0b10<<14|uint64(dod)&(1<<14-1), 2+14)
+		return s.free.put(buf, 0b10<<14|uint64(dod)&(1<<14-1), 2+14)
 	case fits(17):
-		return s.put(buf, 0b110<<17|uint64(dod)&(1<<17-1), 3+17)
+		return s.free.put(buf, 0b110<<17|uint64(dod)&(1<<17-1), 3+17)
 	case fits(20):
-		return s.put(buf, 0b1110<<20|uint64(dod)&(1<<20-1), 4+20)
+		return s.free.put(buf, 0b1110<<20|uint64(dod)&(1<<20-1), 4+20)
 	}
-	return s.put(s.put(buf, 0b1111, 4), uint64(dod), 64)
+	return s.free.put(s.free.put(buf, 0b1111, 4), uint64(dod), 64)
 }
 
 // putValue writes the XOR of a value with the last one: 0 when equal, 10 and the bits of the window in use
@@ -88,48 +88,21 @@ func (s *FloatState) putValue(buf []byte, vb uint64) []byte {
 	x := vb ^ s.v
 	s.v = vb
 	if x == 0 {
-		return s.put(buf, 0, 1)
+		return s.free.put(buf, 0, 1)
 	}
 	lead := uint8(min(bits.LeadingZeros64(x), 31)) // five bits hold no more
 	trail := uint8(bits.TrailingZeros64(x))
 	if s.lead != noWindow && lead >= s.lead && trail >= s.trail {
 		width := uint(64 - s.lead - s.trail)
 		if width <= 62 {
-			return s.put(buf, 0b10<<width|x>>s.trail, width+2)
+			return s.free.put(buf, 0b10<<width|x>>s.trail, width+2)
 		}
-		return s.put(s.put(buf, 0b10, 2), x>>s.trail, width)
+		return s.free.put(s.free.put(buf, 0b10, 2), x>>s.trail, width)
 	}
 	s.lead, s.trail = lead, trail
 	width := uint(64 - lead - trail)
-	buf = s.put(buf, 0b11<<11|uint64(lead)<<6|uint64(width&63), 2+5+6)
-	return s.put(buf, x>>trail, width)
-}
-
-// put appends the low n bits of u, highest first; 1 <= n <= 64 and the bits above are zero.
-func (s *FloatState) put(buf []byte, u uint64, n uint) []byte {
-	free := uint(s.free)
-	if n <= free {
-		buf[len(buf)-1] |= byte(u << (free - n))
-		s.free = uint8(free - n)
-		return buf
-	}
-	if free > 0 {
-		n -= free
-		buf[len(buf)-1] |= byte(u >> n)
-	}
-	u <<= 64 - n
-	size := (n + 7) / 8
-	s.free = uint8(size*8 - n)
-	if l := len(buf); cap(buf)-l >= 8 {
-		buf = buf[:l+8]
-		binary.BigEndian.PutUint64(buf[l:], u)
-		return buf[:l+int(size)]
-	}
-	for ; size > 0; size-- {
-		buf = append(buf, byte(u>>56))
-		u <<= 8
-	}
-	return buf
+	buf = s.free.put(buf, 0b11<<11|uint64(lead)<<6|uint64(width&63), 2+5+6)
+	return s.free.put(buf, x>>trail, width)
 }
 
 // RestoreFloatState reads a stream of n samples and returns the state to go on appending with.

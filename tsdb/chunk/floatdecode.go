@@ -60,12 +60,12 @@ func (d *floatDecoder) run(ts []int64, vs []float64) (int, error) {
 		return 0, err
 	}
 	s, n, mint, maxt := d.s, d.n, d.mint, d.maxt
-	f, k, i := math.Float64frombits(v), 0, 1
-	if ts[0], vs[0] = t, f; t >= mint {
+	k, i := 0, 1
+	if ts[0], vs[0] = t, math.Float64frombits(v); t >= mint {
 		k = 1
 	}
 	// The time delta of the second sample is read already: one made-up bit says that it did not change.
-	w, have, width, trail := uint64(0), uint(1), uint(64), uint(noTrail)
+	w, have, width, trail, wrapped := uint64(0), uint(1), uint(64), uint(noTrail), uint(0)
 	for i < n {
 		if have < 32 {
 			w, have, pos = refill(s, w, have, pos)
@@ -82,9 +82,7 @@ func (d *floatDecoder) run(ts []int64, vs []float64) (int, error) {
 				delta += signed(w<<2>>50, 14)
 				w, have = w<<16, have-16
 			default:
-				var dod uint64
-				dod, w, have, pos = wideDod(s, w, have, pos)
-				delta += dod
+				delta, w, have, pos = wideDod(s, w, have, pos, delta)
 			}
 			if w>>63 == 0 {
 				w, have = w<<1, have-1
@@ -92,9 +90,8 @@ func (d *floatDecoder) run(ts []int64, vs []float64) (int, error) {
 				if w>>62 == 0b10 {
 					w, have = w<<2, have-2
 				} else {
-					width = (uint(w<<7>>58)-1)&63 + 1
-					trail = 64 - uint(w<<2>>59) - width // wraps where the window is too wide
-					w, have = w<<13, have-13
+					width, trail = window(w)
+					w, have, wrapped = w<<13, have-13, wrapped|trail
 				}
 				if have < width {
 					w, have, pos = refill(s, w, have, pos)
@@ -105,49 +102,53 @@ func (d *floatDecoder) run(ts []int64, vs []float64) (int, error) {
 				} else {
 					x, w, have, pos = wideValue(s, w, have, pos, width)
 				}
-				if trail > noTrail {
-					return 0, &CorruptError{Msg: "window of more than 64 bits", Off: int(pos)}
-				}
 				v ^= x << (trail & 63)
-				f = math.Float64frombits(v)
 			}
 		}
-		var next int64
 		for ; same > 0; same-- {
-			if next = t + int64(delta); next <= t || next > maxt {
+			next := t + int64(delta)
+			if next <= t {
+				return 0, &CorruptError{Msg: "time does not ascend", Off: int(pos)}
+			}
+			if next > maxt {
+				n = i // that is all
 				break
 			}
 			t = next
-			if ts[k], vs[k] = t, f; t >= mint {
+			if ts[k], vs[k] = t, math.Float64frombits(v); t >= mint {
 				k++
 			}
 			i++
 		}
-		if same > 0 {
-			if next <= t {
-				return 0, &CorruptError{Msg: "time does not ascend", Off: int(pos)}
-			}
-			break
-		}
 	}
-	d.read = i
-	d.end = FloatState{t: t, delta: delta, v: v, lead: uint8(64 - width - trail), trail: uint8(trail)}
-	return k, d.finish(pos, have, trail)
+	d.read, d.end = i, FloatState{t: t, delta: delta, v: v, lead: uint8(64 - width - trail), trail: uint8(trail)}
+	return k, d.finish(pos, have, wrapped)
 }
 
-// finish checks that the samples came from bytes that are there, and completes the writer's state.
-func (d *floatDecoder) finish(pos, have, trail uint) error {
+// finish checks that the samples came from bytes that are there, and completes the writer's state. wrapped is
+// all trailing zero counts ORed.
+func (d *floatDecoder) finish(pos, have, wrapped uint) error {
+	if wrapped > 2*noTrail {
+		return &CorruptError{Msg: "window of more than 64 bits", Off: int(pos)}
+	}
 	if d.n == 1 {
 		have = 0 // the made-up bit was not used
 	}
 	if used := pos*8 - have; used > 8*uint(len(d.s)) {
 		return &CorruptError{Msg: "fewer samples than promised", Off: len(d.s)}
 	}
-	if trail == noTrail {
+	if d.end.trail == noTrail {
 		d.end.lead, d.end.trail = noWindow, 0
 	}
-	d.end.free = uint8(have & 7)
+	d.end.free = bitEnd(have & 7)
 	return nil
+}
+
+// window reads the width and the trailing zeros of a new window, behind its two control bits. Of more than 64
+// bits in all, trail wraps round.
+func window(w uint64) (width, trail uint) {
+	width = (uint(w<<7>>58)-1)&63 + 1
+	return width, 64 - uint(w<<2>>59) - width
 }
 
 // signed returns the n bit number u with its sign: what is above 1<<(n-1) stands for a negative.
@@ -158,42 +159,22 @@ func signed(u uint64, n uint) uint64 {
 	return u
 }
 
-// refill brings the word w, whose top have bits are valid, to 56 to 63 valid bits; pos is the next byte. The
-// eight byte load leaves bits of a not yet counted byte below the valid ones: they are the same bits that the
-// next load will OR in again.
-func refill(s []byte, w uint64, have, pos uint) (uint64, uint, uint) {
-	if pos+8 <= uint(len(s)) {
-		return w | binary.BigEndian.Uint64(s[pos:])>>(have&63), have | 56, pos + (63-have)>>3
-	}
-	return refillTail(s, w, have, pos)
-}
-
-// refillTail is refill near the end of the stream; behind the end are zeros.
-//
-//go:noinline
-func refillTail(s []byte, w uint64, have, pos uint) (uint64, uint, uint) {
-	for ; have < 56; have += 8 {
-		if pos < uint(len(s)) {
-			w |= uint64(s[pos]) << (56 - have)
-		}
-		pos++
-	}
-	return w, have, pos
-}
-
-// wideDod reads a change of the time delta of more than 14 bits. The word is refilled behind it.
-func wideDod(s []byte, w uint64, have, pos uint) (dod, w2 uint64, have2, pos2 uint) {
+// wideDod reads a change of the time delta of more than 14 bits and returns the new delta. The word is refilled
+// behind it.
+func wideDod(s []byte, w uint64, have, pos uint, delta uint64) (delta2, w2 uint64, have2, pos2 uint) {
 	switch {
 	case w>>61 == 0b110:
-		dod, w, have = signed(w<<3>>47, 17), w<<20, have-20
+		delta, w, have = delta+signed(w<<3>>47, 17), w<<20, have-20
 	case w>>60 == 0b1110:
-		dod, w, have = signed(w<<4>>44, 20), w<<24, have-24
+		delta, w, have = delta+signed(w<<4>>44, 20), w<<24, have-24
 	default:
+		var dod uint64
 		w, have, pos = refill(s, w<<4, have-4, pos)
 		dod, w, have, pos = wideValue(s, w, have, pos, 64)
+		delta += dod
 	}
 	w, have, pos = refill(s, w, have, pos)
-	return dod, w, have, pos
+	return delta, w, have, pos
 }
 
 // wideValue reads width bits, 33 to 64, in two steps. The word holds at least 32.

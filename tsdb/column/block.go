@@ -154,6 +154,20 @@ func (b *Block) PadFloats() {
 	}
 }
 
+// UseST brings the column of start timestamps into use, for the rows there are and those to come.
+func (b *Block) UseST() error {
+	if len(b.ST) == len(b.T) {
+		return nil
+	}
+	bytes := growth(b.ST, len(b.T)) * 8
+	if err := b.Budget.Reserve(bytes); err != nil {
+		return err
+	}
+	b.columns += bytes
+	b.ST = lengthen(reserve(b.ST, len(b.T)), len(b.T))
+	return nil
+}
+
 // SetST sets the start timestamp of a row that was appended before; 0 for none.
 func (b *Block) SetST(row int, st int64) {
 	if st != 0 {
