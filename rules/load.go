@@ -75,10 +75,8 @@ func loadFiles(c *Config, o *Options) ([]parsedGroup, error) {
 			continue
 		}
 		parsed, parseErrs := rulefmt.Parse(content, false, o.NameValidation, o.Parser, o.Logger)
-		for _, err := range parseErrs {
-			errs = append(errs, fmt.Errorf("rule file %s:%w", file, located(content, err)))
-		}
 		if len(parseErrs) > 0 {
+			errs = append(errs, fileErrors(file, content, parseErrs)...)
 			continue
 		}
 		for _, g := range parsed.Groups {
@@ -123,35 +121,80 @@ func makeRule(g *rulefmt.RuleGroup, r *rulefmt.Rule, c *Config, o *Options, exte
 	}), nil
 }
 
-// located gives err a line where the parser did not: some errors know their group and rule only.
-func located(content []byte, err error) error {
-	text := err.Error()
-	if text != "" && (text[0] >= '0' && text[0] <= '9' || strings.HasPrefix(text, "yaml: ")) {
-		return fmt.Errorf("%w", err)
-	}
-	var ruleErr *rulefmt.Error
-	if errors.As(err, &ruleErr) {
-		if line := ruleLine(content, ruleErr.Group, ruleErr.Rule); line > 0 {
-			return fmt.Errorf("%d: %w", line, err)
+// fileErrors returns what is wrong with a file, every error with its line where one can be found: rulefmt has
+// none for group names, and for label names, annotation names and templates it has the number of the rule only.
+func fileErrors(file string, content []byte, errs []error) []error {
+	var doc ruleDocument
+	located := yaml.Unmarshal(content, &doc) == nil
+	var out []error
+	if located {
+		for _, err := range doc.nameErrors() {
+			out = append(out, fmt.Errorf("rule file %s:%w", file, err))
 		}
 	}
-	return fmt.Errorf(" %w", err)
+	for _, err := range errs {
+		var ruleErr *rulefmt.Error
+		text, unplaced := strings.CutPrefix(err.Error(), "0:0: ")
+		isRule := errors.As(err, &ruleErr)
+		switch {
+		case isRule && (unplaced || !startsWithDigit(text)) && doc.line(ruleErr.Group, ruleErr.Rule) > 0:
+			out = append(out, fmt.Errorf("rule file %s:%d: %s", file, doc.line(ruleErr.Group, ruleErr.Rule), text))
+		case !isRule && unplaced && located: // the name of a group: said above
+		case startsWithDigit(text):
+			out = append(out, fmt.Errorf("rule file %s:%w", file, err))
+		default:
+			out = append(out, fmt.Errorf("rule file %s: %w", file, err))
+		}
+	}
+	return out
 }
 
-// ruleLine returns the line at which the n-th rule of a group begins, counted from 1; 0 when there is none.
-func ruleLine(content []byte, group string, n int) int {
-	var doc struct {
-		Groups []struct {
-			Name  string      `yaml:"name"`
-			Rules []yaml.Node `yaml:"rules"`
-		} `yaml:"groups"`
+func startsWithDigit(s string) bool { return s != "" && s[0] >= '0' && s[0] <= '9' }
+
+// ruleDocument is the outline of a rule file, for its line numbers.
+type ruleDocument struct {
+	Groups []outlinedGroup `yaml:"groups"`
+}
+
+type outlinedGroup struct {
+	line  int
+	name  string
+	rules []yaml.Node
+}
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (g *outlinedGroup) UnmarshalYAML(n *yaml.Node) error {
+	var fields struct {
+		Name  string      `yaml:"name"`
+		Rules []yaml.Node `yaml:"rules"`
 	}
-	if yaml.Unmarshal(content, &doc) != nil {
-		return 0
+	if err := n.Decode(&fields); err != nil {
+		return err
 	}
-	for _, g := range doc.Groups {
-		if g.Name == group && n >= 1 && n <= len(g.Rules) {
-			return g.Rules[n-1].Line
+	g.line, g.name, g.rules = n.Line, fields.Name, fields.Rules
+	return nil
+}
+
+// nameErrors returns what is wrong with the names of the groups.
+func (d *ruleDocument) nameErrors() []error {
+	var errs []error
+	seen := make(map[string]int)
+	for _, g := range d.Groups {
+		if first := seen[g.name]; g.name == "" {
+			errs = append(errs, fmt.Errorf("%d: the group has no name", g.line))
+		} else if first > 0 {
+			errs = append(errs, fmt.Errorf("%d: group %q is in this file already, in line %d", g.line, g.name, first))
+		}
+		seen[g.name] = g.line
+	}
+	return errs
+}
+
+// line returns the line at which the n-th rule of a group begins, counted from 1; 0 when there is none.
+func (d *ruleDocument) line(group string, n int) int {
+	for _, g := range d.Groups {
+		if g.name == group && n >= 1 && n <= len(g.rules) {
+			return g.rules[n-1].Line
 		}
 	}
 	return 0

@@ -29,6 +29,7 @@ type Manager struct {
 		ended   bool
 	}
 	done    chan struct{}  // closed by Stop
+	ending  chan struct{}  // closed when Run begins to end
 	stopped chan struct{}  // closed when Run has returned
 	tasks   sync.WaitGroup // groups and retired groups
 }
@@ -39,7 +40,7 @@ func New(o Options) (*Manager, error) {
 		return nil, err
 	}
 	o.setDefaults()
-	m := &Manager{opts: o, done: make(chan struct{}), stopped: make(chan struct{})}
+	m := &Manager{opts: o, done: make(chan struct{}), ending: make(chan struct{}), stopped: make(chan struct{})}
 	var err error
 	if m.metrics, err = newMetrics(o.Registerer); err != nil {
 		return nil, err
@@ -104,6 +105,7 @@ func (m *Manager) endGroups() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.mu.ended = true
+	close(m.ending)
 	for _, g := range m.mu.groups {
 		g.end()
 	}
@@ -260,5 +262,5 @@ func (m *Manager) retire(g *group) {
 		return
 	}
 	ctx := m.mu.running
-	m.tasks.Go(func() { g.retire(ctx, ctx.Done()) })
+	m.tasks.Go(func() { g.retire(ctx, m.ending) })
 }
