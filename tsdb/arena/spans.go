@@ -1,0 +1,140 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package arena
+
+import "fmt"
+
+// takeRun returns a run of 1<<order spans, committed: an idle one of that size, else half of a larger one, else
+// one never used, else one of a new region.
+func (a *Arena) takeRun(order uint8) (uint32, error) {
+	from := order
+	for from <= maxOrder && a.idle[from] == 0 {
+		from++
+	}
+	if from > maxOrder {
+		return a.takeUnused(order)
+	}
+	at := a.idle[from]
+	a.remove(&a.idle[from], at)
+	for s := &a.spans[at]; s.order > order; {
+		s.order--
+		half := at + 1<<s.order
+		a.spans[half] = span{order: s.order, committed: s.committed}
+		a.push(&a.idle[s.order], half)
+	}
+	if s := &a.spans[at]; s.committed {
+		a.idleLen -= s.size()
+		return at, nil
+	}
+	if err := a.commit(at); err != nil {
+		a.push(&a.idle[order], at)
+		return 0, err
+	}
+	return at, nil
+}
+
+// takeUnused takes a run from the end of the last region, or of a new one.
+func (a *Arena) takeUnused(order uint8) (uint32, error) {
+	need := uint32(1) << order
+	if a.unused+need > uint32(len(a.spans)) {
+		if err := a.addRegion(need); err != nil {
+			return 0, err
+		}
+	}
+	at := a.unused
+	a.spans[at] = span{order: order}
+	a.unused += need
+	if err := a.commit(at); err != nil {
+		a.push(&a.idle[order], at)
+		return 0, err
+	}
+	return at, nil
+}
+
+// addRegion maps a region twice as large as the last. What is left of that one becomes idle runs.
+func (a *Arena) addRegion(need uint32) error {
+	size := minRegion
+	if n := len(a.regions); n > 0 {
+		size = min(2*len(a.regions[n-1]), maxRegion)
+	} else if need*spanSize >= minRegion {
+		size = 2 * minRegion // unit 0 is never used, so a run of this size needs the next
+	}
+	count := size / spanSize
+	if len(a.spans)+count > maxSpans {
+		return ErrFull
+	}
+	region, err := mapRegion(size)
+	if err != nil {
+		return fmt.Errorf("arena: map %d bytes of memory: %w", size, err)
+	}
+	for end := uint32(len(a.spans)); a.unused < end; {
+		order := uint8(0)
+		for order < maxOrder && a.unused&(1<<order) == 0 && a.unused+2<<order <= end {
+			order++
+		}
+		a.spans[a.unused] = span{order: order}
+		a.push(&a.idle[order], a.unused)
+		a.unused += 1 << order
+	}
+	a.regions = append(a.regions, region)
+	for off := 0; off < size; off += minRegion {
+		a.dir = append(a.dir, region[off:])
+	}
+	a.spans = append(a.spans, make([]span, count)...)
+	if a.unused == 0 {
+		a.unused = 1
+	}
+	a.stats.Mapped += int64(size)
+	return nil
+}
+
+// commit charges a run before its first touch.
+func (a *Arena) commit(at uint32) error {
+	s := &a.spans[at]
+	if err := a.opts.Account.Reserve(s.size()); err != nil {
+		return err
+	}
+	s.committed = true
+	a.stats.Committed += s.size()
+	return nil
+}
+
+// giveRun takes back a run whose blocks are all free. It stays committed for the next that needs one while not
+// too much is idle.
+func (a *Arena) giveRun(at uint32) {
+	s := &a.spans[at]
+	s.used = false
+	a.push(&a.idle[s.order], at)
+	a.idleLen += s.size()
+	if a.idleLen > max(keepIdle, a.stats.InUse/8) {
+		a.decommit(at)
+	}
+}
+
+// Trim gives all idle memory to the operating system, for when memory is short.
+func (a *Arena) Trim() {
+	for _, at := range a.idle {
+		for ; at != 0; at = a.spans[at].next {
+			if a.spans[at].committed {
+				a.decommit(at)
+			}
+		}
+	}
+}
+
+// decommit gives the pages of an idle run back.
+func (a *Arena) decommit(at uint32) {
+	const dirSpans = minRegion / spanSize
+	s := &a.spans[at]
+	off := int64(at%dirSpans) * spanSize
+	if dropPages(a.dir[at/dirSpans][off:off+s.size()]) != nil {
+		return // the pages are still there, and so is their charge
+	}
+	s.committed = false
+	a.idleLen -= s.size()
+	a.stats.Committed -= s.size()
+	a.opts.Account.Release(s.size())
+}
+
+func (s *span) size() int64 { return spanSize << s.order }
