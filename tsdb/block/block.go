@@ -1,0 +1,312 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package block
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"sync"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/fsx"
+	"github.com/tidemarkdb/tidemark/tsdb/index"
+)
+
+// Options of Open. The zero value is good.
+type Options struct {
+	// Account is charged for the index and the directory while the block is open; nil: unlimited.
+	Account *budget.Account
+}
+
+// Block is an open block file.
+type Block struct {
+	fs      fsx.FS
+	name    string
+	size    int64
+	cache   *Cache
+	number  uint64 // in the cache
+	account *budget.Account
+	charged int64
+
+	meta      Meta
+	index     *index.Reader
+	stripes   []stripe
+	exemplars section
+	families  []byte
+	damage    error
+
+	mu struct {
+		sync.Mutex
+		users  int // one for the owner until Close, and one for each Acquire
+		owned  bool
+		closed error // of closing the file
+	}
+	file fsx.File
+}
+
+// Open opens the block file name. cache keeps its stripes; nil keeps none. It returns a *CorruptError when the
+// file's frame, directory, index or meta are damaged, and a *NewerVersionError when the file is of a version
+// that it does not know.
+func Open(fsys fsx.FS, name string, cache *Cache, o Options) (*Block, error) {
+	if cache == nil {
+		cache = NewCache(0, nil)
+	}
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("open block: %w", err)
+	}
+	b := &Block{fs: fsys, name: name, file: f, cache: cache, number: cache.blocks.Add(1), account: o.Account}
+	if err := b.load(); err != nil {
+		b.account.Release(b.charged)
+		return nil, errors.Join(err, f.Close())
+	}
+	b.mu.users, b.mu.owned = 1, true
+	return b, nil
+}
+
+func (b *Block) corrupt(off int64, msg string) error {
+	return &CorruptError{File: b.name, Off: off, Msg: msg}
+}
+
+// load reads and checks everything but stripes and exemplars.
+func (b *Block) load() error {
+	var err error
+	if b.size, err = b.file.Size(); err != nil {
+		return fmt.Errorf("open block: %w", err)
+	}
+	foot, err := b.loadFooter()
+	if err != nil {
+		return err
+	}
+	var parts [sectionMeta + 1]section
+	for kind := uint32(sectionStripes); kind <= sectionMeta; kind++ {
+		s, ok := foot.find(kind)
+		if !ok {
+			return b.corrupt(b.size, fmt.Sprintf("section %d is missing", kind))
+		}
+		parts[kind] = s
+	}
+	b.exemplars = parts[sectionExemplars]
+	if err := b.loadMeta(parts[sectionMeta]); err != nil {
+		return err
+	}
+	if err := b.loadIndex(parts[sectionIndex]); err != nil {
+		return err
+	}
+	if err := b.loadDirectory(parts[sectionDirectory], parts[sectionStripes]); err != nil {
+		return err
+	}
+	// Descriptions of metrics are no reason to be without the metrics.
+	b.families, err = b.readSection(parts[sectionMetadata])
+	var corrupt *CorruptError
+	if errors.As(err, &corrupt) {
+		b.damage, err = err, nil
+	}
+	return err
+}
+
+// loadFooter reads the frame of the file: header, footer and trailer.
+func (b *Block) loadFooter() (footer, error) {
+	if b.size < headerBytes+footerBytes+trailerBytes {
+		return footer{}, b.corrupt(b.size, "no block, or cut short: the file is too small")
+	}
+	tail, err := b.pread(b.size-trailerBytes, trailerBytes)
+	if err != nil {
+		return footer{}, err
+	}
+	t, msg := parseTrailer(tail)
+	if msg != "" {
+		return footer{}, b.corrupt(b.size-trailerBytes, msg)
+	}
+	if t.version > formatVersion {
+		return footer{}, &NewerVersionError{File: b.name, Version: t.version, Writer: t.writer}
+	}
+	head, err := b.pread(0, headerBytes)
+	if err != nil {
+		return footer{}, err
+	}
+	if string(head) != string(appendHeader(nil)) {
+		return footer{}, b.corrupt(0, "header is not that of a block")
+	}
+	end := b.size - trailerBytes - int64(t.footerSize)
+	if end < headerBytes {
+		return footer{}, b.corrupt(b.size-trailerBytes, "footer is larger than the file")
+	}
+	raw, err := b.pread(end, int64(t.footerSize))
+	if err != nil {
+		return footer{}, err
+	}
+	if got := checksum(raw); got != t.footerCRC {
+		return footer{}, b.corrupt(end, fmt.Sprintf("footer: checksum %08x, want %08x", got, t.footerCRC))
+	}
+	foot, msg := parseFooter(raw, end)
+	if msg != "" {
+		return foot, b.corrupt(end, msg)
+	}
+	if unknown := foot.mandatory &^ knownFeatures; unknown != 0 {
+		return foot, &NewerVersionError{File: b.name, Feature: unknown, Writer: t.writer}
+	}
+	return foot, nil
+}
+
+func (b *Block) loadMeta(s section) error {
+	raw, err := b.readSection(s)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, &b.meta); err != nil {
+		return b.corrupt(s.off, fmt.Sprintf("meta: %v", err))
+	}
+	if id := strings.TrimSuffix(path.Base(b.name), Suffix); id != b.meta.ULID {
+		return b.corrupt(s.off, fmt.Sprintf("the file is block %s under another name", b.meta.ULID))
+	}
+	if b.meta.MinT > b.meta.MaxT {
+		return b.corrupt(s.off, fmt.Sprintf("meta: first time %d after last %d", b.meta.MinT, b.meta.MaxT))
+	}
+	return nil
+}
+
+func (b *Block) loadIndex(s section) error {
+	raw, err := b.readSection(s)
+	if err != nil {
+		return err
+	}
+	b.index, err = index.OpenReader(raw)
+	var bad *index.FormatError
+	if errors.As(err, &bad) {
+		return b.corrupt(s.off+bad.Off, err.Error())
+	}
+	if uint64(b.index.N()) != b.meta.Series {
+		return b.corrupt(s.off, fmt.Sprintf("%d series in the index, %d in the meta", b.index.N(), b.meta.Series))
+	}
+	return b.charge(b.index.Bytes() - s.size)
+}
+
+func (b *Block) loadDirectory(s, stripes section) error {
+	raw, err := b.readSection(s)
+	if err != nil {
+		return err
+	}
+	var c *cursor
+	if b.stripes, c = parseDirectory(raw, b.index.N(), stripes); c.msg != "" {
+		return b.corrupt(s.off+int64(c.bad), "stripe directory: "+c.msg)
+	}
+	return nil
+}
+
+func (b *Block) charge(n int64) error {
+	if err := b.account.Reserve(n); err != nil {
+		return fmt.Errorf("open block %s: %w", b.name, err)
+	}
+	b.charged += n
+	return nil
+}
+
+// readSection reads a section into memory that the block keeps, and checks it.
+func (b *Block) readSection(s section) ([]byte, error) {
+	if err := b.charge(s.size); err != nil {
+		return nil, err
+	}
+	return b.readChecked(s.off, s.size, s.crc)
+}
+
+func (b *Block) readChecked(off, size int64, crc uint32) ([]byte, error) {
+	raw, err := b.pread(off, size)
+	if err != nil {
+		return nil, err
+	}
+	if got := checksum(raw); got != crc {
+		return nil, b.corrupt(off, fmt.Sprintf("checksum %08x, want %08x", got, crc))
+	}
+	return raw, nil
+}
+
+// pread reads bytes that the size of the file says are there.
+func (b *Block) pread(off, size int64) ([]byte, error) {
+	p := make([]byte, size)
+	n, err := b.file.ReadAt(p, off)
+	if int64(n) == size {
+		return p, nil
+	}
+	if errors.Is(err, io.EOF) {
+		return nil, b.corrupt(off+int64(n), "the file ends here")
+	}
+	return nil, fmt.Errorf("read block %s at byte %d: %w", b.name, off, err)
+}
+
+// Meta returns what the block says about itself.
+func (b *Block) Meta() Meta { return b.meta }
+
+// Index returns the label index. It stays readable after the block is closed.
+func (b *Block) Index() *index.Reader { return b.index }
+
+// Size returns the bytes of the file.
+func (b *Block) Size() int64 { return b.size }
+
+// Name returns the path of the file.
+func (b *Block) Name() string { return b.name }
+
+// Damage returns what was found damaged at Open that does not keep the samples from being read: the
+// descriptions of metrics. nil: nothing.
+func (b *Block) Damage() error { return b.damage }
+
+// Acquire makes the caller a user of the block until its Release. It returns false when the block has been
+// closed: then it must not be used.
+func (b *Block) Acquire() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.mu.users == 0 {
+		return false
+	}
+	b.mu.users++
+	return true
+}
+
+// Release ends one use. The last one closes the file.
+func (b *Block) Release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.mu.users == 0 {
+		return
+	}
+	if b.mu.users--; b.mu.users > 0 {
+		return
+	}
+	b.cache.forget(b.number)
+	b.account.Release(b.charged)
+	b.mu.closed = b.file.Close()
+}
+
+// Close gives up the ownership that Open gave. The file is closed at once or, while others use the block, when
+// the last of them releases it. Closing again does nothing.
+func (b *Block) Close() error {
+	b.mu.Lock()
+	owned := b.mu.owned
+	b.mu.owned = false
+	b.mu.Unlock()
+	if !owned {
+		return nil
+	}
+	b.Release()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.closed
+}
+
+// Delete removes the file's name, so that it survives no restart, and closes the block as Close does. Those who
+// use the block go on reading; the disk space is free when the last of them releases it.
+func (b *Block) Delete() error {
+	err := b.fs.Remove(b.name)
+	if err == nil {
+		err = b.fs.SyncDir(path.Dir(b.name))
+	}
+	if err != nil {
+		return fmt.Errorf("delete block: %w", errors.Join(err, b.Close()))
+	}
+	return b.Close()
+}

@@ -1,0 +1,82 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package block
+
+import (
+	"crypto/rand"
+	"fmt"
+	"path"
+	"runtime/debug"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// Suffix ends the name of a block file.
+const Suffix = ".blk"
+
+// Path returns the path of the block with this ULID in dir.
+func Path(dir, id string) string { return path.Join(dir, id+Suffix) }
+
+// Meta is what a block says about itself. Times are Unix milliseconds.
+type Meta struct {
+	// ULID names the block and its file. Write makes one up where it is empty.
+	ULID string `json:"ulid"`
+	// MinT and MaxT are the times of the first and the last sample. Where there are exemplars alone, those
+	// of the exemplars. Write fills them in.
+	MinT int64 `json:"minTime"`
+	MaxT int64 `json:"maxTime"`
+	// SlotStart and SlotEnd bound the time that the block was cut for: [SlotStart, SlotEnd).
+	SlotStart int64 `json:"slotStart"`
+	SlotEnd   int64 `json:"slotEnd"`
+	// LSN: the rows of that time with an LSN up to this one are in the block. 0: the block has no log.
+	LSN sample.LSN `json:"lsn"`
+	// Level is 0 for a block cut from the head, and one more with each merge.
+	Level int `json:"level"`
+	// Parents are the blocks that this one replaces; Sources the blocks of level 0 that it is made of.
+	Parents []string `json:"parents,omitempty"`
+	Sources []string `json:"sources,omitempty"`
+
+	// Write counts.
+	Series     uint64 `json:"series"`
+	Floats     uint64 `json:"floats"`
+	Histograms uint64 `json:"histograms"`
+	Exemplars  uint64 `json:"exemplars"`
+
+	// Writer is the version of Tidemark that wrote the block: at most 16 characters. Write fills it in
+	// where it is empty.
+	Writer string `json:"writer"`
+}
+
+// complete fills in what the caller of Write may leave out.
+func (m *Meta) complete() error {
+	if m.ULID == "" {
+		id, err := ulid.New(ulid.Timestamp(time.Now()), rand.Reader)
+		if err != nil {
+			return fmt.Errorf("name the block: %w", err)
+		}
+		m.ULID = id.String()
+	} else if _, err := ulid.ParseStrict(m.ULID); err != nil {
+		return fmt.Errorf("block name %q: %w", m.ULID, err)
+	}
+	if len(m.Sources) == 0 {
+		m.Sources = []string{m.ULID}
+	}
+	if m.Writer == "" {
+		m.Writer = buildVersion()
+	}
+	m.Writer = m.Writer[:min(len(m.Writer), writerBytes)]
+	return nil
+}
+
+// buildVersion is the version of the running program as its module knows it.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "unknown"
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,278 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package block
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/fsx"
+	"github.com/tidemarkdb/tidemark/tsdb/index"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// Series is one series on its way into a block. What it refers to must stay as it is until the next one is
+// asked for.
+type Series struct {
+	Labels labels.Labels
+	// The samples are the rows [From, To) of Rows, ascending and unique in time.
+	Rows     *column.Block
+	From, To int
+	// Exemplars are in time order.
+	Exemplars []exemplar.Exemplar
+}
+
+// Source is what a block is made of.
+type Source struct {
+	// Series yields the series in label order. Those with neither samples nor exemplars are left out. An
+	// error ends the write with it.
+	Series iter.Seq2[Series, error]
+	// Metadata yields the descriptions of the metric families in name order, each family's newest first;
+	// nil: none.
+	Metadata iter.Seq2[string, []metadata.Metadata]
+	// Account is charged for the memory of the write: one stripe, the index in the making, and exemplars.
+	Account *budget.Account
+}
+
+// Write makes a block file in dir of what src yields and returns its completed meta. The file is there whole
+// and survives a crash when Write returns nil. On error nothing is left but perhaps a temporary file that
+// fsx.RemoveTemp cleans up; ErrEmpty where there was nothing to write.
+func Write(fsys fsx.FS, dir string, meta Meta, src Source) (Meta, error) {
+	if err := meta.complete(); err != nil {
+		return meta, err
+	}
+	w := &writer{meta: meta, account: src.Account, index: index.NewBuilder(src.Account)}
+	defer w.close()
+	err := fsx.Publish(fsys, Path(dir, meta.ULID), func(out io.Writer) error {
+		w.out = out
+		return w.write(src)
+	})
+	if errors.Is(err, ErrEmpty) {
+		return meta, ErrEmpty
+	}
+	if err != nil {
+		return meta, fmt.Errorf("write block: %w", err)
+	}
+	return w.meta, nil
+}
+
+// writer is one Write in progress.
+type writer struct {
+	out      io.Writer
+	off      int64
+	meta     Meta
+	account  *budget.Account
+	reserved int64
+	index    *index.Builder
+	stripe   stripeWriter
+	stripes  []stripe
+	buf      []byte
+	footer   footer
+
+	exemplars      []byte
+	lastExemplars  uint32 // series of the last exemplars
+	exMinT, exMaxT int64
+}
+
+func (w *writer) close() {
+	w.index.Close()
+	w.account.Release(w.reserved)
+}
+
+// charge brings what is reserved up to the memory of the buffers.
+func (w *writer) charge() error {
+	n := int64(cap(w.stripe.data) + cap(w.stripe.page) + cap(w.buf) + cap(w.exemplars) + 4*cap(w.stripe.sizes))
+	if n <= w.reserved {
+		return nil
+	}
+	if err := w.account.Reserve(n - w.reserved); err != nil {
+		return err
+	}
+	w.reserved = n
+	return nil
+}
+
+func (w *writer) write(src Source) error {
+	w.meta.MinT, w.meta.MaxT = math.MaxInt64, math.MinInt64
+	w.exMinT, w.exMaxT = math.MaxInt64, math.MinInt64
+	w.stripe.reset(0)
+	if err := w.emit(appendHeader(nil)); err != nil {
+		return err
+	}
+	for s, err := range src.Series {
+		if err != nil {
+			return err
+		}
+		if s.From == s.To && len(s.Exemplars) == 0 {
+			continue
+		}
+		if err := w.series(s); err != nil {
+			return fmt.Errorf("series %s: %w", s.Labels, err)
+		}
+	}
+	if w.index.N() == 0 {
+		return ErrEmpty
+	}
+	if err := w.flushStripe(); err != nil {
+		return err
+	}
+	return w.sections(src)
+}
+
+func (w *writer) series(s Series) error {
+	id := uint32(w.index.N())
+	if err := w.index.AddSeries(s.Labels); err != nil {
+		return err
+	}
+	for i := s.From; i < s.To; i++ {
+		if i > s.From && s.Rows.T[i] <= s.Rows.T[i-1] {
+			return fmt.Errorf("time %d after %d: rows must ascend", s.Rows.T[i], s.Rows.T[i-1])
+		}
+		if s.Rows.KindAt(i) == sample.Float {
+			w.meta.Floats++
+		} else {
+			w.meta.Histograms++
+		}
+	}
+	if s.From < s.To {
+		w.meta.MinT, w.meta.MaxT = min(w.meta.MinT, s.Rows.T[s.From]), max(w.meta.MaxT, s.Rows.T[s.To-1])
+	}
+	w.stripe.add(s.Rows, s.From, s.To)
+	w.addExemplars(id, s.Exemplars)
+	w.meta.Series++
+	if len(w.stripe.data) >= stripeTarget {
+		if err := w.flushStripe(); err != nil {
+			return err
+		}
+	}
+	return w.charge()
+}
+
+func (w *writer) flushStripe() error {
+	if w.stripe.info.series == 0 {
+		return nil
+	}
+	w.buf = w.stripe.appendTo(w.buf[:0])
+	if len(w.buf) > maxStripe {
+		return fmt.Errorf("stripe of %d bytes is larger than 1 GiB: write fewer samples per block", len(w.buf))
+	}
+	s := w.stripe.info
+	s.off, s.size, s.crc = w.off, uint32(len(w.buf)), checksum(w.buf)
+	w.stripes = append(w.stripes, s)
+	w.stripe.reset(uint32(w.index.N()))
+	return w.emit(w.buf)
+}
+
+func (w *writer) emit(b []byte) error {
+	n, err := w.out.Write(b)
+	w.off += int64(n)
+	return err
+}
+
+// sections writes everything behind the stripes.
+func (w *writer) sections(src Source) error {
+	w.footer.sections = append(w.footer.sections, section{kind: sectionStripes, off: headerBytes, size: w.off - headerBytes})
+	if err := w.section(sectionDirectory, appendDirectory(nil, w.stripes)); err != nil {
+		return err
+	}
+	var err error
+	if w.buf, err = w.index.AppendTo(w.buf[:0]); err != nil {
+		return err
+	}
+	if err := w.charge(); err != nil {
+		return err
+	}
+	if err := w.section(sectionIndex, w.buf); err != nil {
+		return err
+	}
+	if len(w.exemplars) > maxStripe {
+		return fmt.Errorf("%d bytes of exemplars are more than 1 GiB: write fewer per block", len(w.exemplars))
+	}
+	if err := w.section(sectionExemplars, w.exemplars); err != nil {
+		return err
+	}
+	families, err := appendFamilies(nil, src.Metadata)
+	if err != nil {
+		return err
+	}
+	if err := w.section(sectionMetadata, families); err != nil {
+		return err
+	}
+	if w.meta.MinT > w.meta.MaxT {
+		w.meta.MinT, w.meta.MaxT = w.exMinT, w.exMaxT
+	}
+	facts, err := json.Marshal(w.meta)
+	if err != nil {
+		return err
+	}
+	if err := w.section(sectionMeta, facts); err != nil {
+		return err
+	}
+	return w.emit(w.footer.appendTo(nil, w.meta.Writer))
+}
+
+func (w *writer) section(kind uint32, b []byte) error {
+	w.footer.sections = append(w.footer.sections, section{kind: kind, crc: checksum(b), off: w.off, size: int64(len(b))})
+	return w.emit(b)
+}
+
+// addExemplars writes the exemplars of one series: its distance from the series of those before, how many, and
+// of each its labels, its value, and its time.
+func (w *writer) addExemplars(id uint32, es []exemplar.Exemplar) {
+	if len(es) == 0 {
+		return
+	}
+	b := binary.AppendUvarint(w.exemplars, uint64(id-w.lastExemplars))
+	w.lastExemplars = id
+	b = binary.AppendUvarint(b, uint64(len(es)))
+	lastT := int64(0)
+	for _, e := range es {
+		b = binary.AppendUvarint(b, uint64(e.Labels.Len()))
+		e.Labels.Range(func(l labels.Label) {
+			b = appendText(appendText(b, l.Name), l.Value)
+		})
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(e.Value))
+		b = binary.AppendVarint(b, e.Ts-lastT)
+		if e.HasTs {
+			b = append(b, 1)
+		} else {
+			b = append(b, 0)
+		}
+		lastT = e.Ts
+		w.exMinT, w.exMaxT = min(w.exMinT, e.Ts), max(w.exMaxT, e.Ts)
+	}
+	w.exemplars = b
+	w.meta.Exemplars += uint64(len(es))
+}
+
+// appendFamilies writes the metric families: name, how many descriptions, and of each type, unit and help.
+func appendFamilies(dst []byte, families iter.Seq2[string, []metadata.Metadata]) ([]byte, error) {
+	if families == nil {
+		return dst, nil
+	}
+	last, first := "", true
+	for name, all := range families {
+		if !first && name <= last {
+			return dst, fmt.Errorf("metric family %q after %q: families must be in order", name, last)
+		}
+		last, first = name, false
+		dst = appendText(dst, name)
+		dst = binary.AppendUvarint(dst, uint64(len(all)))
+		for _, m := range all {
+			dst = appendText(appendText(appendText(dst, string(m.Type)), m.Unit), m.Help)
+		}
+	}
+	return dst, nil
+}
