@@ -4,7 +4,7 @@
 package chunk
 
 import (
-	"slices"
+	"errors"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -20,24 +20,50 @@ type Chunk struct {
 }
 
 // Decode appends the samples within [mint, maxt] to dst, with their start timestamps where withST is set. On
-// an error dst has no more rows than before.
+// an error, a *CorruptError or a *budget.ExceededError, dst has no more rows than before.
 func (c Chunk) Decode(mint, maxt int64, withST bool, dst *column.Block) error {
+	return placed{Chunk: c}.decode(mint, maxt, withST, dst)
+}
+
+// placed is a chunk that lies in something larger, for the offsets in errors.
+type placed struct {
+	Chunk
+	dataOff, stOff int
+}
+
+func (p placed) decode(mint, maxt int64, withST bool, dst *column.Block) error {
 	have := len(dst.T)
 	decode := decodeHistograms
-	if c.Kind == sample.Float {
+	if p.Kind == sample.Float {
 		decode = decodeFloats
 	}
-	skipped, err := decode(c.Data, c.N, mint, maxt, dst)
-	if err == nil && slices.ContainsFunc(dst.Kind[min(have, len(dst.Kind)):], func(k sample.Kind) bool { return k != c.Kind }) {
-		err = &CorruptError{Msg: "histograms of another kind than the chunk's"}
+	skipped, err := decode(p.Data, p.N, mint, maxt, dst)
+	if err != nil {
+		return shift(err, p.dataOff)
+	}
+	for row := have; row < len(dst.T) && p.Kind != sample.Float; row++ {
+		if dst.KindAt(row) != p.Kind {
+			err = &CorruptError{Msg: "histograms of another kind than the chunk's", Off: p.dataOff}
+			break
+		}
+	}
+	if err == nil && withST {
+		err = shift(DecodeST(p.ST, skipped, dst, have), p.stOff)
+	}
+	if err != nil {
 		dst.Truncate(have)
 	}
-	if err != nil || !withST {
+	return err
+}
+
+// shift moves the place of a *CorruptError by off bytes, from within a part to within the whole.
+func shift(err error, off int) error {
+	if err == nil || off == 0 {
 		return err
 	}
-	if err := DecodeST(c.ST, skipped, dst, have); err != nil {
-		dst.Truncate(have)
-		return err
+	var ce *CorruptError
+	if errors.As(err, &ce) {
+		return &CorruptError{Msg: ce.Msg, Off: ce.Off + off}
 	}
-	return nil
+	return err
 }

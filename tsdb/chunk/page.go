@@ -5,7 +5,6 @@ package chunk
 
 import (
 	"encoding/binary"
-	"errors"
 	"slices"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
@@ -113,13 +112,13 @@ func DecodePage(p []byte, mint, maxt int64, withST bool, dst *column.Block) erro
 	c := cursor{b: p}
 	for c.left() > 0 {
 		before := len(dst.T)
-		run, at := nextRun(&c)
+		run := nextRun(&c)
 		err := c.err
 		if err == nil {
-			err = shift(run.Decode(mint, maxt, withST, dst), at)
+			err = run.decode(mint, maxt, withST, dst)
 		}
 		if err == nil && before > have && before < len(dst.T) && dst.T[before] <= dst.T[before-1] {
-			err = &CorruptError{Msg: "time does not ascend from run to run", Off: at}
+			err = &CorruptError{Msg: "time does not ascend from run to run", Off: run.dataOff}
 		}
 		if err != nil {
 			dst.Truncate(have)
@@ -134,7 +133,7 @@ func PageRows(p []byte) (int, error) {
 	rows := 0
 	c := cursor{b: p}
 	for c.left() > 0 {
-		run, _ := nextRun(&c)
+		run := nextRun(&c)
 		rows += run.N
 	}
 	return rows, c.err
@@ -143,8 +142,9 @@ func PageRows(p []byte) (int, error) {
 // maxRows bounds the rows of a run, so that counts cannot overflow.
 const maxRows = 1 << 31
 
-// nextRun reads the frame of one run; at is where its data begins.
-func nextRun(c *cursor) (run Chunk, at int) {
+// nextRun reads the frame of one run.
+func nextRun(c *cursor) placed {
+	var run placed
 	codec := c.u8()
 	switch Codec(codec &^ hasST) {
 	case CodecXOR:
@@ -161,19 +161,11 @@ func nextRun(c *cursor) (run Chunk, at int) {
 		c.fail("number of rows out of range")
 	}
 	run.Data = c.bytes()
-	at = c.off - len(run.Data)
+	run.dataOff = c.off - len(run.Data)
 	if codec&hasST != 0 {
 		run.ST = c.bytes()
+		run.stOff = c.off - len(run.ST)
 	}
 	run.N = int(n)
-	return run, at
-}
-
-// shift moves the place of a *CorruptError by at bytes, from within a part to within the whole.
-func shift(err error, at int) error {
-	var ce *CorruptError
-	if errors.As(err, &ce) {
-		return &CorruptError{Msg: ce.Msg, Off: ce.Off + at}
-	}
-	return err
+	return run
 }
