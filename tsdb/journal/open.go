@@ -184,7 +184,7 @@ func (j *Journal) sift(files []*segment) ([]*segment, error) {
 			if err := j.discard(s, "no readable segment header"); err != nil {
 				return nil, err
 			}
-		case t.frames == 0 || next != nil && !chained || t.last <= last:
+		case t.end == dataStart || next != nil && !chained || t.last <= last:
 			if err := j.fs.Remove(s.name); err != nil {
 				return nil, err
 			}

@@ -1,0 +1,261 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package wal
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/histogram"
+
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// Limits are what the rows of a batch were judged by: see head.Limits, which has the same fields.
+type Limits struct {
+	MinT, MaxT         int64
+	MinPush, MinScrape int64
+}
+
+// AppendLimits appends the start of a batch record's payload; AppendBatch appends the rest.
+func AppendLimits(dst []byte, l Limits) []byte {
+	dst = append(dst, limitsFormat)
+	for _, t := range [...]int64{l.MinT, l.MaxT, l.MinPush, l.MinScrape} {
+		dst = appendVarint(dst, t)
+	}
+	return dst
+}
+
+// DecodeLimits reads the limits at the start of a batch record's payload and returns the rest of it.
+func DecodeLimits(p []byte) (Limits, []byte, error) {
+	c := cursor{record: "batch", p: p}
+	c.version(limitsFormat)
+	l := Limits{MinT: c.varint(), MaxT: c.varint(), MinPush: c.varint(), MinScrape: c.varint()}
+	if c.err != nil {
+		return Limits{}, nil, c.err
+	}
+	return l, p[c.off:], nil
+}
+
+// How a column of small values is written.
+const (
+	columnNone    byte = iota // the batch has no such column
+	columnUniform             // one value for all rows
+	columnFull                // one for each
+)
+
+// AppendBatch appends b: first the columns of the rows, then histograms, exemplars and descriptions.
+func AppendBatch(dst []byte, b *sample.Batch) []byte {
+	dst = append(dst, batchFormat)
+	dst = binary.AppendUvarint(dst, uint64(b.Len()))
+	dst = appendRefs(dst, b.Ref)
+	dst = appendTimes(dst, b.T)
+	dst = appendBytes(dst, b.Kind)
+	dst = appendBytes(dst, b.Flags)
+	if b.ST == nil {
+		dst = append(dst, columnNone)
+	} else {
+		dst = appendTimes(append(dst, columnFull), b.ST)
+	}
+	dst = appendValues(dst, b.V)
+	for i, k := range b.Kind {
+		switch k {
+		case sample.Float:
+		case sample.Histogram:
+			dst = appendHistogram(dst, b.H[i])
+		case sample.FloatHistogram:
+			dst = appendFloatHistogram(dst, b.FH[i])
+		}
+	}
+	dst = appendExemplars(dst, b.Exemplars)
+	return appendMetadata(dst, b.Meta)
+}
+
+// DecodeBatch fills b, which it resets first, from what AppendBatch appended. On error b is empty.
+func DecodeBatch(p []byte, b *sample.Batch) error {
+	b.Reset()
+	c := cursor{record: "batch", p: p}
+	c.version(batchFormat)
+	n := c.count(1)
+	b.Ref = c.refs(slices.Grow(b.Ref, n), n)
+	b.T = c.times(b.T, n)
+	b.Kind = readBytes(&c, b.Kind, n, sample.FloatHistogram)
+	b.Flags = readBytes(&c, b.Flags, n, math.MaxUint8)
+	switch c.u8() {
+	case columnNone:
+	case columnFull:
+		b.ST = c.times(make([]int64, 0, n), n)
+	default:
+		c.fail("bad column form")
+	}
+	b.V = c.values(b.V, n)
+	c.histograms(b)
+	b.Exemplars = c.exemplars(b.Exemplars)
+	b.Meta = c.metadata(b.Meta)
+	if err := c.done(); err != nil {
+		b.Reset()
+		return err
+	}
+	return nil
+}
+
+// appendTimes writes a column of times as one, where all are equal, as in a scrape, or as differences.
+func appendTimes(dst []byte, ts []int64) []byte {
+	if len(ts) == 0 {
+		return append(dst, columnNone)
+	}
+	first := ts[0]
+	if !slices.ContainsFunc(ts, func(t int64) bool { return t != first }) {
+		return appendVarint(append(dst, columnUniform), first)
+	}
+	dst = append(dst, columnFull)
+	prev := int64(0)
+	for _, t := range ts {
+		dst = appendVarint(dst, t-prev)
+		prev = t
+	}
+	return dst
+}
+
+func (c *cursor) times(dst []int64, n int) []int64 {
+	form := c.u8()
+	if c.err != nil {
+		return dst
+	}
+	switch {
+	case form == columnNone && n == 0:
+	case form == columnUniform && n > 0:
+		t := c.varint()
+		dst = slices.Grow(dst, n)
+		for range n {
+			dst = append(dst, t)
+		}
+	case form == columnFull && n > 0 && n <= c.left():
+		dst = slices.Grow(dst, n)
+		t := int64(0)
+		for range n {
+			t += c.varint()
+			dst = append(dst, t)
+		}
+	default:
+		c.fail("bad column of times")
+	}
+	return dst
+}
+
+func appendBytes[T ~uint8](dst []byte, col []T) []byte {
+	if len(col) == 0 {
+		return append(dst, columnNone)
+	}
+	first := col[0]
+	if !slices.ContainsFunc(col, func(v T) bool { return v != first }) {
+		return append(dst, columnUniform, byte(first))
+	}
+	dst = append(dst, columnFull)
+	for _, v := range col {
+		dst = append(dst, byte(v))
+	}
+	return dst
+}
+
+func readBytes[T ~uint8](c *cursor, dst []T, n int, most T) []T {
+	form := c.u8()
+	if form == columnNone || c.err != nil {
+		return nil
+	}
+	var from []byte
+	switch {
+	case form == columnUniform && n > 0:
+		from = c.bytes(1)
+	case form == columnFull && n > 0:
+		from = c.bytes(n)
+	default:
+		c.fail("bad column form")
+	}
+	if c.err != nil {
+		return nil
+	}
+	dst = slices.Grow(dst[:0], n)[:n]
+	for i := range dst {
+		dst[i] = T(from[min(i, len(from)-1)])
+		if dst[i] > most {
+			c.fail("bad value in a column")
+			return nil
+		}
+	}
+	return dst
+}
+
+// appendValues writes the bits of floats without the zero bytes at their low end: whole numbers, which most
+// samples are, have many. Two lengths of 0 to 8 share a byte; the bytes themselves follow, high ones first.
+func appendValues(dst []byte, vs []float64) []byte {
+	at := len(dst)
+	lengths := (len(vs) + 1) / 2
+	dst = slices.Grow(dst, lengths+8*len(vs)+8)
+	end := at + lengths
+	clear(dst[at:end])
+	buf := dst[:cap(dst)]
+	for i, v := range vs {
+		x := math.Float64bits(v)
+		n := 8 - bits.TrailingZeros64(x)/8
+		binary.BigEndian.PutUint64(buf[end:], x)
+		end += n
+		buf[at+i/2] |= byte(n) << (i % 2 * 4)
+	}
+	return buf[:end]
+}
+
+func (c *cursor) values(dst []float64, n int) []float64 {
+	lengths := c.bytes((n + 1) / 2)
+	if c.err != nil {
+		return dst
+	}
+	dst = slices.Grow(dst[:0], n)[:n]
+	p := c.p[c.off:]
+	used := 0
+	for i := range dst {
+		k := int(lengths[i/2]>>(i%2*4)) & 15
+		if k > 8 || used+k > len(p) {
+			c.fail("bad length of a value")
+			return dst[:0]
+		}
+		var x uint64
+		if used+8 <= len(p) {
+			// A shift by 64 gives 0 in Go: k = 0 needs no case of its own.
+			drop := uint(64 - 8*k)
+			x = binary.BigEndian.Uint64(p[used:]) >> drop << drop
+		} else {
+			for b := range k {
+				x |= uint64(p[used+b]) << (56 - 8*b)
+			}
+		}
+		used += k
+		dst[i] = math.Float64frombits(x)
+	}
+	c.off += used
+	return dst
+}
+
+// histograms reads the histograms of the rows whose kind says that they have one.
+func (c *cursor) histograms(b *sample.Batch) {
+	if b.Kind == nil || c.err != nil {
+		return
+	}
+	b.H = make([]*histogram.Histogram, len(b.Kind))
+	b.FH = make([]*histogram.FloatHistogram, len(b.Kind))
+	for i, k := range b.Kind {
+		switch k {
+		case sample.Float:
+		case sample.Histogram:
+			b.H[i] = c.histogram()
+		case sample.FloatHistogram:
+			b.FH[i] = c.floatHistogram()
+		}
+		if c.err != nil {
+			return
+		}
+	}
+}
