@@ -12,6 +12,8 @@ package budget
 import (
 	"fmt"
 	"sync/atomic"
+
+	"github.com/tidemarkdb/tidemark/tsdb/invariant"
 )
 
 // Account is a tally of bytes with a limit. All methods are safe for concurrent use; the methods of a nil
@@ -38,26 +40,48 @@ func (a *Account) Child(name string, limit int64) *Account {
 	return c
 }
 
-// Reserve takes n bytes, from a and from every account above it, or none and returns an *ExceededError.
+// Reserve takes n bytes, not negative, from a and from every account above it, or none and returns an
+// *ExceededError. What is in use never passes a limit, not even for the moment of a refusal, so a large
+// reservation that is refused takes no room from a small one beside it.
 func (a *Account) Reserve(n int64) error {
 	for x := a; x != nil; x = x.parent {
-		used := x.used.Add(n)
-		if limit := x.limit.Load(); n > 0 && limit > 0 && used > limit {
-			x.used.Add(-n)
+		if err := x.take(n); err != nil {
 			for y := a; y != x; y = y.parent {
 				y.used.Add(-n)
 			}
-			return &ExceededError{Account: x.name, Limit: limit, Used: used - n, Want: n}
+			return err
 		}
-		x.notePeak(used)
+	}
+	for x := a; x != nil; x = x.parent {
+		x.notePeak(x.used.Load())
 	}
 	return nil
+}
+
+// take takes n bytes from a alone.
+func (a *Account) take(n int64) error {
+	limit := a.limit.Load()
+	if limit <= 0 {
+		a.used.Add(n)
+		return nil
+	}
+	for {
+		used := a.used.Load()
+		if n > limit-used && n > 0 {
+			return &ExceededError{Account: a.name, Limit: limit, Used: used, Want: n}
+		}
+		if a.used.CompareAndSwap(used, used+n) {
+			return nil
+		}
+	}
 }
 
 // Release gives back n bytes that Reserve took.
 func (a *Account) Release(n int64) {
 	for x := a; x != nil; x = x.parent {
-		x.used.Add(-n)
+		if used := x.used.Add(-n); used < 0 && invariant.Enabled {
+			invariant.Failf("budget of %s: %d bytes released that were not reserved", x.name, -used)
+		}
 	}
 }
 
@@ -85,8 +109,12 @@ func (a *Account) Limit() int64 {
 	return a.limit.Load()
 }
 
-// SetLimit changes the limit; what is in use stays so.
-func (a *Account) SetLimit(n int64) { a.limit.Store(n) }
+// SetLimit changes the limit, in bytes; 0 means none. What is in use stays so, also where it is more than n.
+func (a *Account) SetLimit(n int64) {
+	if a != nil {
+		a.limit.Store(n)
+	}
+}
 
 func (a *Account) notePeak(used int64) {
 	for {
