@@ -45,8 +45,7 @@ func (m *model) alloc(t fatal, size int, seed byte) arena.Ref {
 	t.Helper()
 	ref, err := m.a.Alloc(size)
 	if err != nil {
-		var ee *budget.ExceededError
-		if !errors.As(err, &ee) {
+		if _, ok := errors.AsType[*budget.ExceededError](err); !ok {
 			t.Fatalf("alloc of %d: %v", size, err)
 		}
 		return 0

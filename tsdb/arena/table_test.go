@@ -12,17 +12,16 @@ import (
 )
 
 type header struct {
-	t   int64
-	ref arena.Ref
-	n   [5]uint16
-	_   [74]byte
+	t int64
+	n [5]uint16
+	_ [78]byte
 }
 
 func TestTableRecordsStayWhereTheyAre(t *testing.T) {
 	acct := budget.NewRoot("table", 0)
 	tab := arena.NewTable[header](arena.Options{Account: acct})
 	var old []*header
-	for i := uint32(0); i < 20_000; i++ {
+	for i := range uint32(20_000) {
 		if i >= tab.Cap() {
 			if err := tab.Grow(i + 1); err != nil {
 				t.Fatal(err)

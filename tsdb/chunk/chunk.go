@@ -61,8 +61,7 @@ func shift(err error, off int) error {
 	if err == nil || off == 0 {
 		return err
 	}
-	var ce *CorruptError
-	if errors.As(err, &ce) {
+	if ce, ok := errors.AsType[*CorruptError](err); ok {
 		return &CorruptError{Msg: ce.Msg, Off: ce.Off + off}
 	}
 	return err

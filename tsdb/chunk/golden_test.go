@@ -50,10 +50,12 @@ func golden() map[string]struct {
 		return chunk.DecodeHistograms(p, n, math.MinInt64, math.MaxInt64, dst)
 	}
 	return map[string]example{
-		"floats": {floats, func(rows []row) []byte { b := blockOf(rows); return encodeFloats(b.T, b.V) },
-			func(p []byte, n int, dst *column.Block) error {
-				return chunk.DecodeFloats(p, n, math.MinInt64, math.MaxInt64, dst)
-			}},
+		"floats": {floats, func(rows []row) []byte {
+			b := blockOf(rows)
+			return encodeFloats(b.T, b.V)
+		}, func(p []byte, n int, dst *column.Block) error {
+			return chunk.DecodeFloats(p, n, math.MinInt64, math.MaxInt64, dst)
+		}},
 		"histograms":       {ints, encodeHistograms, histograms},
 		"float-histograms": {doubles, encodeHistograms, histograms},
 		"starts": {starts, func(rows []row) (buf []byte) {
@@ -67,10 +69,11 @@ func golden() map[string]struct {
 			c := chunk.Chunk{Kind: sample.Float, N: n, Data: encodeFloats(b.T, b.V), ST: p}
 			return c.Decode(math.MinInt64, math.MaxInt64, true, dst)
 		}},
-		"page": {page, func(rows []row) []byte { return chunk.EncodePage(nil, blockOf(rows), 0, len(rows)) },
-			func(p []byte, _ int, dst *column.Block) error {
-				return chunk.DecodePage(p, math.MinInt64, math.MaxInt64, true, dst)
-			}},
+		"page": {page, func(rows []row) []byte {
+			return chunk.EncodePage(nil, blockOf(rows), 0, len(rows))
+		}, func(p []byte, _ int, dst *column.Block) error {
+			return chunk.DecodePage(p, math.MinInt64, math.MaxInt64, true, dst)
+		}},
 	}
 }
 
