@@ -1,0 +1,134 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"context"
+	"slices"
+
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// endedSeries is a series that has left by the work of an LSN, but that a pin from before may still see.
+type endedSeries struct {
+	local uint32
+	gen   uint32
+	lsn   sample.LSN
+	drops uint32 // number of the last drop begun when it left: a pin may see what that took
+}
+
+// tomb is a deleted range of a series: its in-order samples in it, and its late ones up to the LSN. Samples that
+// are appended in order later are newer than maxt.
+type tomb struct {
+	mint, maxt int64
+	lsn        sample.LSN
+}
+
+// changeLocked applies a change to the series of the shard that it names.
+func (s *shard) changeLocked(w *Work) {
+	for _, i := range w.rows.of(s.number) {
+		ref := w.change.refs[i]
+		if w.change.free {
+			s.endLocked(ref, w.lsn)
+			continue
+		}
+		local, hd := s.findLocked(ref)
+		if hd == nil || !hd.hasSample() || w.change.mint > hd.lastT {
+			continue
+		}
+		s.tombs[local] = append(s.tombs[local], tomb{w.change.mint, min(w.change.maxt, hd.lastT), w.lsn})
+		hd.flags |= hasTombs
+	}
+}
+
+// deletedLocked returns the LSN of the last delete that took the samples at t, 0 for none.
+func (s *shard) deletedLocked(local uint32, hd *header, t int64) sample.LSN {
+	if hd.flags&hasTombs == 0 {
+		return 0
+	}
+	for _, x := range slices.Backward(s.tombs[local]) {
+		if x.mint <= t && t <= x.maxt {
+			return x.lsn
+		}
+	}
+	return 0
+}
+
+// endLocked lets a series leave. What it holds stays for older pins until reclaimLocked.
+func (s *shard) endLocked(ref sample.Ref, lsn sample.LSN) {
+	local, hd := s.findLocked(ref)
+	if hd == nil {
+		return
+	}
+	s.ended = append(s.ended, endedSeries{local: local, gen: hd.gen, lsn: lsn, drops: s.head.dropping.Load()})
+	hd.gen = 0
+	s.counts.Series--
+	s.head.dir.leave(ref)
+	s.head.garbage.Store(true)
+}
+
+// Idle returns series that hold no sample and whose newest is older than before, or that got none at all between
+// two calls. Whoever wants to free them asks StillIdle, under the sequencer lock, which of them may go.
+func (h *Head) Idle(before int64) []sample.Ref {
+	var out []sample.Ref
+	for _, s := range h.shards {
+		s.mu.Lock()
+		for local := range s.headers.len() {
+			hd := s.headers.at(local)
+			if hd.gen == 0 || !s.emptyLocked(local, hd) {
+				continue
+			}
+			if hd.flags&wasIdle != 0 || hd.hasSample() && hd.lastT < before {
+				out = append(out, sample.MakeRef(hd.gen, s.id(local)))
+			}
+			if !hd.hasSample() {
+				hd.flags |= wasIdle
+			}
+		}
+		s.mu.Unlock()
+	}
+	return out
+}
+
+// StillIdle returns those of refs that hold no sample after everything that is enqueued. The caller holds the
+// sequencer lock, and passes the answer to Free before it lets go.
+func (h *Head) StillIdle(ctx context.Context, refs []sample.Ref) ([]sample.Ref, error) {
+	if err := h.order.await(ctx, sample.LSN(h.order.enqueued.Load())); err != nil {
+		return nil, err
+	}
+	var out []sample.Ref
+	for _, ref := range refs {
+		s := h.shardOf(ref.ID())
+		s.mu.RLock()
+		local, hd := s.findLocked(ref)
+		if hd != nil && s.emptyLocked(local, hd) {
+			out = append(out, ref)
+		}
+		s.mu.RUnlock()
+	}
+	return out, nil
+}
+
+// emptyLocked reports whether a series holds no sample that a new pin would see.
+func (s *shard) emptyLocked(local uint32, hd *header) bool {
+	if hd.n > 0 {
+		return false
+	}
+	for number := hd.closed; number != 0; {
+		c := s.closed.at(number - 1)
+		if c.dead == 0 {
+			return false
+		}
+		number = c.older
+	}
+	if hd.flags&hasLate == 0 {
+		return true
+	}
+	for _, slot := range s.late[local].slots {
+		if slices.ContainsFunc(slot.rows, func(x lateRow) bool { return x.dead == 0 }) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,220 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"math"
+
+	"github.com/tidemarkdb/tidemark/tsdb/arena"
+	"github.com/tidemarkdb/tidemark/tsdb/chunk"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+const (
+	// maxSamples closes a chunk: an hour at 15 s. More would save little of the 60 bytes of a closedChunk and
+	// make reading one sample dearer.
+	maxSamples = 240
+	// maxStream closes a chunk whose stream comes to this size, so that size fits its fields and growing one
+	// never moves much. 240 samples of noise need 2.2 KiB.
+	maxStream = 4 << 10
+)
+
+// closedChunk is a chunk that takes no more samples.
+type closedChunk struct {
+	mint, maxt int64
+	changed    sample.LSN // of the work that appended its last sample
+	older      uint32     // number of the closed chunk before it in the series + 1, 0 for none
+	number     uint32     // of the chunk in its series, counted from 0
+	dead       uint32     // number of the drop that took it, 0 for none
+	stream     arena.Ref
+	starts     arena.Ref // start timestamps, 0 for none
+	size       uint32
+	startsSize uint32
+	n          uint16
+	kind       sample.Kind
+}
+
+// appendLocked appends a row that is newer than all of its series.
+func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.Reason {
+	slot := s.slotLocked(r.t)
+	before := version{id: local, from: hd.changed, to: w.lsn, chunks: hd.chunks, n: hd.n, kind: hd.kind, lastT: hd.lastT, last: hd.last}
+	switch {
+	case w.lsn <= slot.flushed:
+		// A block holds the row already: only what later rows are judged by moves.
+		if !s.closeLocked(local, hd) {
+			return sample.OverLimit
+		}
+		hd.kind = r.kind // no chunk is open
+	case !s.storeLocked(local, hd, r, slot):
+		return sample.OverLimit
+	default:
+		slot.note(r.t, w)
+		slot.inOrder++
+	}
+	if w.guard != 0 && before.from != 0 && before.from <= w.guard {
+		before.older = hd.version
+		hd.version = s.versions.push(before)
+	}
+	hd.lastT, hd.last, hd.changed = r.t, r.v, w.lsn
+	hd.flags &^= wasIdle
+	return sample.Accepted
+}
+
+// storeLocked puts a row into the open chunk, or a new one where it does not fit. It reports false, and has
+// changed nothing that a reader can see, where memory has run out.
+func (s *shard) storeLocked(local uint32, hd *header, r *row, slot *slotCount) bool {
+	full := hd.n >= maxSamples || s.openSizeLocked(local, hd)+chunk.MaxFloatBytes > maxStream
+	if hd.n > 0 && (full || hd.kind != r.kind || hd.mint < slot.start) && !s.closeLocked(local, hd) {
+		return false
+	}
+	stored := false
+	if r.kind == sample.Float {
+		stored = s.appendFloatLocked(hd, r)
+	} else {
+		stored = s.appendHistLocked(local, hd, r)
+	}
+	if !stored {
+		return false
+	}
+	if hd.n == 0 {
+		hd.kind, hd.mint = r.kind, r.t
+	}
+	if r.st != 0 || hd.flags&hasST != 0 {
+		s.appendStartLocked(local, hd, r)
+	}
+	hd.n++
+	return true
+}
+
+// appendFloatLocked appends to the stream of the open chunk. While there is room for the longest sample it is
+// written in place; at the end of a block it is written aside first, so that a block is used to its last byte.
+func (s *shard) appendFloatLocked(hd *header, r *row) bool {
+	v := math.Float64frombits(r.v)
+	if hd.n == 0 && !s.openStreamLocked(hd) {
+		return false
+	}
+	block, size := s.bytes.Bytes(hd.open), int(hd.size)
+	if len(block)-size >= chunk.MaxFloatBytes {
+		hd.size = uint16(len(chunk.AppendFloat(block[:size], int(hd.n), &hd.stream, r.t, v)))
+		return true
+	}
+	var aside [1 + chunk.MaxFloatBytes + 8]byte
+	aside[0] = block[size-1]
+	state := hd.stream
+	out := chunk.AppendFloat(aside[:1], int(hd.n), &state, r.t, v)
+	need := size + len(out) - 1
+	if need > len(block) {
+		bigger, err := s.bytes.Alloc(need)
+		if err != nil {
+			return false
+		}
+		block = s.bytes.Bytes(bigger)
+		copy(block, s.bytes.Bytes(hd.open)[:size])
+		s.bytes.Free(hd.open)
+		hd.open = bigger
+	}
+	copy(block[size-1:], out)
+	hd.size, hd.stream = uint16(need), state
+	return true
+}
+
+// firstStream is the room of a new stream: 60 samples of a series that never changes, or ten of a counter.
+const firstStream = 32
+
+func (s *shard) openStreamLocked(hd *header) bool {
+	ref, err := s.bytes.Alloc(firstStream)
+	if err != nil {
+		return false
+	}
+	hd.open, hd.size = ref, 0
+	return true
+}
+
+func (s *shard) openSizeLocked(local uint32, hd *header) int {
+	if hd.n > 0 && hd.kind != sample.Float {
+		return s.hists[local].size()
+	}
+	return int(hd.size)
+}
+
+// openStreamsLocked returns the streams of the open chunk. They are good until the lock is released.
+func (s *shard) openStreamsLocked(local uint32, hd *header) (stream, starts []byte) {
+	if hd.kind == sample.Float {
+		stream = s.bytes.Bytes(hd.open)[:hd.size]
+	} else {
+		stream = s.hists[local].stream
+	}
+	if hd.flags&hasST != 0 {
+		starts = s.starts[local].buf
+	}
+	return stream, starts
+}
+
+// closeLocked ends the open chunk, if there is one. It reports false where memory has run out.
+func (s *shard) closeLocked(local uint32, hd *header) bool {
+	if hd.n == 0 {
+		return true
+	}
+	stream, starts := s.openStreamsLocked(local, hd)
+	c := closedChunk{
+		mint: hd.mint, maxt: hd.lastT, changed: hd.changed, older: hd.closed, number: hd.chunks,
+		size: uint32(len(stream)), startsSize: uint32(len(starts)), n: hd.n, kind: hd.kind,
+	}
+	if !s.addClosedLocked(hd, c, stream, starts) {
+		return false
+	}
+	s.forgetOpenLocked(local, hd)
+	hd.chunks++
+	return true
+}
+
+// addClosedLocked stores a closed chunk and puts it in front of those of the series.
+func (s *shard) addClosedLocked(hd *header, c closedChunk, stream, starts []byte) bool {
+	number, err := s.closed.take()
+	if err != nil {
+		return false
+	}
+	if c.stream, err = put(s.bytes, stream); err != nil {
+		s.closed.give(number)
+		return false
+	}
+	if len(starts) > 0 {
+		if c.starts, err = put(s.bytes, starts); err != nil {
+			s.bytes.Free(c.stream)
+			s.closed.give(number)
+			return false
+		}
+	}
+	*s.closed.at(number) = c
+	hd.closed = number + 1
+	s.counts.Chunks++
+	return true
+}
+
+// forgetOpenLocked gives back what the open chunk took.
+func (s *shard) forgetOpenLocked(local uint32, hd *header) {
+	if hd.kind == sample.Float {
+		s.bytes.Free(hd.open)
+	} else {
+		s.dropHistLocked(local)
+	}
+	if hd.flags&hasST != 0 {
+		delete(s.starts, local)
+	}
+	hd.flags &^= hasST
+	hd.open, hd.size, hd.n = 0, 0, 0
+	hd.stream = chunk.FloatState{}
+}
+
+// freeClosedLocked gives back a closed chunk that is not in a chain any more.
+func (s *shard) freeClosedLocked(number uint32) {
+	c := s.closed.at(number)
+	s.bytes.Free(c.stream)
+	if c.starts != 0 {
+		s.bytes.Free(c.starts)
+	}
+	*c = closedChunk{}
+	s.closed.give(number)
+	s.counts.Chunks--
+}

@@ -1,0 +1,281 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"math"
+	"slices"
+
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// Flushed tells that a block holds the rows of a slot up to lsn, so that they need not be stored when they come
+// out of a checkpoint or the log; they only move what later rows are judged by. It belongs to the time before
+// LoadSnapshot and the first Enqueue.
+func (h *Head) Flushed(slot int64, lsn sample.LSN) {
+	h.flushed[slot] = max(h.flushed[slot], lsn)
+}
+
+// DropSlot takes the rows of a slot up to lsn out of the head, because a block holds them. Rows that came later
+// stay. The pin at lsn, from which the block was written, should still be open: without it chunks that got rows
+// after lsn stay whole, which costs memory and is otherwise harmless, since the block's rows are the same.
+//
+// Pins that are open go on seeing the rows; new ones do not.
+func (h *Head) DropSlot(slot int64, lsn sample.LSN) {
+	h.maintain.Lock()
+	defer h.maintain.Unlock()
+	d := dropping{slot: slot, end: h.slotEnd(slot), lsn: lsn, number: h.drops.Load() + 1, pinned: h.pins.at(lsn) != nil}
+	h.dropping.Store(d.number)
+	for _, s := range h.shards {
+		s.mu.Lock()
+		d.dropLocked(s)
+		s.mu.Unlock()
+	}
+	h.drops.Store(d.number)
+	h.garbage.Store(true)
+	h.reclaimLocked()
+}
+
+// dropping is one call of DropSlot.
+type dropping struct {
+	slot, end int64
+	lsn       sample.LSN
+	number    uint32
+	pinned    bool // the versions tell how many rows of a chunk came up to lsn
+
+	inOrder, late, moved int // rows that went, and that became late, in the shard at hand
+}
+
+func (d *dropping) dropLocked(s *shard) {
+	count := s.slots[d.slot]
+	if count == nil {
+		return
+	}
+	d.inOrder, d.late, d.moved = 0, 0, 0
+	for local := range s.headers.len() {
+		if hd := s.headers.at(local); hd.gen != 0 {
+			d.seriesLocked(s, local, hd)
+		}
+	}
+	if d.inOrder+d.late > 0 {
+		s.unswept = true
+	}
+	count.inOrder -= d.inOrder
+	count.late += d.moved - d.late
+	if count.inOrder+count.late <= 0 {
+		delete(s.slots, d.slot)
+		s.current = nil
+	}
+}
+
+func (d *dropping) seriesLocked(s *shard, local uint32, hd *header) {
+	if hd.flags&hasLate != 0 {
+		if l := s.late[local].slot(d.slot); l != nil {
+			for i := range l.rows {
+				if x := &l.rows[i]; x.dead == 0 && x.lsn <= d.lsn {
+					x.dead = d.number
+					d.late++
+				}
+			}
+		}
+	}
+	chunks, n, ok := s.stateLocked(local, hd, d.lsn)
+	if !ok {
+		return // no row of the series is that old
+	}
+	if hd.n > 0 && hd.mint >= d.slot && hd.mint <= d.end && d.covers(hd.chunks, hd.n, hd.changed, chunks, n) {
+		// From here on it is the newest of the closed ones. Where there is no memory to close it, it stays.
+		if !s.closeLocked(local, hd) {
+			return
+		}
+	}
+	for number := hd.closed; number != 0; {
+		c := s.closed.at(number - 1)
+		if c.maxt < d.slot {
+			return
+		}
+		if c.mint >= d.slot && c.mint <= d.end && c.dead == 0 && d.covers(c.number, c.n, c.changed, chunks, n) {
+			d.chunkLocked(s, local, hd, c, chunks, n)
+		}
+		number = c.older
+	}
+}
+
+// covers reports whether any row of a chunk came up to d.lsn, when the series had (chunks, n).
+func (d *dropping) covers(number uint32, size uint16, changed sample.LSN, chunks uint32, n uint16) bool {
+	if !d.pinned {
+		return changed <= d.lsn
+	}
+	return number < chunks || number == chunks && n > 0 && size > 0
+}
+
+// chunkLocked takes a chunk. Rows that came after d.lsn become late ones: they no longer are at the end of a
+// stream.
+func (d *dropping) chunkLocked(s *shard, local uint32, hd *header, c *closedChunk, chunks uint32, n uint16) {
+	if d.pinned && c.number == chunks && n < c.n {
+		if !d.keepRowsLocked(s, local, hd, c, int(n)) {
+			return
+		}
+	}
+	c.dead = d.number
+	d.inOrder += int(c.n)
+}
+
+// keepRowsLocked makes the rows of a chunk from n on late ones, but for deleted ones.
+func (d *dropping) keepRowsLocked(s *shard, local uint32, hd *header, c *closedChunk, n int) bool {
+	b := &s.scratch
+	b.Reset()
+	p := piece{n: int(c.n), kind: c.kind}
+	if err := p.decode(s.bytes.Bytes(c.stream)[:c.size], s.startsLocked(c), span{math.MinInt64, math.MaxInt64, true}, b); err != nil {
+		return false
+	}
+	for i := n; i < len(b.T); i++ {
+		if s.deletedLocked(local, hd, b.T[i]) > 0 {
+			continue
+		}
+		x := lateRow{t: b.T[i], st: b.STAt(i), v: math.Float64bits(b.V[i]), lsn: c.changed, born: d.number, kind: c.kind}
+		if c.kind != sample.Float {
+			r := row{kind: c.kind, h: b.H.Int[i], fh: b.H.Float[i]}
+			r.digest()
+			x.v, x.hist = r.v, &lateHist{r.h, r.fh}
+			if s.head.opts.Account.Reserve(histBytes(r.h, r.fh)) != nil {
+				return false
+			}
+		}
+		if !s.addLateLocked(local, hd, d.slot, x) {
+			return false
+		}
+		d.moved++
+	}
+	return true
+}
+
+// Reclaim gives back the memory of rows and series that no open pin can see any more. Closing the oldest pin
+// does it too.
+func (h *Head) Reclaim() {
+	h.maintain.Lock()
+	defer h.maintain.Unlock()
+	h.reclaimLocked()
+}
+
+func (h *Head) reclaimLocked() {
+	h.garbage.Store(false)
+	drops, epoch := h.reclaimable()
+	var gone []uint32
+	left := false
+	for _, s := range h.shards {
+		s.mu.Lock()
+		gone = s.releaseEndedLocked(drops, epoch, gone)
+		if s.unswept {
+			s.sweepLocked(drops)
+		}
+		left = left || s.unswept || len(s.ended) > 0
+		s.mu.Unlock()
+	}
+	if left {
+		h.garbage.Store(true)
+	}
+	slices.Sort(gone)
+	h.dir.release(gone)
+}
+
+// releaseEndedLocked empties the headers of the series that no pin sees, and appends their ids to gone.
+func (s *shard) releaseEndedLocked(drops uint32, epoch sample.LSN, gone []uint32) []uint32 {
+	keep := s.ended[:0]
+	for _, e := range s.ended {
+		if e.lsn > epoch || e.drops > drops {
+			keep = append(keep, e)
+			continue
+		}
+		s.emptySeriesLocked(e.local)
+		gone = append(gone, s.id(e.local))
+	}
+	s.ended = keep
+	return gone
+}
+
+// emptySeriesLocked gives back all that a series holds.
+func (s *shard) emptySeriesLocked(local uint32) {
+	hd := s.headers.at(local)
+	if hd.n > 0 {
+		s.forgetOpenLocked(local, hd)
+	}
+	for number := hd.closed; number != 0; {
+		older := s.closed.at(number - 1).older
+		s.freeClosedLocked(number - 1)
+		number = older
+	}
+	if l := s.late[local]; l != nil {
+		for i := range l.slots {
+			s.freeLateLocked(&l.slots[i], func(*lateRow) bool { return true })
+		}
+		delete(s.late, local)
+	}
+	delete(s.tombs, local)
+	s.examples.forget(local)
+	*hd = header{}
+}
+
+// sweepLocked gives back the rows that were dropped by a drop of at most this number.
+func (s *shard) sweepLocked(drops uint32) {
+	left := false
+	for local := range s.headers.len() {
+		hd := s.headers.at(local)
+		for link := &hd.closed; *link != 0; {
+			number := *link - 1
+			c := s.closed.at(number)
+			switch {
+			case c.dead == 0:
+				link = &c.older
+			case c.dead <= drops:
+				*link = c.older
+				s.freeClosedLocked(number)
+			default:
+				left = true
+				link = &c.older
+			}
+		}
+		if hd.flags&hasLate != 0 {
+			left = s.sweepLateLocked(local, hd, drops) || left
+		}
+		if hd.flags&hasTombs != 0 && hd.n == 0 && hd.closed == 0 && hd.flags&hasLate == 0 {
+			delete(s.tombs, local)
+			hd.flags &^= hasTombs
+		}
+	}
+	s.unswept = left
+}
+
+// sweepLateLocked does so for late rows, and reports whether dead ones are left.
+func (s *shard) sweepLateLocked(local uint32, hd *header, drops uint32) (left bool) {
+	l := s.late[local]
+	for i := range l.slots {
+		s.freeLateLocked(&l.slots[i], func(x *lateRow) bool { return x.dead != 0 && x.dead <= drops })
+		left = left || slices.ContainsFunc(l.slots[i].rows, func(x lateRow) bool { return x.dead != 0 })
+	}
+	l.slots = slices.DeleteFunc(l.slots, func(x lateSlot) bool { return len(x.rows) == 0 })
+	if len(l.slots) == 0 {
+		delete(s.late, local)
+		hd.flags &^= hasLate
+	}
+	return left
+}
+
+// freeLateLocked gives back the rows of a slot that go says.
+func (s *shard) freeLateLocked(l *lateSlot, goes func(*lateRow) bool) {
+	before, hists := cap(l.rows), int64(0)
+	l.rows = slices.DeleteFunc(l.rows, func(x lateRow) bool {
+		if !goes(&x) {
+			return false
+		}
+		if x.hist != nil {
+			hists += histBytes(x.hist.h, x.hist.fh)
+		}
+		return true
+	})
+	if len(l.rows) < before/2 {
+		l.rows = slices.Clone(l.rows)
+	}
+	s.head.opts.Account.Release(hists + int64(before-cap(l.rows))*lateRowBytes)
+}

@@ -1,0 +1,357 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/chunk"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/index"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// span is which rows a reader wants: those in [mint, maxt], with their start timestamps or without.
+type span struct {
+	mint, maxt int64
+	st         bool
+}
+
+// selectRun is how many series are looked at under one hold of the shards' locks: about 50 us.
+const selectRun = 4096
+
+// Select returns the ids of the series that match all of ms and of which the head holds samples that the pin
+// sees, ascending.
+func (p *Pin) Select(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
+	ids, err := p.head.dir.index.Select(ctx, ms)
+	if err != nil {
+		return nil, fmt.Errorf("select series of the head: %w", err)
+	}
+	out := ids[:0]
+	for len(ids) > 0 {
+		run := ids[:min(selectRun, len(ids))]
+		ids = ids[len(run):]
+		out = append(out, p.visible(run)...)
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// visible keeps those of ids, in place, of which the pin sees samples in the head.
+func (p *Pin) visible(ids []uint32) []uint32 {
+	for _, s := range p.head.shards {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+	}
+	return slices.DeleteFunc(ids, func(id uint32) bool {
+		s, local := p.head.shardOf(id), p.head.local(id)
+		if local >= s.headers.len() {
+			return true
+		}
+		return !s.visibleLocked(p, local, s.headers.at(local))
+	})
+}
+
+// visibleLocked reports whether the pin may see samples of a series. It does not look at deleted ranges.
+func (s *shard) visibleLocked(p *Pin, local uint32, hd *header) bool {
+	if hd.gen == 0 && !s.seesEndedLocked(p, local) {
+		return false
+	}
+	if hd.flags&hasLate != 0 && slices.ContainsFunc(s.late[local].slots, func(l lateSlot) bool {
+		return slices.ContainsFunc(l.rows, p.seesLate)
+	}) {
+		return true
+	}
+	chunks, n, ok := s.stateLocked(local, hd, p.epoch)
+	if !ok {
+		return false
+	}
+	if hd.n > 0 && (hd.chunks < chunks || hd.chunks == chunks && n > 0) {
+		return true
+	}
+	for number := hd.closed; number != 0; {
+		c := s.closed.at(number - 1)
+		if p.seesClosed(c, chunks, n) > 0 {
+			return true
+		}
+		number = c.older
+	}
+	return false
+}
+
+// seesEndedLocked reports whether the series that was at local is one that left after the pin was made.
+func (s *shard) seesEndedLocked(p *Pin, local uint32) bool {
+	return slices.ContainsFunc(s.ended, func(e endedSeries) bool {
+		return e.local == local && (e.lsn > p.epoch || e.drops > p.drops)
+	})
+}
+
+// stateLocked returns the state of a series at an epoch: how many chunks were closed, and the samples of the
+// one that was open then. ok is false if it had no in-order sample.
+func (s *shard) stateLocked(local uint32, hd *header, epoch sample.LSN) (chunks uint32, n uint16, ok bool) {
+	if hd.changed <= epoch {
+		return hd.chunks, hd.n, hd.changed > 0
+	}
+	v := s.versionLocked(local, hd, epoch)
+	if v == nil {
+		return 0, 0, false
+	}
+	return v.chunks, v.n, true
+}
+
+// versionLocked returns the saved version that was the state at epoch, nil if the series was empty then.
+func (s *shard) versionLocked(local uint32, hd *header, epoch sample.LSN) *version {
+	v := s.versions.get(hd.version, local)
+	for v != nil && v.from > epoch {
+		v = s.versions.get(v.older, local)
+	}
+	if v == nil || v.to <= epoch {
+		return nil
+	}
+	return v
+}
+
+// seesClosed returns how many samples of a closed chunk the pin sees, of a series whose state is (chunks, n).
+func (p *Pin) seesClosed(c *closedChunk, chunks uint32, n uint16) int {
+	switch {
+	case c.dead != 0 && c.dead <= p.drops:
+		return 0
+	case c.number < chunks:
+		return int(c.n)
+	case c.number == chunks:
+		return int(n)
+	}
+	return 0
+}
+
+func (p *Pin) seesLate(x lateRow) bool {
+	return x.lsn <= p.epoch && x.born <= p.drops && (x.dead == 0 || x.dead > p.drops)
+}
+
+// Pairs appends the symbols of the labels of a series to dst: name, value, name, value, …, in label order.
+func (p *Pin) Pairs(id uint32, dst []uint32) []uint32 { return p.head.dir.pairs(id, dst) }
+
+// Hash returns the hash of the labels of a series.
+func (p *Pin) Hash(id uint32) index.Hash128 { return p.head.dir.hash(id) }
+
+// Read appends the samples of one series in [mint, maxt] to dst, ascending in time, with their start timestamps
+// if withST. It does not end the series in dst. On error dst is as it was.
+func (p *Pin) Read(id uint32, mint, maxt int64, withST bool, dst *column.Block) error {
+	return p.ReadMany([]uint32{id}, mint, maxt, withST, dst, nil)
+}
+
+// ReadMany does Read for each of ids, in their order; end, if it is not nil, is called after each with its
+// place in ids. Each shard is locked once for all its series in ids, so a caller passes some hundred at a time.
+func (p *Pin) ReadMany(ids []uint32, mint, maxt int64, withST bool, dst *column.Block, end func(i int) error) error {
+	r, _ := p.head.copies.Get().(*reader)
+	defer p.head.copies.Put(r)
+	r.reset(len(ids), span{mint, maxt, withST})
+	defer r.forget()
+	r.copy(p, ids)
+	for i := range ids {
+		rows := len(dst.T)
+		if err := r.decode(i, dst); err != nil {
+			dst.Truncate(rows)
+			return fmt.Errorf("read series %d of the head: %w", ids[i], err)
+		}
+		if end == nil {
+			continue
+		}
+		if err := end(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reader holds the copied bytes of some series on their way from under the lock to being decoded.
+type reader struct {
+	want   span
+	buf    []byte
+	pieces []piece
+	late   []lateRow
+	tombs  []tomb
+	series []copied
+}
+
+// copied says which part of the reader's lists belongs to a series.
+type copied struct {
+	pieces, late, tombs [2]int
+}
+
+// piece is the copy of a chunk, or of the part of it that the pin sees.
+type piece struct {
+	from, starts, to int // stream is buf[from:starts], start timestamps buf[starts:to]
+	n                int
+	kind             sample.Kind
+	mint             int64
+}
+
+func (r *reader) reset(n int, want span) {
+	r.want = want
+	r.buf, r.pieces, r.late, r.tombs = r.buf[:0], r.pieces[:0], r.late[:0], r.tombs[:0]
+	r.series = resize(r.series, n)
+}
+
+// maxCopies is how many bytes a reader keeps for its next use.
+const maxCopies = 1 << 20
+
+func (r *reader) forget() {
+	clear(r.late) // they point to histograms
+	if cap(r.buf) > maxCopies {
+		r.buf = nil
+	}
+	if cap(r.late) > maxCopies/lateRowBytes {
+		r.late = nil
+	}
+}
+
+func (r *reader) copy(p *Pin, ids []uint32) {
+	for number, s := range p.head.shards {
+		if !slices.ContainsFunc(ids, func(id uint32) bool { return p.head.shardOf(id) == s }) {
+			continue
+		}
+		s.mu.RLock()
+		for i, id := range ids {
+			if int(id)&(len(p.head.shards)-1) == number {
+				r.series[i] = r.copyLocked(p, s, p.head.local(id))
+			}
+		}
+		s.mu.RUnlock()
+	}
+}
+
+// copyLocked copies what the pin sees of a series.
+func (r *reader) copyLocked(p *Pin, s *shard, local uint32) (c copied) {
+	c.pieces[0], c.late[0], c.tombs[0] = len(r.pieces), len(r.late), len(r.tombs)
+	if local < s.headers.len() {
+		if hd := s.headers.at(local); hd.gen != 0 || s.seesEndedLocked(p, local) {
+			r.copyChunksLocked(p, s, local, hd)
+			r.copyLateLocked(p, s, local, hd)
+			if hd.flags&hasTombs != 0 {
+				for _, x := range s.tombs[local] {
+					if x.lsn <= p.epoch {
+						r.tombs = append(r.tombs, x)
+					}
+				}
+			}
+		}
+	}
+	c.pieces[1], c.late[1], c.tombs[1] = len(r.pieces), len(r.late), len(r.tombs)
+	slices.Reverse(r.pieces[c.pieces[0]:])
+	return c
+}
+
+func (r *reader) copyChunksLocked(p *Pin, s *shard, local uint32, hd *header) {
+	chunks, n, ok := s.stateLocked(local, hd, p.epoch)
+	if !ok {
+		return
+	}
+	if hd.n > 0 && hd.chunks == chunks && n > 0 && hd.mint <= r.want.maxt && hd.lastT >= r.want.mint {
+		stream, starts := s.openStreamsLocked(local, hd)
+		r.add(stream, starts, piece{n: int(n), kind: hd.kind, mint: hd.mint})
+	}
+	for number := hd.closed; number != 0; {
+		c := s.closed.at(number - 1)
+		if c.maxt < r.want.mint {
+			return
+		}
+		if n := p.seesClosed(c, chunks, n); n > 0 && c.mint <= r.want.maxt {
+			r.add(s.bytes.Bytes(c.stream)[:c.size], s.startsLocked(c), piece{n: n, kind: c.kind, mint: c.mint})
+		}
+		number = c.older
+	}
+}
+
+func (s *shard) startsLocked(c *closedChunk) []byte {
+	if c.starts == 0 {
+		return nil
+	}
+	return s.bytes.Bytes(c.starts)[:c.startsSize]
+}
+
+func (r *reader) add(stream, starts []byte, x piece) {
+	x.from = len(r.buf)
+	r.buf = append(r.buf, stream...)
+	x.starts = len(r.buf)
+	if r.want.st {
+		r.buf = append(r.buf, starts...)
+	}
+	x.to = len(r.buf)
+	r.pieces = append(r.pieces, x)
+}
+
+func (r *reader) copyLateLocked(p *Pin, s *shard, local uint32, hd *header) {
+	if hd.flags&hasLate == 0 {
+		return
+	}
+	for _, slot := range s.late[local].slots {
+		if slot.start > r.want.maxt || s.head.slotEnd(slot.start) < r.want.mint {
+			continue
+		}
+		for i := range slot.rows {
+			if x := slot.rows[i]; x.t >= r.want.mint && x.t <= r.want.maxt && p.seesLate(x) {
+				r.late = append(r.late, x)
+			}
+		}
+	}
+}
+
+// decode appends the rows of series i.
+func (r *reader) decode(i int, dst *column.Block) error {
+	c, start := r.series[i], len(dst.T)
+	tombs := r.tombs[c.tombs[0]:c.tombs[1]]
+	for _, x := range r.pieces[c.pieces[0]:c.pieces[1]] {
+		if err := x.decode(r.buf[x.from:x.starts], r.buf[x.starts:x.to], r.want, dst); err != nil {
+			return err
+		}
+	}
+	if len(tombs) > 0 {
+		keepRows(dst, start, func(t int64) bool { return deletedBy(tombs, t) == 0 })
+	}
+	late := r.late[c.late[0]:c.late[1]]
+	if len(late) == 0 {
+		return nil
+	}
+	return mergeLate(dst, start, late, tombs)
+}
+
+func deletedBy(tombs []tomb, t int64) (lsn sample.LSN) {
+	for _, x := range tombs {
+		if x.mint <= t && t <= x.maxt {
+			lsn = max(lsn, x.lsn)
+		}
+	}
+	return lsn
+}
+
+// decode appends the samples of a chunk that are wanted.
+func (x *piece) decode(stream, starts []byte, want span, dst *column.Block) error {
+	decode := chunk.DecodeFloats
+	if x.kind != sample.Float {
+		decode = chunk.DecodeHistograms
+	}
+	if !want.st || len(starts) == 0 {
+		return decode(stream, x.n, want.mint, want.maxt, dst)
+	}
+	// Start timestamps are counted from the first sample, so all are decoded.
+	row := len(dst.T)
+	if err := decode(stream, x.n, math.MinInt64, math.MaxInt64, dst); err != nil {
+		return err
+	}
+	if err := chunk.DecodeST(starts, 0, dst, row); err != nil {
+		return err
+	}
+	if x.mint < want.mint || len(dst.T) > row && dst.T[len(dst.T)-1] > want.maxt {
+		keepRows(dst, row, func(t int64) bool { return t >= want.mint && t <= want.maxt })
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"errors"
+	"math"
+	"sync"
+
+	"github.com/tidemarkdb/tidemark/tsdb/arena"
+	"github.com/tidemarkdb/tidemark/tsdb/chunk"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// header is what an append to a series touches: two cache lines. It lives in the shard's table, off the heap.
+type header struct {
+	// The validation state: what rows are judged by. It outlives the samples themselves.
+	lastT int64  // time of the newest sample; noSample before the first
+	last  uint64 // its value: the bits of a float, the digest of a histogram
+	// changed is the LSN of the last work that changed the in-order state, 0 before the first.
+	changed sample.LSN
+
+	stream chunk.FloatState // the writer's side of an open chunk of floats
+	mint   int64            // time of the first sample of the open chunk
+
+	gen     uint32    // generation of the Ref; 0: there is no series here
+	open    arena.Ref // bytes of the open chunk of floats
+	closed  uint32    // newest of the closed chunks + 1; 0: there is none
+	chunks  uint32    // chunks that were closed so far: the number of the open one
+	version uint64    // number + 1 of the newest saved version, see versions
+	size    uint16    // bytes used of open
+	n       uint16    // samples of the open chunk; 0: there is none
+	kind    sample.Kind
+	flags   headerFlags
+}
+
+const noSample = -1 << 63
+
+type headerFlags uint8
+
+const (
+	hasLate  headerFlags = 1 << iota // the shard's late map has an entry
+	hasST                            // the open chunk has start timestamps: the shard's starts map has an entry
+	hasTombs                         // the shard's tombs map has an entry
+	wasIdle                          // Idle has seen the series without samples once
+)
+
+// kind of lastT's sample and kind of the open chunk are the same while there is an open chunk: another kind
+// closes it.
+
+// shard is the part of the head with the series whose id has the same remainder.
+type shard struct {
+	head   *Head
+	number uint32
+	queue  queue
+
+	mu       sync.RWMutex // guards all below
+	headers  table[header]
+	closed   table[closedChunk]
+	bytes    *arena.Arena         // streams
+	versions versions             // for open pins
+	late     map[uint32]*lateRows // by local id, as the others
+	hists    map[uint32]*openHist // open chunks of histograms
+	starts   map[uint32]*openST   // start timestamps of open chunks
+	tombs    map[uint32][]tomb    // deleted ranges
+	ended    []endedSeries        // that have left but that a pin may see, in LSN order
+	slots    map[int64]*slotCount
+	current  *slotCount // of the slot that the last row went to; nil at first
+	examples exemplars
+	families map[string][]description
+	counts   counts
+	unswept  bool // chunks or late rows are dead
+	scratch  column.Block
+}
+
+func newShard(h *Head, number uint32) *shard {
+	return &shard{
+		head: h, number: number,
+		headers: newTable[header](h.opts.Account), closed: newTable[closedChunk](h.opts.Account), bytes: arena.New(arena.Options{Account: h.opts.Account}),
+		late: map[uint32]*lateRows{}, hists: map[uint32]*openHist{}, starts: map[uint32]*openST{}, tombs: map[uint32][]tomb{},
+		slots: map[int64]*slotCount{}, families: map[string][]description{},
+	}
+}
+
+func (s *shard) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for local := range s.headers.len() {
+		s.emptySeriesLocked(local)
+	}
+	return errors.Join(s.headers.records.Close(), s.closed.records.Close(), s.bytes.Close())
+}
+
+// id returns the series id of a local one.
+func (s *shard) id(local uint32) uint32 { return local*uint32(len(s.head.shards)) + s.number }
+
+// find returns the header of the series that ref names, nil if it has left or never was.
+func (s *shard) findLocked(ref sample.Ref) (uint32, *header) {
+	local := s.head.local(ref.ID())
+	if local >= s.headers.len() {
+		return 0, nil
+	}
+	if hd := s.headers.at(local); hd.gen == ref.Generation() && hd.gen != 0 {
+		return local, hd
+	}
+	return 0, nil
+}
+
+// applyUntil applies the queued works up to and including w.
+func (s *shard) applyUntil(w *Work) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for x := s.queue.pop(w.lsn); x != nil; x = s.queue.pop(w.lsn) {
+		s.applyLocked(x)
+	}
+}
+
+func (s *shard) applyLocked(w *Work) {
+	s.versions.forget(sample.LSN(s.head.pins.oldest.Load()))
+	if w.change != nil {
+		s.changeLocked(w)
+		return
+	}
+	s.rowsLocked(w)
+	for _, i := range w.exemplars.of(s.number) {
+		if s.exemplarLocked(&w.batch.Exemplars[i], w.lsn) == nil {
+			w.newEx.Add(1)
+		}
+	}
+	for _, i := range w.metas.of(s.number) {
+		s.metadataLocked(&w.batch.Meta[i], w.lsn)
+	}
+}
+
+// touchRun is how many series are touched ahead of being appended to. A modern core has 10 to 16 cache misses in
+// flight; the headers of a run are 32 independent ones.
+const touchRun = 32
+
+// rowsLocked applies the rows of a batch. Nearly all of the time of an append is waiting for two cache misses,
+// the header and the end of the stream, so both are asked for in runs before they are needed.
+func (s *shard) rowsLocked(w *Work) {
+	rows := w.rows.of(s.number)
+	a := appending{shard: s, work: w, b: w.batch, maxT: noSample}
+	for len(rows) > 0 {
+		run := rows[:min(touchRun, len(rows))]
+		rows = rows[len(run):]
+		s.touchLocked(&a, run)
+		for _, i := range run {
+			a.row(int(i))
+		}
+	}
+	a.finish()
+}
+
+// touchLocked reads a word of each header and stream that the rows will need.
+func (s *shard) touchLocked(a *appending, run []uint32) {
+	var open [touchRun]*header
+	for k, i := range run {
+		local := s.head.local(a.b.Ref[i].ID())
+		if local >= s.headers.len() {
+			continue
+		}
+		hd := s.headers.at(local)
+		a.touched += uint64(hd.gen)
+		open[k] = hd
+	}
+	for k := range run {
+		if hd := open[k]; hd != nil && hd.open != 0 && hd.size > 0 {
+			a.touched += uint64(s.bytes.Bytes(hd.open)[:hd.size][hd.size-1])
+		}
+	}
+}
+
+// appending is the state of applying one batch to one shard.
+type appending struct {
+	shard *shard
+	work  *Work
+	b     *sample.Batch
+
+	maxT          int64
+	rejected      int32
+	floats, hists int32
+	touched       uint64 // keeps the compiler from dropping the reads of touchLocked
+}
+
+func (a *appending) finish() {
+	a.work.rejected.Add(a.rejected)
+	a.work.floats.Add(a.floats)
+	a.work.hists.Add(a.hists)
+	if a.maxT != noSample {
+		a.shard.head.noteMaxTime(a.maxT)
+	}
+	a.shard.counts.touched += a.touched
+}
+
+// row judges and applies row i of the batch.
+func (a *appending) row(i int) {
+	s, b := a.shard, a.b
+	local, hd := s.findLocked(b.Ref[i])
+	if hd == nil {
+		a.reject(i, sample.StaleRef)
+		return
+	}
+	r := row{t: b.T[i], st: b.STAt(i), v: math.Float64bits(b.V[i]), kind: b.KindAt(i), flags: b.FlagsAt(i)}
+	if r.kind != sample.Float {
+		r.h, r.fh = b.H[i], b.FH[i]
+	}
+	reason, late := judge(hd, &r, &a.work.limits)
+	switch {
+	case reason != sample.Accepted:
+	case late:
+		reason = s.appendLateLocked(local, hd, &r, a.work)
+	default:
+		reason = s.appendLocked(local, hd, &r, a.work)
+		if reason == sample.Accepted && r.t > a.maxT {
+			a.maxT = r.t
+		}
+	}
+	if reason.Stored() {
+		if r.kind == sample.Float {
+			a.floats++
+		} else {
+			a.hists++
+		}
+	}
+	if reason != sample.Accepted {
+		a.reject(i, reason)
+		return
+	}
+	s.counts.note(&r, late)
+}
+
+func (a *appending) reject(i int, r sample.Reason) {
+	a.work.reason[i] = r
+	a.rejected++
+	a.shard.counts.Reasons[r]++
+}
