@@ -36,7 +36,9 @@ const (
 // The newest format of each kind, the first byte of its payload.
 const (
 	seriesFormat = 1
-	batchFormat  = 1
+	batchPlain   = 1 // format of a batch whose columns follow as they are
+	batchS2      = 2 // and of one whose columns follow as an S2 block
+	batchFormat  = batchS2
 	limitsFormat = 1
 	deleteFormat = 1
 	freeFormat   = 1
