@@ -103,8 +103,7 @@ func (b *Block) load() error {
 	}
 	// Descriptions of metrics are no reason to be without the metrics.
 	b.families, err = b.readSection(parts[sectionMetadata])
-	var corrupt *CorruptError
-	if errors.As(err, &corrupt) {
+	if _, ok := errors.AsType[*CorruptError](err); ok {
 		b.damage, err = err, nil
 	}
 	return err
@@ -177,8 +176,7 @@ func (b *Block) loadIndex(s section) error {
 		return err
 	}
 	b.index, err = index.OpenReader(raw)
-	var bad *index.FormatError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*index.FormatError](err); ok {
 		return b.corrupt(s.off+bad.Off, err.Error())
 	}
 	if uint64(b.index.N()) != b.meta.Series {

@@ -28,7 +28,7 @@ func benchSource(n int) block.Source {
 			v := float64(i)
 			for k := range benchRows {
 				x = x*6364136223846793005 + 1442695040888963407
-				v += math.Floor(float64(x>>60)) * float64(i%3)
+				v += float64(x>>60) * float64(i%3)
 				b.AppendFloat(1_760_000_000_000+int64(k)*15_000, 0, v)
 			}
 			ls := labels.FromStrings("__name__", "http_requests_total", "cluster", "eu-west-1",

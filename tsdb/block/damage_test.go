@@ -245,8 +245,7 @@ func TestDamagedStripeFailsOnlyItsOwnSeries(t *testing.T) {
 	failed := 0
 	for i, s := range c.series {
 		got, err := rowsOf(b, uint32(i), allMin, allMax, false)
-		var corrupt *block.CorruptError
-		if errors.As(err, &corrupt) {
+		if corrupt, ok := errors.AsType[*block.CorruptError](err); ok {
 			failed++
 			if corrupt.File != b.Name() || corrupt.Off != 16 || i > 300 {
 				t.Fatalf("series %d: %v", i, err)

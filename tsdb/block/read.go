@@ -47,8 +47,7 @@ func (b *Block) readRows(s *loadedStripe, i int, id uint32, r rows) error {
 		return nil
 	}
 	r.dst.Truncate(have)
-	var bad *chunk.CorruptError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*chunk.CorruptError](err); ok {
 		return b.corrupt(b.stripes[i].off+int64(at+bad.Off), fmt.Sprintf("series %d: %s", id, bad.Msg))
 	}
 	return fmt.Errorf("read block %s: %w", b.name, err)

@@ -6,6 +6,7 @@ package index
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -32,7 +33,7 @@ func fleetHost(h int) []labels.Labels {
 	}
 	for cpu := range 8 {
 		for _, mode := range []string{"idle", "iowait", "irq", "nice", "softirq", "steal", "system", "user"} {
-			add("node_cpu_seconds_total", "cpu", fmt.Sprint(cpu), "mode", mode)
+			add("node_cpu_seconds_total", "cpu", strconv.Itoa(cpu), "mode", mode)
 		}
 	}
 	for i := range 36 {

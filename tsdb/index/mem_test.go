@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -110,7 +111,7 @@ func TestMemGivesEverythingBackWhenTheLastSeriesLeaves(t *testing.T) {
 	for round := range 20 {
 		var ids []uint32
 		for i := range uint32(5000) {
-			h.add(t, i, labels.FromStrings("__name__", "m", "pod", fmt.Sprintf("pod-%d-%d", round, i), "r", fmt.Sprint(round), "x", fmt.Sprint(i%7)))
+			h.add(t, i, labels.FromStrings("__name__", "m", "pod", fmt.Sprintf("pod-%d-%d", round, i), "r", strconv.Itoa(round), "x", strconv.Itoa(int(i%7))))
 			ids = append(ids, i)
 		}
 		if round == 0 {
@@ -188,7 +189,7 @@ func TestMemStringsOutliveTheirSymbols(t *testing.T) {
 	}
 	h.remove(ids)
 	for i := range uint32(500) {
-		h.add(t, i, labels.FromStrings("a", strings.Repeat("w", 1000)+fmt.Sprint(i)))
+		h.add(t, i, labels.FromStrings("a", strings.Repeat("w", 1000)+strconv.Itoa(int(i))))
 	}
 	for i, text := range texts {
 		if want := fmt.Sprintf("%s-%d", long, i); text != want {
@@ -218,9 +219,8 @@ func TestMemStopsAtItsBudgetAndStaysWhole(t *testing.T) {
 	h := newHead()
 	h.mem = NewMem(root)
 	m := model{}
-	var exceeded *budget.ExceededError
 	for i := uint32(0); ; i++ {
-		ls := labels.FromStrings("__name__", "m", "pod", fmt.Sprintf("pod-with-a-long-name-%d", i), "x", fmt.Sprint(i%7))
+		ls := labels.FromStrings("__name__", "m", "pod", fmt.Sprintf("pod-with-a-long-name-%d", i), "x", strconv.Itoa(int(i%7)))
 		pairs, err := h.mem.Intern(ls, nil)
 		if err == nil {
 			if err = h.mem.Add(i, pairs); err != nil {
@@ -228,7 +228,7 @@ func TestMemStopsAtItsBudgetAndStaysWhole(t *testing.T) {
 			}
 		}
 		if err != nil {
-			if !errors.As(err, &exceeded) {
+			if _, ok := errors.AsType[*budget.ExceededError](err); !ok {
 				t.Fatalf("error %v", err)
 			}
 			if len(pairs) > 0 && h.mem.Symbol(pairs[3]) != "" {
@@ -277,7 +277,7 @@ func TestMemStatsListLargestFirst(t *testing.T) {
 func TestMemReadersAndWritersAtOnce(t *testing.T) {
 	h := newHead()
 	for i := range uint32(2000) {
-		h.add(t, i, labels.FromStrings("__name__", "stays", "i", fmt.Sprint(i), "m", fmt.Sprint(i%10)))
+		h.add(t, i, labels.FromStrings("__name__", "stays", "i", strconv.Itoa(int(i)), "m", strconv.Itoa(int(i%10))))
 	}
 	const seed = 7
 	t.Logf("seed %d", seed)
@@ -300,7 +300,7 @@ func TestMemReadersAndWritersAtOnce(t *testing.T) {
 		var ids []uint32
 		for i := range uint32(1000) {
 			id := 2000 + i
-			h.add(t, id, labels.FromStrings("__name__", "goes", "i", fmt.Sprintf("%d-%d", round, i), "m", fmt.Sprint(rnd.IntN(10))))
+			h.add(t, id, labels.FromStrings("__name__", "goes", "i", fmt.Sprintf("%d-%d", round, i), "m", strconv.Itoa(rnd.IntN(10))))
 			ids = append(ids, id)
 		}
 		h.remove(ids)
@@ -370,7 +370,7 @@ func (h heldMem) LabelValues(ctx context.Context, name string, ms []*labels.Matc
 func TestMemStopsWhenTheContextEnds(t *testing.T) {
 	h := newHead()
 	for i := range uint32(10000) {
-		h.add(t, i, labels.FromStrings("i", fmt.Sprint(i)))
+		h.add(t, i, labels.FromStrings("i", strconv.Itoa(int(i))))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

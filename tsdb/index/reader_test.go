@@ -148,8 +148,7 @@ func TestBuilderStopsAtItsBudget(t *testing.T) {
 	for i := 0; err == nil && i < 1e6; i++ {
 		err = b.AddSeries(labels.FromStrings("a", fmt.Sprintf("%07d", i)))
 	}
-	var exceeded *budget.ExceededError
-	if !errors.As(err, &exceeded) {
+	if _, ok := errors.AsType[*budget.ExceededError](err); !ok {
 		t.Errorf("error %v", err)
 	}
 	b.Close()

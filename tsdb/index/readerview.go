@@ -177,3 +177,22 @@ func (v readerView) overlaps(list uint32, ids []uint32) (found bool) {
 	v.each(list, findRun(ids, &found))
 	return found
 }
+
+func (v readerView) values(name string) int {
+	if d := v.dict(name); d != nil {
+		return int(d.values)
+	}
+	return 0
+}
+
+func (v readerView) listOf(id uint32, name string) (uint32, bool) {
+	var stack [64]uint32
+	for p := v.Pairs(id, stack[:0]); len(p) > 0; p = p[2:] {
+		if v.dicts[p[0]].name == name {
+			return p[1] - uint32(len(v.dicts)), true
+		}
+	}
+	return 0, false
+}
+
+func (v readerView) text(list uint32) string { return v.Symbol(list + uint32(len(v.dicts))) }

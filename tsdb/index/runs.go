@@ -32,9 +32,6 @@ func (r runs) contains(id uint32) bool {
 	return i > 0 && (r[i-1]&^runFlag == id || r[i-1]&runFlag != 0)
 }
 
-// last returns the greatest id; r must not be empty.
-func (r runs) last() uint32 { return r[len(r)-1] }
-
 // insert adds id and reports whether it was not there.
 func (r runs) insert(id uint32) (runs, bool) {
 	i := r.above(id)

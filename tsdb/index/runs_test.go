@@ -35,15 +35,15 @@ func TestRunsEqualASet(t *testing.T) {
 		}
 		hit := newBitset(len(gone))
 		r.mark(gone, hit)
-		any := false
+		common := false
 		for i, id := range gone {
-			any = any || set[id]
+			common = common || set[id]
 			if hit.has(i) != set[id] {
 				t.Fatalf("mark of %d: %t", id, hit.has(i))
 			}
 		}
-		if r.overlaps(gone) != any {
-			t.Fatalf("overlaps: %t", !any)
+		if r.overlaps(gone) != common {
+			t.Fatalf("overlaps: %t", !common)
 		}
 		for _, id := range gone {
 			delete(set, id)
@@ -113,15 +113,15 @@ func checkPostings(t *rapid.T, ls *lists, p *postings, set map[uint32]bool) {
 	}
 	hit := newBitset(len(ids))
 	ls.mark(p, ids, hit)
-	any := false
+	common := false
 	for i, id := range ids {
-		any = any || set[id]
+		common = common || set[id]
 		if hit.has(i) != set[id] {
 			t.Fatalf("mark of %d: %t", id, hit.has(i))
 		}
 	}
-	if ls.overlaps(p, ids) != any {
-		t.Fatalf("overlaps: %t", !any)
+	if ls.overlaps(p, ids) != common {
+		t.Fatalf("overlaps: %t", !common)
 	}
 }
 

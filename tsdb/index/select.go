@@ -6,6 +6,7 @@ package index
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 
@@ -54,10 +55,30 @@ type term struct {
 	size    int // series in the lists
 }
 
+// bySeries is a source that also knows the labels of each series and holds still without being fixed. Where few
+// series are left, looking at theirs is cheaper than looking at all values of a label.
+type bySeries interface {
+	source
+	// values returns how many values a label has.
+	values(name string) int
+	// listOf returns the list of the value that series id has for a label; ok is false where it has none.
+	listOf(id uint32, name string) (list uint32, ok bool)
+	// text returns the value that a list stands for.
+	text(list uint32) string
+}
+
+// seriesCost is what finding one label of one series costs, in values of a dictionary scanned.
+const seriesCost = 4
+
 // selectIDs returns the ids of the series that match all of ms, ascending.
 func selectIDs(ctx context.Context, src source, ms []*labels.Matcher) ([]uint32, error) {
 	ms = slices.Clone(ms)
 	slices.SortStableFunc(ms, func(a, b *labels.Matcher) int { return cmp.Compare(scanCost(a), scanCost(b)) })
+	var last []*labels.Matcher // put off until the others have left few series
+	series, ok := src.(bySeries)
+	if i := slices.IndexFunc(ms, func(m *labels.Matcher) bool { return scanCost(m) >= costScan }); ok && i > 0 {
+		ms, last = ms[:i], ms[i:]
+	}
 	terms := make([]term, 0, len(ms))
 	for _, m := range ms {
 		t, some, err := resolve(ctx, src, m)
@@ -70,21 +91,74 @@ func selectIDs(ctx context.Context, src source, ms []*labels.Matcher) ([]uint32,
 		return nil, nil
 	}
 	defer src.unfix()
-	return combine(ctx, src, terms)
+	ids, err := combine(ctx, src, terms)
+	for i := 0; i < len(last) && len(ids) > 0 && err == nil; i++ {
+		ids, err = filterLate(ctx, series, ids, last[i])
+	}
+	if err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
+// filterLate returns the ids that match m, by way of the series or of the values, whichever are fewer. It
+// overwrites ids.
+func filterLate(ctx context.Context, src bySeries, ids []uint32, m *labels.Matcher) ([]uint32, error) {
+	if len(ids)*seriesCost >= src.values(m.Name) {
+		t, some, err := resolve(ctx, src, m)
+		if err != nil || !some {
+			return nil, err
+		}
+		if t.whole {
+			t.lists = src.appendLists(nil, t.name)
+		}
+		for _, list := range t.lists {
+			t.size += src.size(list)
+		}
+		return filter(ctx, src, ids, t)
+	}
+	known := map[uint32]bool{} // list: whether its value matches
+	empty := m.Matches("")
+	keep := ids[:0]
+	for i, id := range ids {
+		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		matches := empty
+		if list, has := src.listOf(id, m.Name); has {
+			var seen bool
+			if matches, seen = known[list]; !seen {
+				matches = m.Matches(src.text(list))
+				known[list] = matches
+			}
+		}
+		if matches {
+			keep = append(keep, id)
+		}
+	}
+	return keep, ctx.Err()
 }
 
 // scanCost orders matchers by what finding their lists costs: a look-up, several, some values, all values.
 func scanCost(m *labels.Matcher) int {
+	regexp := m.Type == labels.MatchRegexp || m.Type == labels.MatchNotRegexp
 	switch {
-	case m.Type == labels.MatchEqual || m.Type == labels.MatchNotEqual:
-		return 0
+	case !regexp || m.Value == ".*" || m.Value == ".+":
+		return costFind
 	case len(m.SetMatches()) > 0:
-		return 1
-	case m.Type == labels.MatchRegexp && m.Prefix() != "":
-		return 2
+		return costFindEach
+	case m.Prefix() != "":
+		return costScanSome
 	}
-	return 3
+	return costScan
 }
+
+const (
+	costFind = iota
+	costFindEach
+	costScanSome
+	costScan
+)
 
 // resolve finds the lists of one matcher; some is false when no series can match. A matcher looks at the empty
 // string where a series lacks the label, so one that accepts it is answered by what it does not accept.
@@ -245,9 +319,7 @@ func filter(ctx context.Context, src source, ids []uint32, t term) ([]uint32, er
 }
 
 // errEnough ends a scan when the limit is reached.
-type errEnough struct{}
-
-func (errEnough) Error() string { return "enough" }
+var errEnough = errors.New("enough")
 
 // labelValues returns the values that name has in the series that match ms, sorted; limit 0: all of them.
 func labelValues(ctx context.Context, src source, name string, ms []*labels.Matcher, limit int) ([]string, error) {
@@ -258,20 +330,46 @@ func labelValues(ctx context.Context, src source, name string, ms []*labels.Matc
 			return nil, err
 		}
 	}
+	if series, ok := src.(bySeries); ok && len(ms) > 0 && len(ids)*seriesCost < series.values(name) {
+		return valuesOf(ctx, series, name, ids, limit)
+	}
 	var values []string
 	err := src.scan(ctx, name, "", func(value string, list uint32) error {
 		if len(ms) > 0 && !intersects(src, list, ids) {
 			return nil
 		}
 		if values = append(values, strings.Clone(value)); len(values) == limit {
-			return errEnough{}
+			return errEnough
 		}
 		return nil
 	})
-	if err != nil && err != error(errEnough{}) {
+	if err != nil && !errors.Is(err, errEnough) {
 		return nil, err
 	}
 	return values, nil
+}
+
+// valuesOf is labelValues by way of the series.
+func valuesOf(ctx context.Context, src bySeries, name string, ids []uint32, limit int) ([]string, error) {
+	var lists []uint32
+	for i, id := range ids {
+		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if list, ok := src.listOf(id, name); ok {
+			lists = append(lists, list)
+		}
+	}
+	slices.Sort(lists) // lists of one name are in the order of its values
+	lists = slices.Compact(lists)
+	if limit > 0 && len(lists) > limit {
+		lists = lists[:limit]
+	}
+	values := make([]string, len(lists))
+	for i, list := range lists {
+		values[i] = src.text(list)
+	}
+	return values, ctx.Err()
 }
 
 // labelNames returns the names that occur in the series that match ms, sorted; limit 0: all of them.
