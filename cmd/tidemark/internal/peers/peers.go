@@ -17,6 +17,7 @@ package peers
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"os"
@@ -120,7 +121,7 @@ func cacheDir(tb testing.TB, kind, src string, files ...string) string {
 		_, _ = h.Write(text)
 	}
 	_, _ = io.WriteString(h, peerTags+ServerTags+runtime.Version())
-	dir := filepath.Join(cache, "tidemark", kind, fmt.Sprintf("%x", h.Sum(nil)[:8]))
+	dir := filepath.Join(cache, "tidemark", kind, hex.EncodeToString(h.Sum(nil)[:8]))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		tb.Fatal(err)
 	}
