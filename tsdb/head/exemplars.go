@@ -5,6 +5,7 @@ package head
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strings"
 
@@ -58,8 +59,14 @@ func (e *exemplars) at(place, local uint32) *storedExemplar {
 	return nil
 }
 
+// noSeries is in place of the local id of an exemplar whose series has left.
+const noSeries = math.MaxUint32
+
 // forget makes those of a series unfindable; they are overwritten in their turn.
 func (e *exemplars) forget(local uint32) {
+	for x := e.at(e.newest[local], local); x != nil; x = e.at(x.older, local) {
+		x.local = noSeries
+	}
 	delete(e.newest, local)
 }
 

@@ -1,0 +1,369 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/chunk"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// The kinds of frame of a checkpoint, the first byte of each payload; docs/format-checkpoint.md, "Frames".
+const (
+	frameHead      = 1
+	frameSymbols   = 2
+	frameSeries    = 3
+	frameExemplars = 4
+	frameFamilies  = 5
+	frameEnd       = 6
+)
+
+// snapshotVersion is the version of the format that is written, and the newest that is read.
+const snapshotVersion = 1
+
+// States of an id and flags of an open chunk in a checkpoint.
+const (
+	idVacant = 0
+	idSeries = 1
+
+	streamExact = 0 // the stream holds the samples and no more
+	streamLong  = 1 // it holds later ones too: the chunk was appended to after the pin
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// snapshotRun is how many ids go into one frame: about 50 KiB, and each shard's lock is held for some
+// microseconds at a time.
+const snapshotRun = 512
+
+// Snapshot writes the state that p sees to w, so that LoadSnapshot and the log after p's epoch come to the state
+// of now. Ingestion goes on meanwhile.
+func (h *Head) Snapshot(p *Pin, w io.Writer) error {
+	x := snapshotWriter{head: h, pin: p, w: w, known: map[uint32]uint32{}}
+	ids := h.dir.ids()
+	x.frame = append(x.frame[:0], frameHead, snapshotVersion)
+	x.uvarint(uint64(len(h.shards)), uint64(h.opts.SlotMillis), uint64(p.epoch), uint64(ids))
+	x.varint(h.maxT.Load())
+	x.flush()
+	for from := uint32(0); from < ids && x.err == nil; from += snapshotRun {
+		x.run(from, min(from+snapshotRun, ids))
+	}
+	for _, s := range h.shards {
+		x.exemplars(s)
+		x.families(s)
+	}
+	x.frame = append(x.frame[:0], frameEnd)
+	x.uvarint(uint64(ids), uint64(x.series))
+	x.flush()
+	if x.err != nil {
+		return fmt.Errorf("write checkpoint: %w", x.err)
+	}
+	return nil
+}
+
+type snapshotWriter struct {
+	head   *Head
+	pin    *Pin
+	w      io.Writer
+	err    error
+	series int
+
+	frame  []byte
+	known  map[uint32]uint32 // symbol -> its number in the file
+	fresh  []string          // symbols that no frame has yet
+	bodies []byte            // of the series of a run, by shard
+	spans  [snapshotRun][2]int
+	pairs  []uint32
+}
+
+func (x *snapshotWriter) uvarint(vs ...uint64) {
+	for _, v := range vs {
+		x.frame = binary.AppendUvarint(x.frame, v)
+	}
+}
+
+func (x *snapshotWriter) varint(v int64) { x.frame = binary.AppendVarint(x.frame, v) }
+func (x *snapshotWriter) u64(v uint64)   { x.frame = binary.LittleEndian.AppendUint64(x.frame, v) }
+
+func (x *snapshotWriter) bytes(b []byte) {
+	x.uvarint(uint64(len(b)))
+	x.frame = append(x.frame, b...)
+}
+
+func (x *snapshotWriter) text(s string) {
+	x.uvarint(uint64(len(s)))
+	x.frame = append(x.frame, s...)
+}
+
+// flush writes the frame.
+func (x *snapshotWriter) flush() {
+	if x.err != nil {
+		return
+	}
+	var lead [8]byte
+	binary.LittleEndian.PutUint32(lead[:], uint32(len(x.frame)))
+	binary.LittleEndian.PutUint32(lead[4:], frameSum(lead[:4], x.frame))
+	if _, x.err = x.w.Write(lead[:]); x.err == nil {
+		_, x.err = x.w.Write(x.frame)
+	}
+}
+
+// frameSum is the checksum of a frame: over its length and its payload.
+func frameSum(size, payload []byte) uint32 {
+	return crc32.Update(crc32.Checksum(size, castagnoli), castagnoli, payload)
+}
+
+// run writes the ids in [from, to): first what the symbols of their labels are, then the series.
+func (x *snapshotWriter) run(from, to uint32) {
+	x.frame = x.frame[:0]
+	for _, s := range x.head.shards {
+		s.mu.RLock()
+		for id := from; id < to; id++ {
+			if x.head.shardOf(id) == s {
+				start := len(x.frame)
+				x.seriesLocked(s, x.head.local(id))
+				x.spans[id-from] = [2]int{start, len(x.frame)}
+			}
+		}
+		s.mu.RUnlock()
+	}
+	x.bodies = append(x.bodies[:0], x.frame...)
+
+	x.frame = append(x.frame[:0], frameSeries)
+	x.uvarint(uint64(from), uint64(to-from))
+	for id := from; id < to; id++ {
+		body := x.bodies[x.spans[id-from][0]:x.spans[id-from][1]]
+		gen, pairs := x.head.dir.describe(id, x.pairs[:0])
+		x.pairs = pairs
+		x.uvarint(uint64(gen))
+		if len(body) == 0 {
+			x.frame = append(x.frame, idVacant)
+			continue
+		}
+		x.series++
+		x.frame = append(x.frame, idSeries)
+		x.uvarint(uint64(len(pairs) / 2))
+		for _, sym := range pairs {
+			x.uvarint(uint64(x.symbol(sym)))
+		}
+		x.frame = append(x.frame, body...)
+	}
+	if len(x.fresh) > 0 {
+		x.symbols()
+	}
+	x.flush()
+}
+
+// symbol returns the number that a symbol has in the file.
+func (x *snapshotWriter) symbol(sym uint32) uint32 {
+	n, ok := x.known[sym]
+	if !ok {
+		n = uint32(len(x.known))
+		x.known[sym] = n
+		x.fresh = append(x.fresh, x.head.dir.index.Symbol(sym))
+	}
+	return n
+}
+
+// symbols writes a frame of the fresh symbols, before the frame at hand.
+func (x *snapshotWriter) symbols() {
+	behind := x.frame
+	x.frame = append(make([]byte, 0, 16*len(x.fresh)), frameSymbols)
+	x.uvarint(uint64(len(x.fresh)))
+	for _, s := range x.fresh {
+		x.text(s)
+	}
+	x.flush()
+	x.fresh, x.frame = x.fresh[:0], behind
+}
+
+// seriesLocked appends the body of a series: nothing if the pin sees none at local.
+func (x *snapshotWriter) seriesLocked(s *shard, local uint32) {
+	if local >= s.headers.len() {
+		return
+	}
+	hd := s.headers.at(local)
+	if hd.gen == 0 && !s.seesEndedLocked(x.pin, local) {
+		return
+	}
+	now := version{from: hd.changed, chunks: hd.chunks, n: hd.n, kind: hd.kind, lastT: hd.lastT, last: hd.last}
+	if hd.changed > x.pin.epoch {
+		now = version{}
+		if v := s.versionLocked(local, hd, x.pin.epoch); v != nil {
+			now = *v
+		}
+	}
+	x.uvarint(uint64(now.from))
+	if now.from > 0 {
+		x.varint(now.lastT)
+		x.u64(now.last)
+		x.frame = append(x.frame, byte(now.kind))
+		x.chunksLocked(s, local, hd, &now)
+	}
+	x.lateLocked(s, local)
+	var tombs []tomb
+	for _, t := range s.tombs[local] {
+		if t.lsn <= x.pin.epoch {
+			tombs = append(tombs, t)
+		}
+	}
+	x.uvarint(uint64(len(tombs)))
+	for _, t := range tombs {
+		x.varint(t.mint)
+		x.varint(t.maxt)
+		x.uvarint(uint64(t.lsn))
+	}
+}
+
+// chunksLocked appends the closed chunks, oldest first, and the open one of the state now.
+func (x *snapshotWriter) chunksLocked(s *shard, local uint32, hd *header, now *version) {
+	var whole []*closedChunk
+	var cut *closedChunk // open at the pin's epoch, closed since
+	for number := hd.closed; number != 0; {
+		c := s.closed.at(number - 1)
+		if x.pin.seesClosed(c, now.chunks, now.n) > 0 {
+			if c.number < now.chunks {
+				whole = append(whole, c)
+			} else {
+				cut = c
+			}
+		}
+		number = c.older
+	}
+	x.uvarint(uint64(len(whole)))
+	for i := range whole {
+		c := whole[len(whole)-1-i]
+		x.frame = append(x.frame, byte(c.kind))
+		x.uvarint(uint64(c.n), uint64(c.changed))
+		x.varint(c.mint)
+		x.varint(c.maxt)
+		x.bytes(s.bytes.Bytes(c.stream)[:c.size])
+		x.bytes(s.startsLocked(c))
+	}
+	switch {
+	case cut != nil:
+		x.open(cut.n, cut.mint, now.n, s.bytes.Bytes(cut.stream)[:cut.size], s.startsLocked(cut))
+	case hd.n > 0 && hd.chunks == now.chunks && now.n > 0:
+		stream, starts := s.openStreamsLocked(local, hd)
+		x.open(hd.n, hd.mint, now.n, stream, starts)
+	default:
+		x.uvarint(0)
+	}
+}
+
+// open appends an open chunk of n samples, whose stream holds size.
+func (x *snapshotWriter) open(size uint16, mint int64, n uint16, stream, starts []byte) {
+	x.uvarint(uint64(n))
+	x.varint(mint)
+	if n == size {
+		x.frame = append(x.frame, streamExact)
+	} else {
+		x.frame = append(x.frame, streamLong)
+	}
+	x.bytes(stream)
+	x.bytes(starts)
+}
+
+func (x *snapshotWriter) lateLocked(s *shard, local uint32) {
+	var rows []*lateRow
+	if l := s.late[local]; l != nil {
+		for _, slot := range l.slots {
+			for i := range slot.rows {
+				if r := &slot.rows[i]; x.pin.seesLate(*r) {
+					rows = append(rows, r)
+				}
+			}
+		}
+	}
+	x.uvarint(uint64(len(rows)))
+	for _, r := range rows {
+		x.frame = append(x.frame, byte(r.kind))
+		x.varint(r.t)
+		x.varint(r.st)
+		x.uvarint(uint64(r.lsn))
+		if r.kind == sample.Float {
+			x.u64(r.v)
+			continue
+		}
+		var e chunk.HistEncoder
+		x.bytes(e.Append(nil, r.t, r.hist.h, r.hist.fh))
+	}
+}
+
+func (x *snapshotWriter) exemplars(s *shard) {
+	x.frame = append(x.frame[:0], frameExemplars)
+	s.mu.RLock()
+	e := &s.examples
+	for i := range uint32(len(e.ring)) {
+		place := e.next - uint32(len(e.ring)) + i
+		y := &e.ring[place%uint32(len(e.ring))]
+		if y.lsn > x.pin.epoch || y.local == noSeries {
+			continue
+		}
+		x.frame = append(x.frame, 1)
+		x.uvarint(uint64(s.id(y.local)), uint64(y.lsn))
+		x.varint(y.Ts)
+		x.u64(math.Float64bits(y.Value))
+		hasT := byte(0)
+		if y.HasTs {
+			hasT = 1
+		}
+		x.frame = append(x.frame, hasT)
+		x.uvarint(uint64(y.Labels.Len()))
+		y.Labels.Range(func(l labels.Label) {
+			x.text(l.Name)
+			x.text(l.Value)
+		})
+	}
+	s.mu.RUnlock()
+	x.frame = append(x.frame, 0)
+	x.flush()
+}
+
+func (x *snapshotWriter) families(s *shard) {
+	x.frame = append(x.frame[:0], frameFamilies)
+	x.uvarint(uint64(s.number))
+	s.mu.RLock()
+	for family, ds := range s.families {
+		for _, d := range ds {
+			if d.lsn > x.pin.epoch {
+				continue
+			}
+			x.frame = append(x.frame, 1)
+			x.text(family)
+			x.text(string(d.Type))
+			x.text(d.Unit)
+			x.text(d.Help)
+			x.uvarint(uint64(d.lsn))
+		}
+	}
+	s.mu.RUnlock()
+	x.frame = append(x.frame, 0)
+	x.flush()
+}
+
+// ids returns how many ids were ever given out.
+func (d *directory) ids() uint32 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.entries.len()
+}
+
+// describe returns the generation of an id and appends the symbols of its series, if it has one, to dst.
+func (d *directory) describe(id uint32, dst []uint32) (uint32, []uint32) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	e := d.entries.at(id)
+	return e.gen, d.pairsLocked(e, dst)
+}
+
+// Ref returns the Ref of a series that the pin sees.
+func (p *Pin) Ref(id uint32) sample.Ref { return sample.MakeRef(p.head.dir.generation(id), id) }
