@@ -58,7 +58,7 @@ func (j *Journal) makeFile(s *segment) (fsx.File, error) {
 		}
 		file, err := j.fs.OpenReadWrite(s.name)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, j.fs.Remove(s.name))
 		}
 		s.size = old.size
 		return file, nil

@@ -12,8 +12,8 @@ import (
 const (
 	// chunkSize is the size of a write when the log is busy; larger ones gain nothing.
 	chunkSize = 256 << 10
-	// maxFreeChunks bounds the memory of an idle journal to 1 MiB.
-	maxFreeChunks = 4
+	// maxFreeChunks is what a busy journal reuses; one that is idle keeps a single chunk.
+	maxFreeChunks = eagerBytes / chunkSize
 )
 
 // chunk is a piece of memory with whole frames in a row. A large record has one to itself.
@@ -64,5 +64,13 @@ func (j *Journal) releaseLocked(c *chunk) {
 	if cap(c.buf) == chunkSize && len(j.mu.free) < maxFreeChunks {
 		c.buf, c.written = c.buf[:0], 0
 		j.mu.free = append(j.mu.free, c)
+	}
+}
+
+// trimLocked gives the memory of busier times back.
+func (j *Journal) trimLocked() {
+	if len(j.mu.free) > 1 {
+		clear(j.mu.free[1:])
+		j.mu.free = j.mu.free[:1]
 	}
 }

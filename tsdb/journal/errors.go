@@ -9,7 +9,7 @@ import (
 )
 
 // ErrNoSpace is in the chain of what a journal answers while its disk is full. It recovers by itself.
-var ErrNoSpace = errors.New("no space for the log: free disk space, writing resumes by itself")
+var ErrNoSpace = errors.New("no room for the log: free disk space, writing resumes by itself")
 
 // ErrClosed is answered after Close.
 var ErrClosed = errors.New("the log is closed")

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
@@ -106,7 +107,11 @@ func (j *Journal) plan(now time.Time) (action, time.Duration) {
 		}
 	case f.dirty:
 		due = f.lastSync.Add(idleInterval)
+	case now.Sub(f.began) < idleInterval:
+		return rest, idleInterval // Appends that come meanwhile need not wake anybody.
 	default:
+		j.mu.idle = true
+		j.trimLocked()
 		return rest, 0
 	}
 	if wait := due.Sub(now); wait > 0 {
@@ -141,10 +146,12 @@ func (j *Journal) flush(now time.Time, last bool) {
 	j.conclude(err)
 }
 
-// recoverable says whether err is a full disk that was found before anything was at stake.
+// recoverable says whether err is a lack of room, on the disk or in a table of the kernel, that was found before
+// anything was at stake.
 func recoverable(err error) bool {
 	var unsynced syncError
-	return fsx.IsFull(err) && !errors.As(err, &unsynced)
+	lack := fsx.IsFull(err) || errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+	return lack && !errors.As(err, &unsynced)
 }
 
 // conclude sets or ends the states of failure.

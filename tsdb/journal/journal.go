@@ -150,6 +150,7 @@ type Journal struct {
 		err     error // *PoisonedError or ErrClosed
 		closing bool
 		retry   bool // try at once, space was made
+		idle    bool // the flusher sleeps until it is woken
 
 		segments []*segment // ascending; the last may be open for writing
 		spare    []*segment // of no use but for their blocks
@@ -237,7 +238,8 @@ func (j *Journal) Append(kind byte, payload ...[]byte) (sample.LSN, error) {
 	was := j.mu.bytes
 	j.putLocked(lsn, kind, size, payload)
 	j.mu.next++
-	nudge := was == 0 || was < eagerBytes && j.mu.bytes >= eagerBytes
+	nudge := j.mu.idle || was < eagerBytes && j.mu.bytes >= eagerBytes
+	j.mu.idle = false
 	j.mu.Unlock()
 	if nudge {
 		j.nudge()
@@ -262,9 +264,9 @@ func (j *Journal) wait(ctx context.Context, lsn sample.LSN, lazy bool) error {
 		if lsn >= j.mu.next && err == nil {
 			err = fmt.Errorf("wait for log record %d: the last one is %d", lsn, j.mu.next-1)
 		}
-		if sample.LSN(j.acked.Load()) >= lsn || err != nil {
+		if done := sample.LSN(j.acked.Load()) >= lsn; done || err != nil {
 			j.mu.Unlock()
-			if sample.LSN(j.acked.Load()) >= lsn {
+			if done {
 				return nil
 			}
 			return err

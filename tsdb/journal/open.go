@@ -4,7 +4,6 @@
 package journal
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -121,9 +120,6 @@ func (j *Journal) resume(records []record) {
 }
 
 func (j *Journal) segmentFiles() ([]*segment, error) {
-	if err := fsx.RemoveTemp(j.fs, j.opts.Dir); err != nil {
-		return nil, err
-	}
 	names, err := j.fs.List(j.opts.Dir)
 	if err != nil {
 		return nil, err
@@ -180,11 +176,11 @@ func (j *Journal) sift(files []*segment) ([]*segment, error) {
 		}
 		chained := next != nil && next.header.prev == s.number
 		switch {
-		case s.intact || !known || chained && t.frames == 0:
+		case s.intact || t.unreadable || chained && t.frames == 0 || !known && !s.blank:
 			if err := j.discard(s, "no readable segment header"); err != nil {
 				return nil, err
 			}
-		case t.end == dataStart || next != nil && !chained || t.last <= last:
+		case !known || t.end == dataStart || next != nil && !chained || t.last <= last:
 			if err := j.fs.Remove(s.name); err != nil {
 				return nil, err
 			}
@@ -205,17 +201,9 @@ func (j *Journal) lastOf(segments []*segment) (sample.LSN, error) {
 	return t.last, err
 }
 
-// discard moves a file that is no segment of this journal into quarantine. One that never had a header is what a
-// crash left of making the first segment, and is removed.
+// discard moves a file that is no segment of this journal, or one that cannot be read, into quarantine.
 func (j *Journal) discard(s *segment, msg string) error {
-	data, err := fsx.ReadFile(j.fs, s.name)
-	if err != nil {
-		return err
-	}
-	if start := data[:min(dataStart, len(data))]; len(bytes.Trim(start, "\x00")) == 0 {
-		return j.fs.Remove(s.name)
-	}
-	bad := &CorruptError{File: s.name, End: s.size, Msg: msg}
+	bad := &CorruptError{File: s.name, End: max(s.size, dataStart), Msg: msg}
 	if err := fsx.MakeDir(j.fs, j.quarantineDir()); err != nil {
 		return err
 	}

@@ -83,6 +83,7 @@ type segment struct {
 	name   string // path
 	header header
 	intact bool // the header could be read
+	blank  bool // there never was one: a crash left the making of the file half-done
 	broken bool // it could not although it had been synced
 
 	first sample.LSN // of its first record
@@ -122,6 +123,7 @@ func loadSegment(fsys fsx.FS, dir string, number uint32) (*segment, error) {
 	if rerr != nil && !errors.Is(rerr, io.EOF) {
 		return s, nil // An unreadable sector: the rest of the file may be sound.
 	}
+	s.blank = len(bytes.Trim(b[:n], "\x00")) == 0
 	h, ok := decodeHeader(b[:n])
 	if !ok || h.segment != number {
 		return s, nil
@@ -162,6 +164,8 @@ type tail struct {
 	frames   int
 	records  []record // those from promised to end, copied
 	dropped  int64    // bytes that a crash tore off
+
+	unreadable bool // the disk did not give all of it
 }
 
 // record is a log record in memory.
@@ -193,6 +197,7 @@ func (s *segment) measure(fsys fsx.FS, id [8]byte) (t tail, err error) {
 		t.promised = max(t.promised, f.synced)
 		lastValid = sc.off
 	}
+	t.unreadable = sc.w.unreadable > 0
 	if t.frames > 0 {
 		t.promised = max(t.promised, sc.w.unreadable)
 	}
