@@ -55,6 +55,7 @@ func NewBuilder(account *budget.Account) *Builder {
 	b.symbols = newSymbols(&b.meter)
 	b.pairs.meter = &b.meter
 	b.lists.meter = &b.meter
+	b.lists.noBitmaps = true // ids ascend
 	return b
 }
 

@@ -41,7 +41,8 @@ type labelName struct {
 	series int      // that have the label
 	values []uint32 // pairs; the first sorted of them in the order of their values
 	sorted int
-	bytes  int64 // length of all values
+	bytes  int64  // length of all values
+	opened uint32 // how many pairs had been opened after its last one, modulo 1<<32
 }
 
 // ErrID is returned for a series id of 1<<31 or above, which postings cannot hold.
@@ -208,6 +209,7 @@ func (m *Mem) openPairLocked(name, value uint32) (uint32, error) {
 	m.mu.symbols.retain(name)
 	m.mu.symbols.retain(value)
 	info.values = append(info.values, num)
+	info.opened = m.mu.pairs.opened
 	info.bytes += int64(len(m.mu.symbols.text(value)))
 	m.mu.names[name] = info
 	return num, nil

@@ -45,8 +45,9 @@ func (m *Mem) LabelValues(ctx context.Context, name string, ms []*labels.Matcher
 type memView struct {
 	m        *Mem
 	removals uint64
-	held     bool // the caller holds the lock for reading throughout
-	moved    bool // what was learnt is void
+	opened   uint32 // pairs opened when it began
+	held     bool   // the caller holds the lock for reading throughout
+	moved    bool   // what was learnt is void
 }
 
 // optimistic is how many evaluations may be spoilt by removals before one runs under the lock.
@@ -56,7 +57,7 @@ const optimistic = 3
 func (m *Mem) read(f func(src source) error) error {
 	for range optimistic {
 		m.mu.RLock()
-		v := &memView{m: m, removals: m.mu.removals}
+		v := &memView{m: m, removals: m.mu.removals, opened: m.mu.pairs.opened}
 		m.mu.RUnlock()
 		if err := f(v); !v.moved {
 			return err
@@ -64,7 +65,7 @@ func (m *Mem) read(f func(src source) error) error {
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return f(&memView{m: m, held: true})
+	return f(&memView{m: m, opened: m.mu.pairs.opened, held: true})
 }
 
 func (v *memView) fix() bool {
@@ -151,6 +152,24 @@ func (v *memView) live(ids []uint32) []uint32 {
 	}
 	return keep
 }
+
+// addNew looks at the values that came since the evaluation began: a series that has one of them, and one that
+// is wanted, would else be in the answer though it is excluded.
+func (v *memView) addNew(lists []uint32, x *labels.Matcher) []uint32 {
+	info := v.nameLocked(x.Name)
+	if info == nil || !after(info.opened, v.opened) {
+		return lists
+	}
+	for _, num := range info.values {
+		if after(v.m.mu.pairs.at(num).born+1, v.opened) && !x.Matches(v.m.pairTextLocked(num)) {
+			lists = append(lists, num)
+		}
+	}
+	return lists
+}
+
+// after compares two counts modulo 1<<32 that are not far apart.
+func after(a, b uint32) bool { return int32(a-b) > 0 }
 
 func (v *memView) appendLists(dst []uint32, name string) []uint32 {
 	if info := v.nameLocked(name); info != nil {

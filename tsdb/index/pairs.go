@@ -3,11 +3,12 @@
 
 package index
 
-const pairBytes = 28 // unsafe.Sizeof(pair{})
+const pairBytes = 32 // unsafe.Sizeof(pair{})
 
 // pair is a label name with one of its values, and the series that have it.
 type pair struct {
 	name, value uint32 // symbols
+	born        uint32 // how many pairs had been opened before it, modulo 1<<32
 	postings
 }
 
@@ -16,8 +17,10 @@ type pairTable struct {
 	table table
 	pages []*[pageEntries]pair
 	n     uint32 // numbers given out so far
-	free  []uint32
-	meter *meter
+	// opened counts the pairs that were ever opened, modulo 1<<32.
+	opened uint32
+	free   []uint32
+	meter  *meter
 }
 
 func (t *pairTable) at(num uint32) *pair { return &t.pages[num/pageEntries][num%pageEntries] }
@@ -49,7 +52,8 @@ func (t *pairTable) open(name, value uint32) (uint32, error) {
 		num = t.n
 		t.n++
 	}
-	*t.at(num) = pair{name: name, value: value}
+	*t.at(num) = pair{name: name, value: value, born: t.opened}
+	t.opened++
 	t.meter.add(t.table.insert(hash, num))
 	return num, nil
 }

@@ -16,8 +16,10 @@ const (
 	maxRuns = 1024
 	// optimizeEvery is how often, in merges of the recent list, a bitmap looks for better containers.
 	optimizeEvery = 8
-	listBytes     = 40 // unsafe.Sizeof(list{})
-	bitmapBytes   = 120
+	// longRun is from which length on a run is added as such, not id by id.
+	longRun     = 256
+	listBytes   = 40 // unsafe.Sizeof(list{})
+	bitmapBytes = 120
 )
 
 // postings is the set of series of one pair. Up to four ids are in the record itself; of a larger set it holds
@@ -39,6 +41,8 @@ type lists struct {
 	all   []list
 	free  []uint32
 	meter *meter
+	// noBitmaps keeps every set in runs: good where ids only ever come in order.
+	noBitmaps bool
 }
 
 // addRoom is the most that one add allocates for a set: a run list that grows, or a bitmap container.
@@ -71,7 +75,7 @@ func (ls *lists) add(p *postings, id uint32) bool {
 		return false
 	}
 	p.n++
-	if len(r) > maxRuns {
+	if len(r) > maxRuns && !ls.noBitmaps {
 		ls.merge(l)
 	}
 	return true
@@ -132,10 +136,22 @@ func (ls *lists) merge(l *list) {
 	if l.bitmap == nil {
 		l.bitmap = roaring.New()
 	}
+	// One union with all of them costs each container once; adding them one by one would copy a container of
+	// runs for each.
+	fresh := roaring.New()
+	var short []uint32
 	l.runs.each(func(first, last uint32) bool {
-		l.bitmap.AddRange(uint64(first), uint64(last)+1)
+		if last-first >= longRun {
+			fresh.AddRange(uint64(first), uint64(last)+1)
+			return true
+		}
+		for id := first; id <= last; id++ {
+			short = append(short, id)
+		}
 		return true
 	})
+	fresh.AddMany(short)
+	l.bitmap.Or(fresh)
 	if l.merges%optimizeEvery == 0 {
 		l.bitmap.RunOptimize()
 	}

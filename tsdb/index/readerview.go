@@ -115,7 +115,10 @@ func (v readerView) scan(ctx context.Context, name, prefix string, f func(string
 	return err
 }
 
-func (v readerView) total() int                 { return v.n }
+func (v readerView) total() int { return v.n }
+
+func (v readerView) addNew(lists []uint32, _ *labels.Matcher) []uint32 { return lists }
+
 func (v readerView) live(ids []uint32) []uint32 { return ids }
 
 func (v readerView) appendAll(dst []uint32) []uint32 {

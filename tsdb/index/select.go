@@ -33,6 +33,8 @@ type source interface {
 
 	// The rest wants the index fixed.
 	total() int
+	// addNew adds the lists of values that m does not accept and that came after find and scan looked.
+	addNew(lists []uint32, m *labels.Matcher) []uint32
 	// live drops the ids of series that are half removed.
 	live(ids []uint32) []uint32
 	appendAll(dst []uint32) []uint32
@@ -50,9 +52,9 @@ const checkEvery = 2048
 type term struct {
 	lists   []uint32
 	exclude bool
-	name    string // with whole: the lists are all those of this name
-	whole   bool
-	size    int // series in the lists
+	matcher *labels.Matcher
+	whole   bool // the lists are all those of the matcher's label
+	size    int  // series in the lists
 }
 
 // bySeries is a source that also knows the labels of each series and holds still without being fixed. Where few
@@ -110,7 +112,7 @@ func filterLate(ctx context.Context, src bySeries, ids []uint32, m *labels.Match
 			return nil, err
 		}
 		if t.whole {
-			t.lists = src.appendLists(nil, t.name)
+			t.lists = src.appendLists(nil, m.Name)
 		}
 		for _, list := range t.lists {
 			t.size += src.size(list)
@@ -164,7 +166,7 @@ const (
 // string where a series lacks the label, so one that accepts it is answered by what it does not accept.
 func resolve(ctx context.Context, src source, m *labels.Matcher) (t term, some bool, err error) {
 	empty := m.Matches("")
-	t = term{name: m.Name, exclude: empty}
+	t = term{matcher: m, exclude: empty}
 	positive := m.Type == labels.MatchEqual || m.Type == labels.MatchRegexp
 	switch {
 	case m.Value == "" && m.Type != labels.MatchRegexp && m.Type != labels.MatchNotRegexp,
@@ -211,14 +213,17 @@ func findEach(src source, name string, values []string) (found []uint32) {
 func combine(ctx context.Context, src source, terms []term) ([]uint32, error) {
 	kept := terms[:0]
 	for _, t := range terms {
-		if t.whole && src.having(t.name) == src.total() {
+		if t.whole && src.having(t.matcher.Name) == src.total() {
 			if t.exclude {
 				return nil, nil
 			}
 			continue // every series has the label
 		}
-		if t.whole {
-			t.lists = src.appendLists(nil, t.name)
+		switch {
+		case t.whole:
+			t.lists = src.appendLists(nil, t.matcher.Name)
+		case t.exclude:
+			t.lists = src.addNew(t.lists, t.matcher)
 		}
 		for _, list := range t.lists {
 			t.size += src.size(list)
