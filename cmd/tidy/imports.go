@@ -27,12 +27,13 @@ const direction = `
 	tsdb/column/queryable < tsdb;
 
 	tsdb/arena, tsdb/column/queryable, tsdb/journal
-		< query/plan, ingest/config, ingest, web, rules/notify;
+		< query/plan, ingest/config, ingest, rules, web/api;
 
 	query/plan < query/exec, query/cache < query < query/querytest;
-	query, rules/notify < rules;
+	query < rules < rules/notify;
+	ingest < ingest/ingesttest;
 	ingest, ingest/config < ingest/scrape, ingest/remotewrite, ingest/otlp, ingest/push;
-	web < web/api, web/ui;
+	rules < web/api < web;
 `
 
 // graph maps a package to all packages it may import.

@@ -82,6 +82,7 @@ func TestImportsFollowTheDirection(t *testing.T) {
 	c("rules/a.go", []string{"query", "tsdb/sample"})
 	c("rules/a.go", []string{"query/exec"}) // through the facade's own closure
 	c("ingest/a.go", []string{"query"}, "ingest must not import query")
+	c("web/a.go", []string{"web/api", "rules"})
 	c("web/a.go", []string{"cmd/tidemark"}, "web must not import cmd/tidemark")
 	c("web/a_test.go", []string{"tsdb", "rules"})
 	c("web/a_test.go", []string{"cmd/tidemark"}, "web must not import cmd/tidemark")

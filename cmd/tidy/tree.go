@@ -48,8 +48,8 @@ func readTree(fsys fs.FS) (*tree, error) {
 			t.paths[p] = true
 			return nil
 		}
-		if !d.Type().IsRegular() {
-			return nil
+		if !d.Type().IsRegular() || strings.HasSuffix(p, ".test") || strings.HasSuffix(p, ".prof") {
+			return nil // what go test leaves behind
 		}
 		t.paths[p] = true
 		return t.read(fsys, p)
