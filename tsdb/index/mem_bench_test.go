@@ -56,3 +56,27 @@ func BenchmarkMemSelect(b *testing.B) {
 	run("metric,contains", name, match(labels.MatchRegexp, "pod", ".*-0.*"))
 	run("all", match(labels.MatchRegexp, labels.MetricName, ".+"))
 }
+
+func BenchmarkMemRemove(b *testing.B) {
+	series := fleet(200_000)
+	pairs := make([][]uint32, len(series))
+	var every []uint32
+	for i := range series {
+		if i%10 == 0 {
+			every = append(every, uint32(i))
+		}
+	}
+	for b.Loop() {
+		b.StopTimer()
+		m := NewMem(nil)
+		for i, ls := range series {
+			pairs[i], _ = m.Intern(ls, pairs[i][:0])
+			if err := m.Add(uint32(i), pairs[i]); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.StartTimer()
+		m.Remove(every, func(id uint32, dst []uint32) []uint32 { return append(dst, pairs[id]...) })
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(every)), "ns/series")
+}

@@ -269,6 +269,10 @@ func TestMemStatsListLargestFirst(t *testing.T) {
 	if s.Series != 100 || s.LabelPairs != 103 {
 		t.Errorf("%d series, %d pairs", s.Series, s.LabelPairs)
 	}
+	for i := range uint32(100) { // all equal: the first names stay
+		h.add(t, 100+i, labels.FromStrings("tie", fmt.Sprintf("%03d", 99-i)))
+	}
+	check("ties", h.mem.Stats(5).SeriesByLabelPair[3:], Stat{"i=000", 1}, Stat{"i=001", 1})
 	if got := h.mem.Stats(0); len(got.SeriesByMetric) != 0 {
 		t.Errorf("limit 0 gave %v", got.SeriesByMetric)
 	}

@@ -177,6 +177,10 @@ func (ls *lists) subtract(p *postings, ids []uint32) {
 	before := l.bytes()
 	l.runs = l.runs.subtract(ids)
 	n := l.runs.count()
+	if len(l.runs) > maxRuns && l.bitmap == nil {
+		ls.merge(l) // gaps in long runs have made many short ones
+		n = 0
+	}
 	if l.bitmap != nil {
 		l.bitmap.AndNot(roaring.BitmapOf(ids...))
 		l.bitmap.RunOptimize()

@@ -72,33 +72,36 @@ func (m *Mem) offerPairs(from, to uint32, byMetric, byPair *top) {
 	}
 }
 
-// top keeps the limit largest figures.
+// top keeps the limit largest figures, of equal ones those whose names come first.
 type top struct {
 	limit int
 	stats []Stat
-	floor uint64 // with limit figures kept: one that is not above it cannot come in
+	last  Stat // with limit figures kept: the one that the next to come in must be before
 }
 
 func newTop(limit int) *top { return &top{limit: max(limit, 0)} }
 
-// offer takes a figure; name is called only when it comes in.
+// offer takes a figure; name is called only where the figure is large enough.
 func (t *top) offer(value uint64, name func() string) {
-	if t.limit == 0 || t.floor > value {
+	if t.limit == 0 || value < t.last.Value {
 		return
 	}
-	t.stats = append(t.stats, Stat{Name: name(), Value: value})
+	s := Stat{Name: name(), Value: value}
+	if t.last.Name != "" && compareStats(s, t.last) > 0 {
+		return
+	}
+	t.stats = append(t.stats, s)
 	if len(t.stats) >= 2*t.limit {
 		t.stats = t.sorted()
-		t.floor = t.stats[t.limit-1].Value
+		t.last = t.stats[t.limit-1]
 	}
 }
 
 func (t *top) sorted() []Stat {
-	slices.SortFunc(t.stats, func(a, b Stat) int {
-		if c := cmp.Compare(b.Value, a.Value); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.Name, b.Name)
-	})
+	slices.SortFunc(t.stats, compareStats)
 	return slices.Clone(t.stats[:min(len(t.stats), t.limit)])
+}
+
+func compareStats(a, b Stat) int {
+	return cmp.Or(cmp.Compare(b.Value, a.Value), cmp.Compare(a.Name, b.Name))
 }
