@@ -129,6 +129,11 @@ func (g gate) Insert(ctx context.Context, _ string) (int, error) {
 	select {
 	case g <- struct{}{}:
 		return 0, nil
+	default:
+	}
+	select {
+	case g <- struct{}{}:
+		return 0, nil
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}

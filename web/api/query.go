@@ -1,0 +1,230 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/util/annotations"
+	"github.com/prometheus/prometheus/util/httputil"
+	"github.com/prometheus/prometheus/util/stats"
+)
+
+// maxPoints is how many steps a range query may have: a week at one a minute, a year at one an hour.
+const maxPoints = 11000
+
+// queryData is the answer of a query; stats is JSON, nil unless asked for.
+type queryData struct {
+	result parser.Value
+	stats  json.RawMessage
+}
+
+// queryArgs are the arguments that instant and range queries share.
+type queryArgs struct {
+	text    string
+	limit   int
+	timeout time.Duration // 0: the engine's
+	stats   string
+	opts    promql.QueryOpts
+}
+
+// prepare makes a query; its error is the fault of the query's text.
+type prepare func(ctx context.Context, args queryArgs) (promql.Query, error)
+
+func (a *API) query(r *http.Request) (answer, error) {
+	limit, err := limitParam(r)
+	if err != nil {
+		return answer{}, err
+	}
+	ts, err := timeParam(r, "time", a.now())
+	if err != nil {
+		return answer{}, err
+	}
+	return a.runQuery(r, limit, func(ctx context.Context, args queryArgs) (promql.Query, error) {
+		return a.src.Engine.NewInstantQuery(ctx, nil, args.opts, args.text, ts)
+	})
+}
+
+func (a *API) queryRange(r *http.Request) (answer, error) {
+	limit, err := limitParam(r)
+	if err != nil {
+		return answer{}, err
+	}
+	start, err := parseTime(r.FormValue("start"))
+	if err != nil {
+		return answer{}, badParam("start", err)
+	}
+	end, err := parseTime(r.FormValue("end"))
+	if err != nil {
+		return answer{}, badParam("end", err)
+	}
+	if end.Before(start) {
+		return answer{}, badParam("end", errors.New("end timestamp must not be before start time"))
+	}
+	step, err := parseDuration(r.FormValue("step"))
+	if err != nil {
+		return answer{}, badParam("step", err)
+	}
+	if step <= 0 {
+		return answer{}, badParam("step", errors.New("zero or negative query resolution step widths are not accepted. Try a positive integer"))
+	}
+	if end.Sub(start)/step > maxPoints {
+		return answer{}, badData("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)")
+	}
+	return a.runQuery(r, limit, func(ctx context.Context, args queryArgs) (promql.Query, error) {
+		return a.src.Engine.NewRangeQuery(ctx, nil, args.opts, args.text, start, end, step)
+	})
+}
+
+// sharedArgs reads the arguments of both kinds of query.
+func sharedArgs(r *http.Request, limit int) (queryArgs, error) {
+	args := queryArgs{text: r.FormValue("query"), limit: limit, stats: r.FormValue("stats")}
+	if s := r.FormValue("timeout"); s != "" {
+		d, err := parseDuration(s)
+		if err != nil {
+			return args, badParam("timeout", err)
+		}
+		// A timeout of zero or less has passed already; the shortest one there is says so.
+		args.timeout = max(d, 1)
+	}
+	var lookback time.Duration
+	if s := r.FormValue("lookback_delta"); s != "" {
+		d, err := parseDuration(s)
+		if err != nil {
+			return args, badData("error parsing lookback delta duration: %w", err)
+		}
+		lookback = d
+	}
+	args.opts = promql.NewPrometheusQueryOpts(args.stats == "all", lookback)
+	return args, nil
+}
+
+func (a *API) runQuery(r *http.Request, limit int, prep prepare) (answer, error) {
+	args, err := sharedArgs(r, limit)
+	if err != nil {
+		return answer{}, err
+	}
+	ctx := r.Context()
+	if args.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, args.timeout)
+		defer cancel()
+	}
+	q, err := prep(ctx, args)
+	if err != nil {
+		if ctx.Err() != nil {
+			return answer{}, classify(err) // It waited for its turn in vain.
+		}
+		return answer{}, badParam("query", err)
+	}
+	ans := answer{query: args.text, done: q.Close}
+	res := q.Exec(httputil.ContextFromRequest(ctx, r))
+	if res.Err != nil {
+		return ans, classify(res.Err)
+	}
+	ans.warnings = res.Warnings
+	data := &queryData{result: res.Value}
+	if cut, ok := truncate(data.result, args.limit); ok {
+		data.result = cut
+		ans.warnings.Add(errTruncated)
+	}
+	if err := addStats(data, &ans.warnings, q, args.stats); err != nil {
+		return ans, err
+	}
+	ans.data = data
+	return ans, nil
+}
+
+// truncate cuts a result to limit series and reports whether there were more.
+func truncate(v parser.Value, limit int) (parser.Value, bool) {
+	if limit <= 0 {
+		return v, false
+	}
+	switch v := v.(type) {
+	case promql.Matrix:
+		if len(v) > limit {
+			return v[:limit], true
+		}
+	case promql.Vector:
+		if len(v) > limit {
+			return v[:limit], true
+		}
+	}
+	return v, false
+}
+
+// addStats puts the engine's figures into the answer where they were asked for. As in Prometheus any value asks
+// for them, and one that is not documented is warned about.
+func addStats(data *queryData, warnings *annotations.Annotations, q promql.Query, want string) error {
+	if want == "" {
+		return nil
+	}
+	if want != "true" && want != "all" {
+		warnings.Add(fmt.Errorf("value %q for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"", want))
+	}
+	b, err := json.Marshal(stats.NewQueryStats(q.Stats()))
+	if err != nil {
+		return fmt.Errorf("encode the query statistics: %w", err)
+	}
+	data.stats = b
+	return nil
+}
+
+func (a *API) queryExemplars(r *http.Request) (answer, error) {
+	sp, err := spanParams(r)
+	if err != nil {
+		return answer{}, err
+	}
+	if sp.maxt < sp.mint {
+		return answer{}, badData("end timestamp must not be before start timestamp")
+	}
+	expr, err := a.parser.ParseExpr(r.FormValue("query"))
+	if err != nil {
+		return answer{}, &apiError{errBadData, err}
+	}
+	selectors := parser.ExtractSelectors(expr)
+	if len(selectors) == 0 {
+		return answer{}, nil
+	}
+	q, err := a.data.ExemplarQuerier(r.Context())
+	if err != nil {
+		return answer{}, classify(err)
+	}
+	found, err := q.Select(sp.mint, sp.maxt, selectors...)
+	if err != nil {
+		return answer{}, classify(err)
+	}
+	if found == nil {
+		found = []exemplar.QueryResult{}
+	}
+	return answer{data: found}, nil
+}
+
+func (a *API) formatQuery(r *http.Request) (answer, error) {
+	expr, err := a.parser.ParseExpr(r.FormValue("query"))
+	if err != nil {
+		return answer{}, badParam("query", err)
+	}
+	return answer{data: expr.Pretty(0)}, nil
+}
+
+func (a *API) parseQuery(r *http.Request) (answer, error) {
+	expr, err := a.parser.ParseExpr(r.FormValue("query"))
+	if err != nil {
+		return answer{}, badParam("query", err)
+	}
+	tree, err := describe(expr)
+	if err != nil {
+		return answer{}, err
+	}
+	return answer{data: tree}, nil
+}
