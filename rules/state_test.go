@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -33,7 +35,8 @@ type server struct {
 	dir   string
 	// rulesDir stays the same: the name of its file is part of the group's key.
 	rulesDir string
-	result   promql.Vector // of every query
+	mu       sync.Mutex
+	result   promql.Vector // of every query; see set
 	tune     func(*Options)
 }
 
@@ -48,7 +51,9 @@ func (s *server) run(crash bool, body func(f *fixture)) {
 	f := &fixture{T: s.T, store: s.store, notes: s.notes, dir: s.rulesDir}
 	f.opts = Options{
 		Query: func(_ context.Context, _ string, ts time.Time) (promql.Vector, error) {
-			out := append(promql.Vector(nil), s.result...)
+			s.mu.Lock()
+			out := slices.Clone(s.result)
+			s.mu.Unlock()
 			for i := range out {
 				out[i].T = millis(ts)
 			}
@@ -71,6 +76,13 @@ func (s *server) run(crash bool, body func(f *fixture)) {
 	s.fs = after
 }
 
+// set makes v the result of every query from now on.
+func (s *server) set(v promql.Vector) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.result = v
+}
+
 func (s *server) wait(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -91,7 +103,7 @@ func TestFiringAlertIsFiringAfterARestart(t *testing.T) {
 	for _, crash := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			s := newServer(t, stateRules)
-			s.result = one("1")
+			s.set(one("1"))
 			var before AlertStatus
 			s.run(crash, func(f *fixture) {
 				s.wait(5 * time.Minute)
@@ -99,7 +111,7 @@ func TestFiringAlertIsFiringAfterARestart(t *testing.T) {
 			})
 			first := s.notes.take()
 			time.Sleep(20 * time.Minute)
-			s.result = nil // nothing scraped yet
+			s.set(nil) // nothing scraped yet
 			s.run(false, func(f *fixture) {
 				if diff := cmp.Diff(before.ActiveAt, f.m.Alerts()[0].ActiveAt); before.State != StateFiring || diff != "" {
 					t.Errorf("before %v; active since (-before +after)\n%s", before.State, diff)
@@ -108,7 +120,7 @@ func TestFiringAlertIsFiringAfterARestart(t *testing.T) {
 				if got := f.alerts(); got != `firing {alertname="A", i="1"} 1e+00` {
 					t.Errorf("crash %t: alerts %q before the first scrape", crash, got)
 				}
-				s.result = one("1")
+				s.set(one("1"))
 				s.wait(time.Minute)
 			})
 			for _, n := range s.notes.take() {
@@ -123,11 +135,11 @@ func TestFiringAlertIsFiringAfterARestart(t *testing.T) {
 func TestAlertThatEndedWhileTheServerWasDownResolvesAfterTheGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, strings.Replace(stateRules, "keep_firing_for: 5m,", "", 1))
-		s.result = one("1")
+		s.set(one("1"))
 		s.run(true, func(*fixture) { s.wait(5 * time.Minute) })
 		s.notes.take()
 		time.Sleep(5 * time.Minute)
-		s.result = nil
+		s.set(nil)
 		s.run(false, func(f *fixture) {
 			s.wait(100 * time.Second)
 			if got := f.alerts(); got == "" {
@@ -148,7 +160,7 @@ func TestAlertThatEndedWhileTheServerWasDownResolvesAfterTheGrace(t *testing.T) 
 func TestPendingAlertGoesOnFromTheTimeItHadServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, stateRules)
-		s.result = one("1")
+		s.set(one("1"))
 		s.run(false, func(f *fixture) {
 			s.wait(80 * time.Second)
 			if got := f.alerts(); !strings.HasPrefix(got, "pending") {
@@ -172,11 +184,11 @@ func TestPendingAlertGoesOnFromTheTimeItHadServed(t *testing.T) {
 func TestKeepFiringForGoesOnAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, stateRules)
-		s.result = one("1")
+		s.set(one("1"))
 		var since time.Time
 		s.run(true, func(f *fixture) {
 			s.wait(3 * time.Minute)
-			s.result = nil
+			s.set(nil)
 			s.wait(time.Minute)
 			since = f.m.Alerts()[0].KeepFiringSince
 		})
@@ -196,7 +208,7 @@ func TestKeepFiringForGoesOnAfterARestart(t *testing.T) {
 func TestStateOlderThanTheToleranceIsNotRestored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, stateRules)
-		s.result = one("1")
+		s.set(one("1"))
 		s.run(false, func(*fixture) { s.wait(5 * time.Minute) })
 		time.Sleep(61 * time.Minute)
 		s.run(false, func(f *fixture) {
@@ -210,10 +222,10 @@ func TestStateOlderThanTheToleranceIsNotRestored(t *testing.T) {
 func TestResolvedAlertIsStillSentAfterARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, "groups: [{name: g, rules: [{alert: A, expr: m}]}]")
-		s.result = one("1")
+		s.set(one("1"))
 		s.run(true, func(*fixture) {
 			s.wait(time.Minute)
-			s.result = nil
+			s.set(nil)
 			s.wait(30 * time.Second)
 		})
 		s.notes.take()
@@ -233,7 +245,7 @@ func TestResolvedAlertIsStillSentAfterARestart(t *testing.T) {
 func TestStateFilesComeAndGoWithGroups(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, stateRules)
-		s.result = one("1")
+		s.set(one("1"))
 		files := func() int {
 			names, err := s.fs.List(s.dir)
 			if err != nil {
@@ -261,7 +273,7 @@ func TestStateFilesComeAndGoWithGroups(t *testing.T) {
 func TestStateIsWrittenAtMostOnceASecondAndOnlyWhenItChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, "groups: [{name: g, interval: 100ms, rules: [{alert: A, expr: m, for: 1h}]}]")
-		s.result = one("1")
+		s.set(one("1"))
 		writes := 0
 		faulty := fsx.NewFaulty(s.fs)
 		faulty.Observe(func(op fsx.Op, _ string) {
@@ -276,7 +288,7 @@ func TestStateIsWrittenAtMostOnceASecondAndOnlyWhenItChanged(t *testing.T) {
 				t.Errorf("%d writes of a state that changed once", writes)
 			}
 			for i := range 50 { // a new alert at each evaluation
-				s.result = append(s.result, one(fmt.Sprint("x", i))...)
+				s.set(append(slices.Clone(s.result), one(fmt.Sprint("x", i))...))
 				s.wait(100 * time.Millisecond)
 			}
 			if writes < 4 || writes > 7 {
@@ -289,7 +301,7 @@ func TestStateIsWrittenAtMostOnceASecondAndOnlyWhenItChanged(t *testing.T) {
 func TestAlertsGoOnWhenStateCannotBeWritten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, "groups: [{name: g, rules: [{alert: A, expr: m}]}]")
-		s.result = one("1")
+		s.set(one("1"))
 		faulty := fsx.NewFaulty(s.fs)
 		s.tune = func(o *Options) { o.FS = faulty }
 		s.run(false, func(*fixture) {
@@ -311,7 +323,7 @@ func TestAlertsGoOnWhenStateCannotBeWritten(t *testing.T) {
 func TestDamagedStateIsReportedAndSeriesRestoreInstead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, stateRules)
-		s.result = one("1")
+		s.set(one("1"))
 		s.run(false, func(*fixture) { s.wait(5 * time.Minute) })
 		names, _ := s.fs.List(s.dir)
 		file, err := s.fs.OpenReadWrite(s.dir + "/" + names[0])

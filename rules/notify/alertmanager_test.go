@@ -61,7 +61,9 @@ func TestAlertIsPostedInAlertmanagersAPI(t *testing.T) {
 func TestDeadAlertmanagerDoesNotHoldUpOthersAndLearnsHowThingsStand(t *testing.T) {
 	dead, live := newReceiver(t), newReceiver(t)
 	hang := make(chan struct{})
-	dead.set(func() { dead.hang, dead.answer = hang, func(n int) int { return map[bool]int{true: 500, false: 200}[n < 2] } })
+	dead.set(func() {
+		dead.hang, dead.answer = hang, func(n int) int { return map[bool]int{true: 500, false: 200}[n < 2] }
+	})
 	r := start(t, Options{})
 	r.apply(amConfig(1))
 	r.discover(dead.URL, live.URL)

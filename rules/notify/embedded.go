@@ -5,6 +5,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -35,6 +36,8 @@ const (
 	dataRetention = 120 * time.Hour
 	// collectEvery is how often what is older is removed.
 	collectEvery = 15 * time.Minute
+	// stopGrace is how long a request under way may take when the dispatcher stops.
+	stopGrace = 2 * time.Second
 	// alertGCInterval is how often resolved alerts are forgotten, as in Alertmanager.
 	alertGCInterval = 30 * time.Minute
 )
@@ -61,6 +64,7 @@ type embedded struct {
 		inhibitor  *inhibit.Inhibitor
 		dispatcher *dispatch.Dispatcher
 		hooks      []Webhook
+		flights    *flights
 		runners    *sync.WaitGroup // of the dispatcher and the inhibitor
 		closed     bool
 	}
@@ -123,7 +127,8 @@ func (e *embedded) startRoutingLocked(r *routing) {
 	inhibitor := inhibit.NewInhibitor(e.mu.alerts, nil, e.logger, eventrecorder.Recorder{})
 	pipeline := e.pipeline.New(r.receivers, func() time.Duration { return 0 }, inhibitor, e.silencer,
 		timeinterval.NewIntervener(nil), e.marker, e.log, nil)
-	dispatcher := dispatch.NewDispatcher(e.mu.alerts, dispatch.NewRoute(r.route, nil), pipeline, e.marker,
+	e.mu.flights = newFlights()
+	dispatcher := dispatch.NewDispatcher(e.mu.alerts, dispatch.NewRoute(r.route, nil), e.mu.flights.stage(pipeline), e.marker,
 		func(d time.Duration) time.Duration { return max(d, amnotify.MinTimeout) },
 		collectEvery, nil, e.logger, eventrecorder.Recorder{}, e.dispatchM, e.template)
 	e.mu.inhibitor, e.mu.dispatcher, e.mu.runners = inhibitor, dispatcher, &sync.WaitGroup{}
@@ -133,6 +138,65 @@ func (e *embedded) startRoutingLocked(r *routing) {
 	dispatcher.WaitForLoading()
 }
 
+// flights are the notifications under way. When the dispatcher stops, they get stopGrace to come to their end:
+// what a receiver has taken but the log does not know would be sent again after a restart or a reload.
+type flights struct {
+	mu     sync.Mutex
+	n      int
+	closed bool
+	landed chan struct{} // closed when closed and none is under way
+}
+
+func newFlights() *flights { return &flights{landed: make(chan struct{})} }
+
+func (f *flights) begin() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.closed {
+		f.n++
+	}
+	return !f.closed
+}
+
+func (f *flights) end() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.n--; f.closed && f.n == 0 {
+		close(f.landed)
+	}
+}
+
+// close lets none begin any more and waits for those under way.
+func (f *flights) close() {
+	f.mu.Lock()
+	if f.closed = true; f.n == 0 {
+		close(f.landed)
+	}
+	f.mu.Unlock()
+	<-f.landed
+}
+
+// stage runs inner as a flight: not cancelled with its context at once, but after stopGrace.
+func (f *flights) stage(inner amnotify.Stage) amnotify.Stage {
+	return amnotify.StageFunc(func(ctx context.Context, l *slog.Logger, alerts ...*alert.Alert) (context.Context, []*alert.Alert, error) {
+		if !f.begin() {
+			return ctx, nil, context.Canceled
+		}
+		defer f.end()
+		longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		defer cancel()
+		stop := context.AfterFunc(ctx, func() {
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				cancel()
+				return
+			}
+			time.AfterFunc(stopGrace, cancel)
+		})
+		defer stop()
+		return inner.Exec(longer, l, alerts...)
+	})
+}
+
 func (e *embedded) stopRoutingLocked() {
 	if e.mu.dispatcher == nil {
 		return
@@ -140,6 +204,7 @@ func (e *embedded) stopRoutingLocked() {
 	e.mu.inhibitor.Stop()
 	e.mu.dispatcher.Stop()
 	e.mu.runners.Wait()
+	e.mu.flights.close() // the dispatcher does not wait for its groups
 	e.mu.inhibitor, e.mu.dispatcher = nil, nil
 }
 
@@ -179,7 +244,7 @@ func labelSet(lset labels.Labels) model.LabelSet {
 	return out
 }
 
-// close ends the dispatcher. Requests under way are given up: what they carried is sent again after a restart.
+// close ends the dispatcher. A request that stopGrace does not suffice for is made again after a restart.
 func (e *embedded) close() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
