@@ -3,7 +3,10 @@
 
 package chunk
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // bitEnd is the writing end of a bit stream whose bytes are kept elsewhere: how many low bits of its last byte
 // are not used yet.
@@ -57,17 +60,71 @@ func (r *bitReader) read(n uint) uint64 {
 // read64 returns the next 64 bits.
 func (r *bitReader) read64() uint64 { return r.read(32)<<32 | r.read(32) }
 
-// ones reads bits up to the first zero, at most limit of them, and returns how many were ones.
+// ones reads bits up to the first zero, at most limit (no more than 8) of them, and returns how many were ones.
 func (r *bitReader) ones(limit uint) uint {
-	n := uint(0)
-	for n < limit && r.read(1) == 1 {
-		n++
+	if r.have < 8 {
+		r.w, r.have, r.pos = refill(r.s, r.w, r.have, r.pos)
 	}
+	n := min(uint(bits.LeadingZeros64(^r.w)), limit)
+	used := min(n+1, limit)
+	r.w, r.have = r.w<<(used&63), r.have-used
 	return n
+}
+
+// zeros reads zeros, at most limit of them and no more than the word shows, and returns how many.
+func (r *bitReader) zeros(limit int) int {
+	if r.have < 8 {
+		r.w, r.have, r.pos = refill(r.s, r.w, r.have, r.pos)
+	}
+	n := min(uint(bits.LeadingZeros64(r.w)), r.have, uint(limit))
+	r.w, r.have = r.w<<(n&63), r.have-n
+	return int(n)
 }
 
 // used returns how many bytes the bits read so far touch; more than there are if the stream was too short.
 func (r *bitReader) used() int { return int(r.pos*8-r.have+7) / 8 }
+
+// readDod reads what putDod wrote.
+func readDod(r *bitReader) uint64 {
+	switch r.ones(4) {
+	case 0:
+		return 0
+	case 1:
+		return signed(r.read(14), 14)
+	case 2:
+		return signed(r.read(17), 17)
+	case 3:
+		return signed(r.read(20), 20)
+	default:
+		return r.read64()
+	}
+}
+
+// readValue reads what putValue wrote and moves the state to it; false if the window is impossible.
+func (s *FloatState) readValue(r *bitReader) bool {
+	switch r.ones(2) {
+	case 0:
+		return true
+	case 2:
+		lead := r.read(5)
+		width := (r.read(6)-1)&63 + 1
+		if lead+width > 64 {
+			return false
+		}
+		s.lead, s.trail = uint8(lead), uint8(64-lead-width)
+	}
+	if s.lead == noWindow {
+		return false
+	}
+	width := uint(64 - s.lead - s.trail)
+	var x uint64
+	if width > 32 {
+		x = r.read(width - 32)
+		width = 32
+	}
+	s.v ^= (x<<32 | r.read(width)) << s.trail
+	return true
+}
 
 // refill brings the word w, whose top have bits are valid, to 56 to 63 valid bits; pos is the next byte. The
 // eight byte load leaves bits of a not yet counted byte below the valid ones: they are the same bits that the

@@ -3,10 +3,7 @@
 
 package chunk
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "encoding/binary"
 
 // cursor reads bytes in order. Its first error sticks: reads after it return zero, and err says what and where
 // it was.
@@ -78,47 +75,6 @@ func (c *cursor) bytes() []byte {
 	n := c.count(1)
 	c.off += n
 	return c.b[c.off-n : c.off]
-}
-
-// xor reads what appendXOR wrote.
-func (c *cursor) xor() uint64 {
-	h := c.u8()
-	if h == 0 {
-		return 0
-	}
-	return c.xorBytes(h)
-}
-
-// xorBytes reads the bytes behind the header h of a word that is not zero.
-func (c *cursor) xorBytes(h byte) uint64 {
-	size, trail := int(h>>4), int(h&15)
-	if size == 0 || size+trail > 8 || size > c.left() {
-		c.fail("malformed xor word")
-		return 0
-	}
-	var x uint64
-	for _, b := range c.b[c.off : c.off+size] {
-		x = x<<8 | uint64(b)
-	}
-	c.off += size
-	return x << (8 * trail)
-}
-
-// appendXOR writes the XOR of two words as a header, how many bytes follow in its high half and how many zero
-// bytes were cut off the end in its low half, and those bytes, highest first. Zero is one zero byte.
-func appendXOR(buf []byte, x uint64) []byte {
-	if x == 0 {
-		return append(buf, 0)
-	}
-	trail := bits.TrailingZeros64(x) / 8
-	size := (bits.Len64(x)+7)/8 - trail
-	buf = append(buf, byte(size<<4|trail))
-	x <<= 8 * (8 - trail - size)
-	for range size {
-		buf = append(buf, byte(x>>56))
-		x <<= 8
-	}
-	return buf
 }
 
 func zigzag(x int64) uint64   { return uint64(x<<1) ^ uint64(x>>63) }

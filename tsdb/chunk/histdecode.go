@@ -40,24 +40,28 @@ type histDecoder struct {
 	skipped    int // samples before mint
 }
 
+// minHistBytes is the least that a sample takes: its flags, and a byte of bits.
+const minHistBytes = 2
+
 // run reads n samples. dst may be nil when none lies in the range.
 func (d *histDecoder) run(n int, dst *column.Block) error {
-	if n < 0 || n > len(d.c.b) { // a sample takes at least its flags byte
+	if n < 0 || n > len(d.c.b)/minHistBytes {
 		return &CorruptError{Msg: "more samples than the bytes can hold", Off: len(d.c.b)}
 	}
+	d.s.stream.lead = noWindow
 	for range n {
-		before := d.s.t
-		flags := d.sample()
-		if d.s.n > 1 && d.s.t <= before {
+		before := d.s.stream.t
+		flags := d.sample(dst)
+		if d.s.n > 1 && d.s.stream.t <= before {
 			d.c.fail("time does not ascend")
 		}
 		if d.c.err != nil {
 			return d.c.err
 		}
 		switch {
-		case d.s.t > d.maxt:
+		case d.s.stream.t > d.maxt:
 			return nil
-		case d.s.t < d.mint:
+		case d.s.stream.t < d.mint:
 			d.skipped++
 		case dst != nil:
 			if err := d.emit(dst, flags); err != nil {
@@ -69,138 +73,101 @@ func (d *histDecoder) run(n int, dst *column.Block) error {
 }
 
 // sample reads one sample into the state.
-func (d *histDecoder) sample() (flags byte) {
+func (d *histDecoder) sample(dst *column.Block) (flags byte) {
 	c, s := &d.c, &d.s
 	flags = c.u8()
-	if flags&histReserved != 0 || flags&histBare != 0 && flags&histLayout != 0 || s.n < 2 && flags&histSameDelta != 0 {
+	if flags&histReserved != 0 || flags&histBare != 0 && flags&histLayout != 0 {
 		c.fail("unknown flags of a histogram")
 		return flags
 	}
-	var dod int64
-	if flags&histSameDelta == 0 {
-		dod = c.varint()
-	}
-	s.stepTime(s.t + s.delta + dod)
-	s.n++
-	if flags&histSameSum == 0 {
-		s.sum ^= c.xor()
-	}
-	if flags&histBare != 0 {
-		return flags
-	}
-	float := flags&histFloat != 0
 	if flags&histLayout != 0 {
-		d.layout(float)
-	} else if float != s.float {
+		d.layout(flags&histFloat != 0, dst)
+	}
+	if flags&histBare == 0 && s.float != (flags&histFloat != 0) {
 		c.fail("kind of histogram changes without a layout")
+	}
+	if c.err != nil {
 		return flags
 	}
-	if float {
-		s.count ^= c.xor()
-		s.zero ^= c.xor()
-		d.floatBuckets(flags&histLayout != 0)
+	r := bitReader{s: c.b[c.off:]}
+	s.stepTime(s.stream.t + int64(s.stream.delta+readDod(&r)))
+	s.n++
+	if !s.stream.readValue(&r) {
+		c.fail("window of more than 64 bits")
 		return flags
 	}
-	s.count += uint64(c.varint())
-	s.zero += uint64(c.varint())
-	d.intBuckets(flags&histLayout != 0)
+	if flags&histBare == 0 {
+		d.words(&r, flags)
+	}
+	if r.used() > c.left() {
+		c.fail("ends too early")
+		return flags
+	}
+	c.off += r.used()
 	return flags
 }
 
-func (d *histDecoder) layout(float bool) {
-	c, s := &d.c, &d.s
+// words reads the counts and buckets.
+func (d *histDecoder) words(r *bitReader, flags byte) {
+	s, coder := &d.s, coderOf(flags)
+	var ok, ok2 bool
+	s.count, ok = coder.read(r, s.count)
+	s.zero, ok2 = coder.read(r, s.zero)
+	ok = ok && ok2
+	for i := 0; i < len(s.buckets) && ok; i++ {
+		if i += r.zeros(len(s.buckets) - i); i < len(s.buckets) { // those that did not change, at once
+			s.buckets[i], ok = coder.read(r, s.buckets[i])
+		}
+	}
+	if !ok {
+		d.c.fail("word of more than eight bytes")
+	}
+}
+
+// layout reads a layout and puts it in force.
+func (d *histDecoder) layout(float bool, dst *column.Block) {
+	c := &d.c
 	schema := c.varint()
 	if schema < math.MinInt32 || schema > math.MaxInt32 {
 		c.fail("schema out of range")
 	}
-	s.schema, s.zeroT = int32(schema), c.u64()
-	s.pos = d.spans(s.pos[:0])
-	s.neg = d.spans(s.neg[:0])
-	s.custom = nil
+	l := layout{float: float, schema: int32(schema), zeroT: c.u64(), pos: d.spans(), neg: d.spans()}
 	if n := c.count(8); n > 0 {
-		s.custom = make([]float64, n)
-		for i := range s.custom {
-			s.custom[i] = math.Float64frombits(c.u64())
+		l.custom = make([]float64, n)
+		for i := range l.custom {
+			l.custom[i] = math.Float64frombits(c.u64())
 		}
 	}
-	npos, nneg := c.count(1), c.count(1)
-	if npos+nneg > c.left() {
+	npos, nneg := c.uvarint(), c.uvarint()
+	if limit := 8 * uint64(c.left()); npos > limit || nneg > limit-npos { // each takes at least a bit
 		c.fail("more buckets than the bytes can hold")
-		npos, nneg = 0, 0
 	}
-	s.newLayout(float, npos, nneg)
+	if c.err != nil {
+		return
+	}
+	l.npos, l.nneg = int(npos), int(nneg)
+	if dst != nil {
+		if c.err = dst.Charge(8 * int64(l.npos+l.nneg)); c.err != nil {
+			return
+		}
+	}
+	d.s.relay(l)
 }
 
-func (d *histDecoder) spans(spans []histogram.Span) []histogram.Span {
-	for range d.c.count(2) {
+func (d *histDecoder) spans() []histogram.Span {
+	n := d.c.count(2)
+	if n == 0 {
+		return nil
+	}
+	spans := make([]histogram.Span, n)
+	for i := range spans {
 		offset, length := d.c.varint(), d.c.uvarint()
 		if offset < math.MinInt32 || offset > math.MaxInt32 || length > math.MaxUint32 {
 			d.c.fail("span out of range")
 		}
-		spans = append(spans, histogram.Span{Offset: int32(offset), Length: uint32(length)})
+		spans[i] = histogram.Span{Offset: int32(offset), Length: uint32(length)}
 	}
 	return spans
-}
-
-func (d *histDecoder) intBuckets(plain bool) {
-	b := d.s.buckets
-	if plain {
-		for i := range b {
-			b[i] += uint64(d.c.varint())
-		}
-		return
-	}
-	r := bitReader{s: d.c.b[d.c.off:]}
-	for i := range b {
-		switch class := r.ones(maxClass); class {
-		case 0:
-		case 1:
-			b[i] += r.read(classBits(1)) + 1
-		case maxClass:
-			b[i] += uint64(unzigzag(r.read64()))
-		default:
-			b[i] += uint64(unzigzag(r.read(classBits(class))))
-		}
-	}
-	d.endBits(&r)
-}
-
-func (d *histDecoder) floatBuckets(plain bool) {
-	b := d.s.buckets
-	if plain {
-		for i := range b {
-			b[i] ^= d.c.xor()
-		}
-		return
-	}
-	r := bitReader{s: d.c.b[d.c.off:]}
-	for i := range b {
-		if r.read(1) == 0 {
-			continue
-		}
-		size, trail := uint(r.read(3))+1, uint(r.read(3))
-		if size+trail > 8 {
-			d.c.fail("malformed xor word")
-			return
-		}
-		var x uint64
-		if size == 8 {
-			x = r.read64()
-		} else {
-			x = r.read(8 * size)
-		}
-		b[i] ^= x << (8 * trail)
-	}
-	d.endBits(&r)
-}
-
-// endBits goes on behind the bits that r has read.
-func (d *histDecoder) endBits(r *bitReader) {
-	if r.used() > d.c.left() {
-		d.c.fail("ends too early")
-		return
-	}
-	d.c.off += r.used()
 }
 
 // rowBytes is what a histogram row takes in the columns of a block besides T and V.
@@ -221,9 +188,9 @@ func (d *histDecoder) emit(dst *column.Block, flags byte) error {
 		return err
 	}
 	if flags&histFloat != 0 {
-		dst.AppendHistogram(s.t, 0, nil, d.floatHistogram(flags))
+		dst.AppendHistogram(s.stream.t, 0, nil, d.floatHistogram(flags))
 	} else {
-		dst.AppendHistogram(s.t, 0, d.intHistogram(flags), nil)
+		dst.AppendHistogram(s.stream.t, 0, d.intHistogram(flags), nil)
 	}
 	return nil
 }
@@ -231,7 +198,7 @@ func (d *histDecoder) emit(dst *column.Block, flags byte) error {
 func (d *histDecoder) intHistogram(flags byte) *histogram.Histogram {
 	s := &d.s
 	h := &histogram.Histogram{
-		CounterResetHint: histogram.CounterResetHint(flags & histHint), Sum: math.Float64frombits(s.sum),
+		CounterResetHint: histogram.CounterResetHint(flags & histHint), Sum: s.stream.LastV(),
 	}
 	if flags&histBare != 0 {
 		return h
@@ -255,7 +222,7 @@ func (d *histDecoder) intHistogram(flags byte) *histogram.Histogram {
 func (d *histDecoder) floatHistogram(flags byte) *histogram.FloatHistogram {
 	s := &d.s
 	h := &histogram.FloatHistogram{
-		CounterResetHint: histogram.CounterResetHint(flags & histHint), Sum: math.Float64frombits(s.sum),
+		CounterResetHint: histogram.CounterResetHint(flags & histHint), Sum: s.stream.LastV(),
 	}
 	if flags&histBare != 0 {
 		return h

@@ -6,7 +6,6 @@ package chunk
 import (
 	"encoding/binary"
 	"math"
-	"math/bits"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -14,53 +13,107 @@ import (
 
 // The flags byte that opens each histogram sample; docs/format-chunk.md, "Histogram stream".
 const (
-	histHint      = 0b0000_0011 // the counter reset hint
-	histFloat     = 0b0000_0100 // a float histogram
-	histLayout    = 0b0000_1000 // a new layout follows
-	histBare      = 0b0001_0000 // nothing but a sum, as in a stale marker: the layout stays for later samples
-	histSameDelta = 0b0010_0000 // as far from the sample before as that from the one before it
-	histSameSum   = 0b0100_0000
-	histReserved  = 0b1000_0000
+	histHint     = 0b0000_0011 // the counter reset hint
+	histFloat    = 0b0000_0100 // a float histogram
+	histLayout   = 0b0000_1000 // a new layout follows
+	histBare     = 0b0001_0000 // nothing but a sum, as in a stale marker: the layout stays for later samples
+	histReserved = 0b1110_0000
 )
 
 // histState is what both sides of a histogram stream know of the samples so far. Counts and buckets are kept
 // as words: integers, or the bits of floats. Integer buckets are absolute here, not differences to the bucket
 // before, because then one more observation changes one word and not two.
 type histState struct {
-	n        int // samples
-	t, delta int64
-	float    bool
-	schema   int32
-	zeroT    uint64 // bits of the zero threshold
-	pos, neg []histogram.Span
-	custom   []float64
-	sum      uint64 // bits
-	count    uint64
-	zero     uint64
-	buckets  []uint64 // positive ones, then negative
-	npos     int
+	n      int        // samples
+	stream FloatState // the times and sums, which are coded as those of a float stream
+	layout
+	count, zero uint64
+	buckets     []uint64 // positive ones, then negative
+}
+
+// layout is what a histogram says of its buckets.
+type layout struct {
+	float      bool
+	schema     int32
+	zeroT      uint64 // bits of the zero threshold
+	pos, neg   []histogram.Span
+	custom     []float64
+	npos, nneg int // number of buckets
+}
+
+// equal reports whether two layouts are the same, bit for bit.
+func (l *layout) equal(x *layout) bool {
+	return l.zeroT == x.zeroT && l.npos == x.npos && l.nneg == x.nneg && l.sameBounds(x) &&
+		slices.Equal(l.pos, x.pos) && slices.Equal(l.neg, x.neg)
+}
+
+// sameBounds reports whether a bucket of some index is the same bucket in both layouts.
+func (l *layout) sameBounds(x *layout) bool {
+	sameBits := func(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }
+	return l.float == x.float && l.schema == x.schema && slices.EqualFunc(l.custom, x.custom, sameBits)
 }
 
 // stepTime moves the state to time t and returns the change of the delta. The first sample's time and the
 // second's distance count as a change from zero.
 func (s *histState) stepTime(t int64) (dod int64) {
-	delta := t - s.t
-	dod = delta - s.delta
-	s.t, s.delta = t, delta
+	delta := uint64(t - s.stream.t)
+	dod = int64(delta - s.stream.delta)
+	s.stream.t, s.stream.delta = t, delta
 	if s.n == 0 {
-		s.delta = 0
+		s.stream.delta = 0
 	}
 	return dod
 }
 
-// newLayout empties the buckets, and the counts as well if their kind changes.
-func (s *histState) newLayout(float bool, npos, nneg int) {
-	if float != s.float {
-		s.float, s.count, s.zero = float, 0, 0
+// relay puts a new layout in force. A bucket that both layouts have keeps its word, so that a bucket that
+// appears does not make all others start from zero; of another kind, schema or custom values none is kept, and
+// of another kind the counts neither.
+func (s *histState) relay(l layout) {
+	buckets := make([]uint64, l.npos+l.nneg)
+	if l.sameBounds(&s.layout) {
+		keepWords(buckets[:l.npos], l.pos, s.buckets[:s.npos], s.pos)
+		keepWords(buckets[l.npos:], l.neg, s.buckets[s.npos:], s.neg)
 	}
-	s.npos = npos
-	s.buckets = slices.Grow(s.buckets[:0], npos+nneg)[:npos+nneg]
-	clear(s.buckets)
+	if l.float != s.float {
+		s.count, s.zero = 0, 0
+	}
+	s.layout, s.buckets = l, buckets
+}
+
+// keepWords copies to each bucket of dst the word of the bucket of src with the same index. Spans that do not
+// ascend or do not match their buckets are no harm: both sides of a stream then agree on the same nonsense.
+func keepWords(dst []uint64, dstSpans []histogram.Span, src []uint64, srcSpans []histogram.Span) {
+	to, from := spanWalk{spans: dstSpans}, spanWalk{spans: srcSpans}
+	i, at := 0, from.next()
+	for k := range dst {
+		want := to.next()
+		for i < len(src) && at < want {
+			i, at = i+1, from.next()
+		}
+		if i < len(src) && at == want {
+			dst[k] = src[i]
+		}
+	}
+}
+
+// spanWalk returns the indices of buckets one after the other; behind the last span they go on without a gap.
+type spanWalk struct {
+	spans []histogram.Span
+	left  uint32 // buckets left in the span being walked
+	index int64
+}
+
+func (w *spanWalk) next() int64 {
+	for w.left == 0 && len(w.spans) > 0 {
+		w.index += int64(w.spans[0].Offset)
+		w.left = w.spans[0].Length
+		w.spans = w.spans[1:]
+	}
+	if w.left > 0 {
+		w.left--
+	}
+	w.index++
+	return w.index - 1
 }
 
 // HistEncoder appends native histograms, integer or float, to a stream. It keeps the sample before; the zero
@@ -74,12 +127,10 @@ type HistEncoder struct {
 func (e *HistEncoder) Len() int { return e.s.n }
 
 // LastT returns the time of the last sample. It means nothing for an empty stream.
-func (e *HistEncoder) LastT() int64 { return e.s.t }
+func (e *HistEncoder) LastT() int64 { return e.s.stream.t }
 
-// Reset makes the encoder that of an empty stream and keeps its memory.
-func (e *HistEncoder) Reset() {
-	e.s = histState{buckets: e.s.buckets[:0], pos: e.s.pos[:0], neg: e.s.neg[:0]}
-}
+// Reset makes the encoder that of an empty stream.
+func (e *HistEncoder) Reset() { *e = HistEncoder{cur: e.cur[:0]} }
 
 // RestoreHistEncoder reads a stream of n samples and returns the encoder to go on appending with.
 func RestoreHistEncoder(stream []byte, n int) (*HistEncoder, error) {
@@ -92,14 +143,9 @@ func RestoreHistEncoder(stream []byte, n int) (*HistEncoder, error) {
 
 // histSample is the view of a histogram of either kind that the encoder works on.
 type histSample struct {
-	flags       byte // hint and kind
-	schema      int32
-	zeroT       uint64
-	pos, neg    []histogram.Span
-	custom      []float64
-	sum         uint64
-	count, zero uint64
-	npos, nneg  int
+	layout
+	hint             byte
+	sum, count, zero uint64
 }
 
 // bare reports whether there is nothing but a sum.
@@ -118,44 +164,40 @@ func (e *HistEncoder) Append(buf []byte, t int64, h *histogram.Histogram, fh *hi
 		in = e.loadInt(h)
 	}
 	s := &e.s
-	flags := in.flags
+	flags := in.hint
+	if in.float {
+		flags |= histFloat
+	}
 	bare := in.bare()
-	layout := !bare && e.layoutChanged(&in)
 	switch {
 	case bare:
-		flags |= histBare
-	case layout:
-		flags |= histLayout
+		buf = append(buf, flags|histBare)
+	case in.equal(&s.layout):
+		buf = append(buf, flags)
+	default:
+		buf = in.layout.appendTo(append(buf, flags|histLayout))
+		in.pos, in.neg, in.custom = slices.Clone(in.pos), slices.Clone(in.neg), slices.Clone(in.custom)
+		s.relay(in.layout)
 	}
-	dod := s.stepTime(t)
-	if s.n >= 2 && dod == 0 {
-		flags |= histSameDelta
+	// From here on bits, which start on a byte and are padded to one.
+	w := &s.stream
+	w.free = 0
+	if s.n == 0 {
+		w.lead = noWindow
 	}
-	if in.sum == s.sum {
-		flags |= histSameSum
-	}
-	buf = append(buf, flags)
-	if flags&histSameDelta == 0 {
-		buf = binary.AppendVarint(buf, dod)
-	}
-	if flags&histSameSum == 0 {
-		buf = appendXOR(buf, in.sum^s.sum)
-	}
-	s.n, s.sum = s.n+1, in.sum
+	buf = w.putDod(buf, s.stepTime(t))
+	buf = w.putValue(buf, in.sum)
+	s.n++
 	if bare {
 		return buf
 	}
-	if layout {
-		buf = e.appendLayout(buf, &in)
+	coder := coderOf(flags)
+	buf = coder.put(&w.free, buf, in.count, s.count)
+	buf = coder.put(&w.free, buf, in.zero, s.zero)
+	for i, x := range e.cur {
+		buf = coder.put(&w.free, buf, x, s.buckets[i])
 	}
-	buf = e.appendCount(buf, in.count, s.count)
-	buf = e.appendCount(buf, in.zero, s.zero)
 	s.count, s.zero = in.count, in.zero
-	if s.float {
-		buf = appendFloatBuckets(buf, e.cur, s.buckets, layout)
-	} else {
-		buf = appendIntBuckets(buf, e.cur, s.buckets, layout)
-	}
 	e.cur, s.buckets = s.buckets, e.cur
 	return buf
 }
@@ -170,9 +212,11 @@ func (e *HistEncoder) loadInt(h *histogram.Histogram) histSample {
 		}
 	}
 	return histSample{
-		flags: byte(h.CounterResetHint) & histHint, schema: h.Schema, zeroT: math.Float64bits(h.ZeroThreshold),
-		pos: h.PositiveSpans, neg: h.NegativeSpans, custom: h.CustomValues, sum: math.Float64bits(h.Sum),
-		count: h.Count, zero: h.ZeroCount, npos: len(h.PositiveBuckets), nneg: len(h.NegativeBuckets),
+		layout: layout{
+			schema: h.Schema, zeroT: math.Float64bits(h.ZeroThreshold), pos: h.PositiveSpans, neg: h.NegativeSpans,
+			custom: h.CustomValues, npos: len(h.PositiveBuckets), nneg: len(h.NegativeBuckets),
+		},
+		hint: byte(h.CounterResetHint) & histHint, sum: math.Float64bits(h.Sum), count: h.Count, zero: h.ZeroCount,
 	}
 }
 
@@ -184,113 +228,30 @@ func (e *HistEncoder) loadFloat(h *histogram.FloatHistogram) histSample {
 		}
 	}
 	return histSample{
-		flags: byte(h.CounterResetHint)&histHint | histFloat, schema: h.Schema, zeroT: math.Float64bits(h.ZeroThreshold),
-		pos: h.PositiveSpans, neg: h.NegativeSpans, custom: h.CustomValues, sum: math.Float64bits(h.Sum),
+		layout: layout{
+			float: true, schema: h.Schema, zeroT: math.Float64bits(h.ZeroThreshold), pos: h.PositiveSpans, neg: h.NegativeSpans,
+			custom: h.CustomValues, npos: len(h.PositiveBuckets), nneg: len(h.NegativeBuckets),
+		},
+		hint: byte(h.CounterResetHint) & histHint, sum: math.Float64bits(h.Sum),
 		count: math.Float64bits(h.Count), zero: math.Float64bits(h.ZeroCount),
-		npos: len(h.PositiveBuckets), nneg: len(h.NegativeBuckets),
 	}
 }
 
-// layoutChanged reports whether a sample does not fit the layout in force. A new stream has the layout of an
-// empty histogram, which a sample that is not bare may well have.
-func (e *HistEncoder) layoutChanged(in *histSample) bool {
-	s := &e.s
-	sameBits := func(a, b float64) bool { return math.Float64bits(a) == math.Float64bits(b) }
-	return (in.flags&histFloat != 0) != s.float || in.schema != s.schema || in.zeroT != s.zeroT ||
-		in.npos != s.npos || in.npos+in.nneg != len(s.buckets) ||
-		!slices.Equal(in.pos, s.pos) || !slices.Equal(in.neg, s.neg) || !slices.EqualFunc(in.custom, s.custom, sameBits)
-}
-
-func (e *HistEncoder) appendLayout(buf []byte, in *histSample) []byte {
-	s := &e.s
-	s.schema, s.zeroT = in.schema, in.zeroT
-	s.pos, s.neg = append(s.pos[:0], in.pos...), append(s.neg[:0], in.neg...)
-	s.custom = slices.Clone(in.custom)
-	s.newLayout(in.flags&histFloat != 0, in.npos, in.nneg)
-
-	buf = binary.AppendVarint(buf, int64(in.schema))
-	buf = binary.BigEndian.AppendUint64(buf, in.zeroT)
-	for _, spans := range [][]histogram.Span{in.pos, in.neg} {
+// appendTo writes a layout.
+func (l *layout) appendTo(buf []byte) []byte {
+	buf = binary.AppendVarint(buf, int64(l.schema))
+	buf = binary.BigEndian.AppendUint64(buf, l.zeroT)
+	for _, spans := range [][]histogram.Span{l.pos, l.neg} {
 		buf = binary.AppendUvarint(buf, uint64(len(spans)))
 		for _, sp := range spans {
 			buf = binary.AppendVarint(buf, int64(sp.Offset))
 			buf = binary.AppendUvarint(buf, uint64(sp.Length))
 		}
 	}
-	buf = binary.AppendUvarint(buf, uint64(len(in.custom)))
-	for _, v := range in.custom {
+	buf = binary.AppendUvarint(buf, uint64(len(l.custom)))
+	for _, v := range l.custom {
 		buf = binary.BigEndian.AppendUint64(buf, math.Float64bits(v))
 	}
-	buf = binary.AppendUvarint(buf, uint64(in.npos))
-	return binary.AppendUvarint(buf, uint64(in.nneg))
-}
-
-func (e *HistEncoder) appendCount(buf []byte, x, prev uint64) []byte {
-	if e.s.float {
-		return appendXOR(buf, x^prev)
-	}
-	return binary.AppendVarint(buf, int64(x-prev))
-}
-
-// The growth of an integer bucket is written as a class, so many ones and a zero, and then bits: 0 ones for no
-// growth, 1 for 1 to 8, else as a zigzag number of the width of the class. Few buckets change from sample to
-// sample, most of them by little.
-const maxClass = 5 // not followed by a zero
-
-func classBits(class uint) uint { return [maxClass + 1]uint{0, 3, 7, 12, 20, 64}[class] }
-
-// appendIntBuckets writes the growth of each bucket, in bits up to the next full byte. Behind a new layout they
-// are varints, so that a reader is given a byte for each bucket it allocates.
-func appendIntBuckets(buf []byte, cur, prev []uint64, plain bool) []byte {
-	if plain {
-		for i, x := range cur {
-			buf = binary.AppendVarint(buf, int64(x-prev[i]))
-		}
-		return buf
-	}
-	var end bitEnd
-	for i, x := range cur {
-		d := int64(x - prev[i])
-		z := zigzag(d)
-		switch {
-		case d == 0:
-			buf = end.put(buf, 0, 1)
-		case d > 0 && d <= 8:
-			buf = end.put(buf, 0b10<<3|uint64(d-1), 2+3)
-		case z < 1<<7:
-			buf = end.put(buf, 0b110<<7|z, 3+7)
-		case z < 1<<12:
-			buf = end.put(buf, 0b1110<<12|z, 4+12)
-		case z < 1<<20:
-			buf = end.put(buf, 0b11110<<20|z, 5+20)
-		default:
-			buf = end.put(end.put(buf, 0b11111, 5), z, 64)
-		}
-	}
-	return buf
-}
-
-// appendFloatBuckets writes each bucket's XOR with the one before in bits up to the next full byte: a zero if
-// it is the same, else a one, three bits how many bytes follow, less one, three bits how many zero bytes were
-// cut off the end, and those bytes. Behind a new layout the form is that of appendXOR.
-func appendFloatBuckets(buf []byte, cur, prev []uint64, plain bool) []byte {
-	if plain {
-		for i, x := range cur {
-			buf = appendXOR(buf, x^prev[i])
-		}
-		return buf
-	}
-	var end bitEnd
-	for i, x := range cur {
-		x ^= prev[i]
-		if x == 0 {
-			buf = end.put(buf, 0, 1)
-			continue
-		}
-		trail := bits.TrailingZeros64(x) / 8
-		size := (bits.Len64(x)+7)/8 - trail
-		buf = end.put(buf, 1<<6|uint64(size-1)<<3|uint64(trail), 1+3+3)
-		buf = end.put(buf, x>>(8*trail), uint(8*size))
-	}
-	return buf
+	buf = binary.AppendUvarint(buf, uint64(l.npos))
+	return binary.AppendUvarint(buf, uint64(l.nneg))
 }

@@ -291,6 +291,45 @@ func TestStaleMarkerKeepsTheLayout(t *testing.T) {
 	}
 }
 
+// A bucket that appears must not make the others start from zero: their counts may be long numbers.
+func TestNewBucketCostsLittle(t *testing.T) {
+	h := goldenHistogram()
+	h.PositiveSpans, h.PositiveBuckets = []histogram.Span{{Offset: 5, Length: 60}}, make([]int64, 60)
+	for i := range h.PositiveBuckets {
+		h.PositiveBuckets[i] = int64(i%2*2-1) * 1_000_000
+	}
+	h.PositiveBuckets[0] = 5_000_000
+	more := h.Copy()
+	more.PositiveSpans = []histogram.Span{{Offset: 3, Length: 1}, {Offset: 1, Length: 60}}
+	more.PositiveBuckets = slices.Concat([]int64{1, h.PositiveBuckets[0] - 1}, h.PositiveBuckets[1:])
+	one, two := []row{{t: 1, h: h}}, []row{{t: 1, h: h}, {t: 2, h: more}}
+	if cost := len(encodeHistograms(two)) - len(encodeHistograms(one)); cost > 40 {
+		t.Errorf("a new bucket among 60 costs %d bytes", cost)
+	}
+	var b column.Block
+	if err := chunk.DecodeHistograms(encodeHistograms(two), 2, 0, 10, &b); err != nil {
+		t.Fatal(err)
+	}
+	checkRows(t, &b, two)
+}
+
+// Float histograms of whole numbers, which is what most are, cost about what integer ones do.
+func TestWholeFloatsCostWhatIntegersDo(t *testing.T) {
+	r := rand.New(rand.NewPCG(45, 46))
+	var ints, floats []row
+	h := goldenHistogram()
+	for i := range 120 {
+		h = h.Copy()
+		h.Count += uint64(r.IntN(20))
+		h.PositiveBuckets[r.IntN(5)] += int64(r.IntN(20))
+		ints = append(ints, row{t: int64(i), h: h})
+		floats = append(floats, row{t: int64(i), fh: h.ToFloat(nil)})
+	}
+	if a, b := len(encodeHistograms(ints)), len(encodeHistograms(floats)); b > a+a/10 {
+		t.Errorf("120 float histograms take %d bytes, as integers %d", b, a)
+	}
+}
+
 func goldenHistogram() *histogram.Histogram {
 	return &histogram.Histogram{
 		Schema: 3, ZeroThreshold: 1e-128, ZeroCount: 2, Count: 20, Sum: 18.5, CounterResetHint: histogram.NotCounterReset,
@@ -349,13 +388,21 @@ func TestDamagedHistogramStreamsAreErrors(t *testing.T) {
 	check(stream, -1, "more samples than the bytes can hold")
 	check(stream, len(stream)+1, "more samples than the bytes can hold")
 	check(stream, 3, "ends too early")
+	check([]byte{0, 0, 0}, 2, "more samples than the bytes can hold")
 	check([]byte{0x80, 0, 0, 0}, 1, "unknown flags of a histogram")
 	check([]byte{0x18, 0, 0, 0}, 1, "unknown flags of a histogram")
 	check([]byte{0x20, 0, 0, 0}, 1, "unknown flags of a histogram")
 	check([]byte{0x04, 0, 0, 0, 0}, 1, "kind of histogram changes without a layout")
 	check(encodeHistograms([]row{{t: 1, h: goldenHistogram()}, {t: 1, h: goldenHistogram()}}), 2, "time does not ascend")
-	// Layout: schema 0, threshold, no spans, no custom values, 3 buckets in 2 bytes.
-	check([]byte{0x48, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0}, 1, "more items than the bytes can hold")
+	none := make([]byte, 12) // schema, threshold, no spans, no custom values
+	layout := func(flags byte, rest ...byte) []byte { return slices.Concat([]byte{flags}, none, rest) }
+	check(layout(0x08, 17, 0, 0, 0), 1, "more buckets than the bytes can hold")
+	check(layout(0x08, 1, 16, 0, 0), 1, "more buckets than the bytes can hold")
+	check(layout(0x0c, 0, 0, 0b00_11111_1, 0b11_111_000, 0, 0, 0, 0, 0, 0, 0, 0), 1, "word of more than eight bytes")
+	check([]byte{0x00, 0b0_10_00000}, 1, "window of more than 64 bits")
+	check([]byte{0x00, 0b0_11_11111, 0}, 1, "window of more than 64 bits")
+	check([]byte{0x08, 0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 1, "schema out of range")
+	check(append([]byte{0x08}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x7f, 0, 0, 0, 0, 0), 1, "span out of range")
 }
 
 func FuzzDecodeHistograms(f *testing.F) {
