@@ -41,7 +41,7 @@ func openOS(name string, flags int) (File, error) {
 func (osFS) Remove(name string) error { return os.Remove(filepath.FromSlash(name)) }
 
 func (osFS) Rename(oldname, newname string) error {
-	return os.Rename(filepath.FromSlash(oldname), filepath.FromSlash(newname)) //nolint:forbidigo // This is the place.
+	return os.Rename(filepath.FromSlash(oldname), filepath.FromSlash(newname))
 }
 
 func (osFS) MkdirAll(dir string) error { return os.MkdirAll(filepath.FromSlash(dir), dirMode) }
@@ -145,8 +145,7 @@ func (f osFile) Size() (int64, error) {
 }
 
 func pathError(op, name string, err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return err
 	}
 	return &fs.PathError{Op: op, Path: name, Err: err}

@@ -27,13 +27,9 @@ func TestSyncLiesBetweenTheLastByteAndTheAcknowledgement(t *testing.T) {
 		trace = append(trace, what)
 	}
 	faulty.Observe(func(op fsx.Op, name string) {
-		switch op {
-		case fsx.OpWrite:
-			add("write " + path.Base(name))
-		case fsx.OpSync:
-			add("sync " + path.Base(name))
-		case fsx.OpSyncDir:
-			add("syncdir " + path.Base(name))
+		verb := map[fsx.Op]string{fsx.OpWrite: "write ", fsx.OpSync: "sync ", fsx.OpSyncDir: "syncdir "}[op]
+		if verb != "" {
+			add(verb + path.Base(name))
 		}
 	})
 	j, err := journal.Open(journal.Options{FS: faulty, Dir: path.Join(root, "wal"), SegmentBytes: 64 << 10})

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -153,7 +155,7 @@ func manySeries(n int) ([]sample.Ref, []labels.Labels) {
 		refs[i] = sample.MakeRef(1, uint32(i))
 		ls[i] = labels.FromStrings(
 			"__name__", fmt.Sprintf("metric_%d_total", i%50), "instance", fmt.Sprintf("host-%d:9100", i/50),
-			"job", "node", "mode", []string{"idle", "user", "system"}[i%3], "cpu", fmt.Sprint(i%16),
+			"job", "node", "mode", []string{"idle", "user", "system"}[i%3], "cpu", strconv.Itoa(i%16),
 		)
 	}
 	return refs, ls
@@ -234,7 +236,7 @@ func TestDamagedRecordsAreErrors(t *testing.T) {
 				t.Errorf("%s cut at byte %d: error %v", name, n, err)
 			}
 		}
-		if err := decodeAny(append(p[:len(p):len(p)], 0))[index[name]]; err == nil {
+		if err := decodeAny(append(slices.Clip(p), 0))[index[name]]; err == nil {
 			t.Errorf("%s: a byte too many is no error", name)
 		}
 		for i := range p {
