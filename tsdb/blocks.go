@@ -1,0 +1,161 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/tsdb/block"
+)
+
+// storedBlock is a block of the store with the tombstones in force for it.
+type storedBlock struct {
+	*block.Block
+
+	dead tombstones // immutable; nil: none
+}
+
+// blockSet is the blocks of the store, by time.
+type blockSet struct {
+	mu   sync.RWMutex
+	list []storedBlock // guarded by mu; by (MinT, LSN); replaced, never changed in place
+}
+
+// openBlocks opens every block file. One that cannot be read is moved to quarantine and the store goes on
+// without it; one of a newer version stays untouched and ends the start.
+func (db *DB) openBlocks() (*blockSet, error) {
+	names, err := db.opts.FS.List(db.layout.blocks())
+	if err != nil {
+		return nil, fmt.Errorf("list the blocks: %w", err)
+	}
+	set := &blockSet{}
+	for _, n := range names {
+		if !strings.HasSuffix(n, block.Suffix) {
+			continue
+		}
+		name := path.Join(db.layout.blocks(), n)
+		b, err := block.Open(db.opts.FS, name, db.cache, block.Options{Account: db.opts.Budget})
+		var corrupt *block.CorruptError
+		switch {
+		case errors.As(err, &corrupt):
+			if err := db.quarantine(name, err); err != nil {
+				return nil, errors.Join(err, set.close())
+			}
+			continue
+		case err != nil:
+			return nil, errors.Join(fmt.Errorf("open block %s: %w", name, err), set.close())
+		}
+		dead, err := loadTombstones(db.opts.FS, name)
+		if err != nil {
+			if err := db.quarantine(tombstonePath(name), err); err != nil {
+				return nil, errors.Join(err, b.Close(), set.close())
+			}
+		}
+		set.add(storedBlock{b, dead})
+	}
+	return set, db.removeReplaced(set)
+}
+
+// removeReplaced deletes the blocks that another block names as its parents: their removal was cut short.
+func (db *DB) removeReplaced(set *blockSet) error {
+	replaced := map[string]bool{}
+	for _, b := range set.all() {
+		for _, p := range b.Meta().Parents {
+			replaced[p] = true
+		}
+	}
+	for _, b := range set.all() {
+		if !replaced[b.Meta().ULID] {
+			continue
+		}
+		if err := set.delete(db.layout, b); err != nil {
+			return fmt.Errorf("delete the replaced block %s: %w", b.Meta().ULID, err)
+		}
+	}
+	return nil
+}
+
+func (db *DB) quarantine(name string, cause error) error {
+	db.log.Error("a file of the store is unreadable; it is moved to quarantine and the store goes on without it",
+		"file", name, "err", cause, "quarantine", db.layout.quarantine())
+	db.conds.set(Condition{
+		Code:     ConditionQuarantined,
+		Effect:   fmt.Sprintf("answers over the time of %s lack its samples and carry a warning: %v", path.Base(name), cause),
+		NextStep: "restore the file from a backup into the store, or delete it from " + db.layout.quarantine() + " to accept the loss; then restart",
+	})
+	if err := db.layout.moveToQuarantine(name, time.Now()); err != nil {
+		return fmt.Errorf("move %s to quarantine: %w", name, err)
+	}
+	return nil
+}
+
+func (s *blockSet) add(b storedBlock) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setLocked(append(slices.Clone(s.list), b))
+}
+
+func (s *blockSet) setLocked(list []storedBlock) {
+	slices.SortStableFunc(list, func(a, b storedBlock) int {
+		x, y := a.Meta(), b.Meta()
+		return cmp.Or(cmp.Compare(x.MinT, y.MinT), cmp.Compare(x.LSN, y.LSN))
+	})
+	s.list = list
+}
+
+// replace puts the blocks in in place of the one that is out, in one step.
+func (s *blockSet) replace(out storedBlock, in ...storedBlock) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := slices.DeleteFunc(slices.Clone(s.list), func(x storedBlock) bool { return x.Block == out.Block })
+	s.setLocked(append(list, in...))
+}
+
+// delete takes b out of the set and removes its files; the readers it has go on until they release it.
+func (s *blockSet) delete(l layout, b storedBlock) error {
+	s.replace(b)
+	if len(b.dead) > 0 {
+		// After the block: without it, its tombstones mean nothing.
+		defer func() { _ = l.fs.Remove(tombstonePath(block.Path(l.blocks(), b.Meta().ULID))) }()
+	}
+	return b.Delete()
+}
+
+// acquire returns the blocks that overlap [mint, maxt], each to be released by the caller.
+func (s *blockSet) acquire(mint, maxt int64) []storedBlock {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []storedBlock
+	for _, b := range s.list {
+		if m := b.Meta(); m.MinT <= maxt && m.MaxT >= mint && b.Acquire() {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// all returns the blocks, without holding them.
+func (s *blockSet) all() []storedBlock {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.list
+}
+
+func (s *blockSet) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, b := range s.list {
+		errs = append(errs, b.Close())
+	}
+	s.list = nil
+	return errors.Join(errs...)
+}

@@ -1,0 +1,111 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
+
+	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/head"
+)
+
+// slotReadRun is how many series of the head are read under one hold of the shards' locks.
+const slotReadRun = 256
+
+// slotSource yields what a pin sees of one slot of the head, in label order. Memory: the label columns of the
+// slot's series, as for a query of all of them, and the samples of slotReadRun series at a time.
+func (db *DB) slotSource(ctx context.Context, pin *head.Pin, slot int64) block.Source {
+	v := &view{db: db, pin: pin, mint: slot, maxt: db.slotLast(slot)}
+	v.sources = []source{headSource{pin: pin, index: db.head.Index()}}
+	return block.Source{Series: v.eachSeries(ctx), Metadata: sortedFamilies(pin.Metadata("")), Account: db.opts.Budget}
+}
+
+// slotLast is the last millisecond of a slot.
+func (db *DB) slotLast(slot int64) int64 {
+	if last := slot + db.meta.SlotMillis - 1; last > slot {
+		return last
+	}
+	return maxTime
+}
+
+// eachSeries yields the series of the view with their samples and exemplars.
+func (v *view) eachSeries(ctx context.Context) iter.Seq2[block.Series, error] {
+	return func(yield func(block.Series, error) bool) {
+		set, err := v.Series(ctx, nil, column.Hint{})
+		if err != nil {
+			yield(block.Series{}, err)
+			return
+		}
+		ids := make([]uint32, 0, slotReadRun)
+		var b column.Block
+		var sb labels.ScratchBuilder
+		h, _ := set.Handle.(*handle)
+		for next := uint32(0); int(next) < set.N; {
+			ids = ids[:0]
+			for i := next; int(i) < set.N && len(ids) < slotReadRun; i++ {
+				ids = append(ids, i)
+			}
+			n, err := v.Scan(ctx, set, ids, column.Need{ST: true}, &b)
+			if err != nil {
+				yield(block.Series{}, err)
+				return
+			}
+			for i := range n {
+				s := block.Series{Labels: set.Labels(ids[i], &sb), Rows: &b}
+				s.From, s.To = b.Rows(i)
+				loc := h.locs[h.off[ids[i]]]
+				s.Exemplars, err = v.sources[loc.source].exemplars(ctx, loc.id, v.mint, v.maxt)
+				if err != nil {
+					yield(block.Series{}, fmt.Errorf("read exemplars of %s: %w", s.Labels, err))
+					return
+				}
+				if !yield(s, nil) {
+					return
+				}
+			}
+			next += uint32(n)
+		}
+	}
+}
+
+// rewriteSource yields what of a block is not deleted.
+func (db *DB) rewriteSource(ctx context.Context, b storedBlock) block.Source {
+	m := b.Meta()
+	v := &view{db: db, mint: min(m.MinT, m.SlotStart), maxt: max(m.MaxT, m.SlotEnd-1), sources: []source{newBlockSource(b)}}
+	return block.Source{Series: v.failOnDamage(v.eachSeries(ctx)), Metadata: b.Metadata(""), Account: db.opts.Budget}
+}
+
+// failOnDamage ends the iteration with an error where a part of the source could not be read: what is merely
+// missing from a query's answer must not become missing from the store.
+func (v *view) failOnDamage(series iter.Seq2[block.Series, error]) iter.Seq2[block.Series, error] {
+	return func(yield func(block.Series, error) bool) {
+		for s, err := range series {
+			if w := v.Warnings(); err == nil && len(w) > 0 {
+				err = fmt.Errorf("the block is damaged: %w", w.AsErrors()[0])
+			}
+			if !yield(s, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// sortedFamilies yields m in name order.
+func sortedFamilies(m map[string][]metadata.Metadata) iter.Seq2[string, []metadata.Metadata] {
+	return func(yield func(string, []metadata.Metadata) bool) {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			if !yield(name, m[name]) {
+				return
+			}
+		}
+	}
+}

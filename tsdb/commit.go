@@ -1,0 +1,233 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/head"
+	"github.com/tidemarkdb/tidemark/tsdb/journal"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+	"github.com/tidemarkdb/tidemark/tsdb/wal"
+)
+
+var _ sample.Appender = (*DB)(nil)
+
+// createBatch is how many series are created under one hold of the sequencer: about 3 ms.
+const createBatch = 1000
+
+// records lends buffers for log records.
+var records = sync.Pool{New: func() any { return new([]byte) }}
+
+// Resolve gets or creates the series of ls; see sample.Appender.
+func (db *DB) Resolve(ls []labels.Labels, refs []sample.Ref) error {
+	if len(ls) != len(refs) {
+		return fmt.Errorf("resolve: %d label sets, room for %d refs", len(ls), len(refs))
+	}
+	clear(refs)
+	for from := 0; from < len(ls); {
+		var ok bool
+		if refs[from], ok = db.head.Lookup(ls[from]); ok {
+			from++
+			continue
+		}
+		to := min(from+createBatch, len(ls))
+		if err := db.create(ls[from:to], refs[from:to]); err != nil {
+			return err
+		}
+		from = to
+	}
+	return nil
+}
+
+// create resolves ls, creating the series that do not exist. The record that names a series is in the log
+// before the series can be found, so no sample record of it can come first.
+func (db *DB) create(ls []labels.Labels, refs []sample.Ref) error {
+	size := 0
+	for i, l := range ls {
+		if err := checkLabels(l); err != nil {
+			ls, refs = ls[:i], refs[:i]
+			return errors.Join(db.createValid(ls, refs, size), err)
+		}
+		size += int(l.ByteSize())
+	}
+	return db.createValid(ls, refs, size)
+}
+
+func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int) error {
+	if len(ls) == 0 {
+		return nil
+	}
+	if err := db.writable(); err != nil {
+		return err
+	}
+	if err := db.journal.Admit(context.Background(), size+64*len(ls)); err != nil {
+		return db.unavailable(err)
+	}
+	var newRefs []sample.Ref
+	var newLabels []labels.Labels
+	pending := make(map[uint64]int, len(ls)) // hash of labels -> index of one reserved in this call
+	db.seq.Lock()
+	defer db.seq.Unlock()
+	var reserveErr error
+	for i, l := range ls {
+		if ref, ok := db.head.Lookup(l); ok {
+			refs[i] = ref
+			continue
+		}
+		h := l.Hash()
+		if k, ok := pending[h]; ok && labels.Equal(newLabels[k], l) {
+			refs[i] = newRefs[k]
+			continue
+		}
+		ref, err := db.head.Reserve(l)
+		if err != nil {
+			reserveErr = fmt.Errorf("create series %s: %w", l, err)
+			break
+		}
+		refs[i] = ref
+		pending[h] = len(newRefs)
+		newRefs, newLabels = append(newRefs, ref), append(newLabels, l)
+	}
+	if len(newRefs) == 0 {
+		return reserveErr
+	}
+	lsn, err := db.journal.Append(wal.KindSeries, wal.AppendSeries(nil, newRefs, newLabels))
+	if err != nil {
+		for _, ref := range newRefs {
+			db.head.Unreserve(ref)
+		}
+		clear(refs)
+		return db.unavailable(err)
+	}
+	for i, ref := range newRefs {
+		if err := db.head.Publish(ref, newLabels[i]); err != nil {
+			reserveErr = errors.Join(reserveErr, fmt.Errorf("create series %s: %w", newLabels[i], err))
+		}
+	}
+	db.head.Skip(lsn)
+	return reserveErr
+}
+
+// checkLabels says whether l can name a series: sorted, no duplicates, no empty values, valid UTF-8.
+func checkLabels(l labels.Labels) error {
+	if l.IsEmpty() {
+		return errors.New("a series without labels cannot be stored")
+	}
+	prev := ""
+	var err error
+	l.Range(func(x labels.Label) {
+		switch {
+		case err != nil:
+		case x.Name == "" || x.Name < prev:
+			err = fmt.Errorf("series %s: label %q out of order", l, x.Name)
+		case x.Name == prev:
+			err = fmt.Errorf("series %s: label %q twice", l, x.Name)
+		case x.Value == "":
+			err = fmt.Errorf("series %s: label %q has no value", l, x.Name)
+		case !utf8.ValidString(x.Name) || !utf8.ValidString(x.Value):
+			err = fmt.Errorf("series %s: label %q is not valid UTF-8", l, x.Name)
+		}
+		prev = x.Name
+	})
+	return err
+}
+
+// Commit applies b as one atomic step; see sample.Appender.
+func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sample.LSN, error) {
+	*r = sample.Result{Reason: r.Reason[:0]}
+	if b.Len() == 0 && len(b.Exemplars) == 0 && len(b.Meta) == 0 {
+		return db.journal.Last(), nil
+	}
+	if err := db.writable(); err != nil {
+		return 0, err
+	}
+	lim := db.limits()
+	buf, _ := records.Get().(*[]byte)
+	defer records.Put(buf)
+	*buf = wal.AppendBatch(wal.AppendLimits((*buf)[:0], wal.Limits(lim)), b)
+	if err := db.journal.Admit(ctx, len(*buf)); err != nil {
+		return 0, db.unavailable(err)
+	}
+	w := db.head.Prepare(b, lim)
+	db.seq.Lock()
+	lsn, err := db.journal.Append(wal.KindBatch, *buf)
+	if err != nil {
+		db.seq.Unlock()
+		w.Discard()
+		return 0, db.unavailable(err)
+	}
+	db.head.Enqueue(w, lsn)
+	db.seq.Unlock()
+	db.head.Apply(w, r)
+	return lsn, nil
+}
+
+// Durable waits until everything up to lsn survives a crash; see sample.Appender.
+func (db *DB) Durable(ctx context.Context, lsn sample.LSN) error {
+	return db.unavailable(db.journal.Durable(ctx, lsn))
+}
+
+// limits are the bounds that rows of a batch committed now are held to. They are logged with the batch, so
+// that a replay decides as the first run did.
+func (db *DB) limits() head.Limits {
+	now := db.now().UnixMilli()
+	lim := head.Limits{MinT: math.MinInt64, MaxT: math.MaxInt64}
+	if db.opts.MaxFuture > 0 {
+		lim.MaxT = now + db.opts.MaxFuture.Milliseconds()
+	}
+	newest, any := db.head.MaxTime()
+	if !any {
+		newest = now
+	}
+	if keep := db.retention.Load(); keep > 0 {
+		lim.MinT = min(now, newest) - keep
+	}
+	lim.MinPush = lim.MinT
+	if db.opts.LatePush != nil {
+		lim.MinPush = max(lim.MinT, newest-db.opts.LatePush.Milliseconds())
+	}
+	lim.MinScrape = head.NoLate
+	if db.opts.LateScrape > 0 {
+		lim.MinScrape = max(lim.MinT, newest-db.opts.LateScrape.Milliseconds())
+	}
+	return lim
+}
+
+// writable says whether the store takes writes.
+func (db *DB) writable() error {
+	switch {
+	case db.closed.Load():
+		return &sample.UnavailableError{Condition: "closed"}
+	case db.conds.has(ConditionReadOnly):
+		return &sample.UnavailableError{Condition: ConditionReadOnly, RetryAfter: retryReadOnly}
+	}
+	return nil
+}
+
+const retryReadOnly = 30 * time.Second
+
+// unavailable turns an error of the log into what callers are answered, and raises its condition.
+func (db *DB) unavailable(err error) error {
+	var poisoned *journal.PoisonedError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &poisoned):
+		db.raiseFailedSync(err)
+		return &sample.UnavailableError{Condition: ConditionFailedSync, Err: err}
+	case errors.Is(err, journal.ErrNoSpace):
+		db.raiseReadOnly(err.Error())
+		return &sample.UnavailableError{Condition: ConditionReadOnly, RetryAfter: retryReadOnly, Err: err}
+	}
+	return err
+}

@@ -1,0 +1,188 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/head"
+	"github.com/tidemarkdb/tidemark/tsdb/journal"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// DB is an open store.
+type DB struct {
+	opts   Options
+	meta   storeMeta
+	layout layout
+	log    *slog.Logger
+	lock   io.Closer
+
+	head    *head.Head
+	journal *journal.Journal
+	floor   *journal.Floor
+	blocks  *blockSet
+	cache   *block.Cache
+	conds   *conditions
+
+	// seq is the sequencer: under it an LSN is assigned and the work of the shards enqueued, so that both
+	// are in one order. It is held for the time of a memory copy, never for that of a disk access.
+	seq sync.Mutex
+
+	// maintain serialises flush, checkpoint and retention.
+	maintain sync.Mutex
+	// checkpoints are the LSNs of the checkpoint files, ascending; guarded by maintain.
+	checkpoints []sample.LSN
+
+	retention      atomic.Int64 // ms; 0: for ever
+	retentionBytes atomic.Int64
+	started        time.Time
+	now            func() time.Time // time.Now; tests of retention set the clock
+	recovery       Recovery
+	setGen         atomic.Uint64 // of the last SeriesSet made: no two share their symbols
+
+	stop   context.CancelFunc
+	done   chan struct{}
+	closed atomic.Bool
+}
+
+// Open opens the store in o.Dir, creating it where there is none, and recovers what a crash left. ctx ends the
+// recovery early with its error; the directory is then as it was.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("store options: %w", err)
+	}
+	o = o.withDefaults()
+	db := &DB{
+		opts: o, log: o.Logger, conds: newConditions(), started: time.Now(), now: time.Now, done: make(chan struct{}),
+		layout: layout{fs: o.FS, root: path.Join(o.Dir, "tidemark")},
+	}
+	db.retention.Store(o.Retention.Milliseconds())
+	db.retentionBytes.Store(o.RetentionBytes)
+	if err := o.FS.MkdirAll(o.Dir); err != nil {
+		return nil, fmt.Errorf("make the data path: %w", err)
+	}
+	lock, err := o.FS.Lock(path.Join(o.Dir, "lock"))
+	if err != nil {
+		return nil, fmt.Errorf("lock the data path %s: %w: is another server running on it?", o.Dir, err)
+	}
+	db.lock = lock
+	if err := db.open(ctx); err != nil {
+		return nil, errors.Join(err, db.release())
+	}
+	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
+	db.stop = stop
+	go db.run(loop)
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context) error {
+	meta, err := db.layout.create(db.opts)
+	if err != nil {
+		return err
+	}
+	db.meta = meta
+	if err := db.layout.removeTemp(); err != nil {
+		return fmt.Errorf("remove unfinished files: %w", err)
+	}
+	db.cache = block.NewCache(db.opts.BlockCache, db.opts.Budget)
+	if db.blocks, err = db.openBlocks(); err != nil {
+		return err
+	}
+	start := time.Now()
+	db.newHead()
+	from, err := db.loadCheckpoint()
+	if err != nil {
+		return err
+	}
+	after := from
+	for _, b := range db.blocks.all() {
+		after = max(after, b.Meta().LSN) // more than the checkpoint's in a restored snapshot
+	}
+	db.journal, err = journal.Open(journal.Options{
+		FS: db.opts.FS, Dir: db.layout.wal(), SegmentBytes: db.opts.SegmentBytes,
+		Sync: db.opts.Sync, Logger: db.log, After: after,
+	})
+	if err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	return db.recover(ctx, from, start)
+}
+
+// newHead makes an empty head that knows what the blocks hold.
+func (db *DB) newHead() {
+	db.head = head.New(head.Options{Shards: db.meta.Shards, SlotMillis: db.meta.SlotMillis, Account: db.opts.Budget})
+	for _, b := range db.blocks.all() {
+		db.head.Flushed(b.Meta().SlotStart, b.Meta().LSN)
+	}
+}
+
+// Close ends the background work, writes a checkpoint so that the next start is quick, and releases the
+// directory. Views still open become unusable.
+func (db *DB) Close() error {
+	if db.closed.Swap(true) {
+		return nil
+	}
+	db.stop()
+	<-db.done
+	err := db.Checkpoint(context.Background())
+	if errors.Is(err, errNothingNew) || db.conds.has(ConditionReadOnly) || db.conds.has(ConditionFailedSync) {
+		err = nil // a full disk or a failed sync must not fail the stop: the log holds all that was acknowledged
+	}
+	return errors.Join(err, db.release())
+}
+
+// release gives back what open took, in reverse.
+func (db *DB) release() error {
+	var errs []error
+	if db.journal != nil {
+		errs = append(errs, db.journal.Close())
+	}
+	if db.head != nil {
+		errs = append(errs, db.head.Close())
+	}
+	if db.blocks != nil {
+		errs = append(errs, db.blocks.close())
+	}
+	errs = append(errs, db.lock.Close())
+	return errors.Join(errs...)
+}
+
+// Conditions returns what is not normal now.
+func (db *DB) Conditions() []Condition { return db.conds.list() }
+
+// SetRetention changes how long and how much is kept, from the next maintenance on; 0: no limit.
+func (db *DB) SetRetention(d time.Duration, bytes int64) {
+	db.retention.Store(d.Milliseconds())
+	db.retentionBytes.Store(bytes)
+}
+
+// run is the background loop: flush, checkpoint, retention and the watch over the disk.
+func (db *DB) run(ctx context.Context) {
+	defer close(db.done)
+	tick := time.NewTicker(maintainEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		db.watchDisk()
+		if err := db.Maintain(ctx); err != nil && ctx.Err() == nil {
+			db.log.Error("maintenance of the store failed; it is tried again", "err", err, "in", maintainEvery)
+		}
+	}
+}
+
+const maintainEvery = 15 * time.Second

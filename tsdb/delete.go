@@ -1,0 +1,127 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+	"github.com/tidemarkdb/tidemark/tsdb/wal"
+)
+
+// Delete removes the samples in [mint, maxt] of the series that match all of ms, as of now: what is written later
+// is not touched. Samples of blocks are masked by a file beside the block until CleanTombstones rewrites it;
+// samples of the head go at once, in the order of the log. When it returns nil the deletion survives a crash;
+// on error a part of it may be done, and calling it again does the rest.
+func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matcher) error {
+	if maxt < mint {
+		return fmt.Errorf("delete: the end %s is before the start %s", formatTime(maxt), formatTime(mint))
+	}
+	if err := db.writable(); err != nil {
+		return err
+	}
+	// No slot may become a block between the two halves: its samples would escape both.
+	db.maintain.Lock()
+	defer db.maintain.Unlock()
+	lsn, err := db.deleteFromHead(ctx, mint, maxt, ms)
+	if err != nil {
+		return err
+	}
+	for _, b := range db.blocks.acquire(mint, maxt) {
+		err := db.deleteFromBlock(ctx, b, interval{mint, maxt}, ms)
+		b.Release()
+		if err != nil {
+			return fmt.Errorf("delete from block %s: %w", b.Meta().ULID, err)
+		}
+	}
+	return db.Durable(ctx, lsn)
+}
+
+func (db *DB) deleteFromHead(ctx context.Context, mint, maxt int64, ms []*labels.Matcher) (sample.LSN, error) {
+	pin, lsn, err := db.pin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	ids, err := pin.Select(ctx, ms)
+	refs := make([]sample.Ref, 0, len(ids))
+	for _, id := range ids {
+		refs = append(refs, pin.Ref(id))
+	}
+	pin.Close()
+	if err != nil || len(refs) == 0 {
+		return lsn, err
+	}
+	rec := wal.AppendDelete(nil, wal.Delete{Refs: refs, MinT: mint, MaxT: maxt})
+	if err := db.journal.Admit(ctx, len(rec)); err != nil {
+		return 0, db.unavailable(err)
+	}
+	db.seq.Lock()
+	lsn, err = db.journal.Append(wal.KindDelete, rec)
+	if err == nil {
+		db.head.Delete(refs, mint, maxt, lsn)
+	}
+	db.seq.Unlock()
+	if err != nil {
+		return 0, db.unavailable(err)
+	}
+	return lsn, nil
+}
+
+func (db *DB) deleteFromBlock(ctx context.Context, b storedBlock, iv interval, ms []*labels.Matcher) error {
+	ids, err := b.Index().Select(ctx, ms)
+	if err != nil || len(ids) == 0 {
+		return err
+	}
+	dead := b.dead.with(ids, iv)
+	if err := saveTombstones(db.opts.FS, block.Path(db.layout.blocks(), b.Meta().ULID), dead); err != nil {
+		return err
+	}
+	db.blocks.replace(b, storedBlock{b.Block, dead})
+	return nil
+}
+
+// CleanTombstones rewrites the blocks that have deleted samples without them, which frees their disk space.
+func (db *DB) CleanTombstones(ctx context.Context) error {
+	db.maintain.Lock()
+	defer db.maintain.Unlock()
+	for _, b := range db.blocks.all() {
+		if len(b.dead) == 0 {
+			continue
+		}
+		if err := db.rewrite(ctx, b); err != nil {
+			return fmt.Errorf("rewrite block %s: %w", b.Meta().ULID, err)
+		}
+	}
+	return nil
+}
+
+// rewrite replaces a block by one without its deleted samples. The new one names the old one as its parent, so
+// that a crash between the two leaves no doubt which of them counts.
+func (db *DB) rewrite(ctx context.Context, old storedBlock) error {
+	if !old.Acquire() {
+		return nil
+	}
+	defer old.Release()
+	meta := old.Meta()
+	meta, err := block.Write(db.opts.FS, db.layout.blocks(), block.Meta{
+		SlotStart: meta.SlotStart, SlotEnd: meta.SlotEnd, LSN: meta.LSN, Level: meta.Level, Parents: []string{meta.ULID},
+	}, db.rewriteSource(ctx, old))
+	if errors.Is(err, block.ErrEmpty) {
+		return db.blocks.delete(db.layout, old)
+	}
+	if err != nil {
+		return err
+	}
+	b, err := db.openBlock(meta.ULID)
+	if err != nil {
+		return err
+	}
+	db.blocks.replace(old, storedBlock{Block: b})
+	return db.blocks.delete(db.layout, old)
+}

@@ -1,0 +1,119 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
+
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+)
+
+// LabelNames returns the names of the labels of matching series, sorted.
+func (v *view) LabelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
+	return v.mergeStrings(limit, func(s source) ([]string, error) { return s.labelNames(ctx, ms, limit) })
+}
+
+// LabelValues returns the values of one label of matching series, sorted.
+func (v *view) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error) {
+	return v.mergeStrings(limit, func(s source) ([]string, error) { return s.labelValues(ctx, name, ms, limit) })
+}
+
+// mergeStrings joins the sorted answers of the sources into one.
+func (v *view) mergeStrings(limit int, of func(source) ([]string, error)) ([]string, error) {
+	var all []string
+	for _, s := range v.sources {
+		part, err := of(s)
+		if err != nil {
+			return nil, fmt.Errorf("read labels: %w", err)
+		}
+		all = append(all, part...)
+		if len(v.sources) > 1 {
+			slices.Sort(all)
+			all = slices.Compact(all)
+		}
+		if limit > 0 && len(all) > limit {
+			all = all[:limit]
+		}
+	}
+	return all, nil
+}
+
+// Exemplars returns the exemplars of the series that match any of the matcher sets, series in label order.
+func (v *view) Exemplars(ctx context.Context, mint, maxt int64, sets ...[]*labels.Matcher) ([]column.ExemplarSeries, error) {
+	mint, maxt = v.span(mint, maxt)
+	found := map[string]*column.ExemplarSeries{}
+	var b labels.ScratchBuilder
+	for _, ms := range sets {
+		set, err := v.Series(ctx, ms, column.Hint{MinT: mint, MaxT: maxt})
+		if err != nil {
+			return nil, err
+		}
+		h, _ := set.Handle.(*handle)
+		for row := range uint32(set.N) {
+			ls := set.Labels(row, &b)
+			key := string(ls.Bytes(nil))
+			if found[key] != nil {
+				continue
+			}
+			var es []exemplar.Exemplar
+			for _, loc := range h.locs[h.off[row]:h.off[row+1]] {
+				part, err := v.sources[loc.source].exemplars(ctx, loc.id, mint, maxt)
+				if err != nil {
+					v.unreadable(err)
+					continue
+				}
+				es = append(es, part...)
+			}
+			if len(es) > 0 {
+				found[key] = &column.ExemplarSeries{Labels: ls, Exemplars: sortExemplars(es)}
+			}
+		}
+	}
+	out := make([]column.ExemplarSeries, 0, len(found))
+	for _, s := range found {
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(a, b column.ExemplarSeries) int { return labels.Compare(a.Labels, b.Labels) })
+	return out, nil
+}
+
+// sortExemplars brings exemplars into time order and drops those that are there twice: in a block and in the head.
+func sortExemplars(es []exemplar.Exemplar) []exemplar.Exemplar {
+	slices.SortStableFunc(es, exemplar.Compare)
+	return slices.CompactFunc(es, func(a, b exemplar.Exemplar) bool { return a.Equals(b) })
+}
+
+// Metadata returns what is known of each metric family, by name; of metric alone where it is not empty.
+func (v *view) Metadata(_ context.Context, metric string) iter.Seq2[string, []metadata.Metadata] {
+	all := map[string][]metadata.Metadata{}
+	for _, s := range slices.Backward(v.sources) { // the head first: the newest description comes first
+		for name, ms := range s.metadata(metric) {
+			for _, m := range ms {
+				if !slices.Contains(all[name], m) {
+					all[name] = append(all[name], m)
+				}
+			}
+		}
+	}
+	names := make([]string, 0, len(all))
+	for name := range all {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, strings.Compare)
+	return func(yield func(string, []metadata.Metadata) bool) {
+		for _, name := range names {
+			if !yield(name, all[name]) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,116 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/fsx"
+	"github.com/tidemarkdb/tidemark/tsdb/journal"
+)
+
+// Options are the settings of a store. The zero value of each field but Dir is its default.
+type Options struct {
+	// Dir is the data path. It may hold a Prometheus data directory too: only <Dir>/tidemark and <Dir>/lock
+	// are ever written.
+	Dir string
+	// FS is the file system; nil: the operating system's.
+	FS fsx.FS
+
+	// Retention is how long samples are kept, measured from min(now, newest sample); 0: for ever.
+	Retention time.Duration
+	// RetentionBytes is how much disk blocks, log and checkpoints may take together, the oldest blocks going
+	// first; 0: no limit.
+	RetentionBytes int64
+	// MaxFuture is how far ahead of now a sample may be; 0: 10 minutes, negative: no limit.
+	MaxFuture time.Duration
+	// LatePush and LateScrape are how far behind the newest sample of the store a sample may be that is older
+	// than the newest of its series. LatePush nil: all of the retention. LateScrape 0: not at all, as in
+	// Prometheus.
+	LatePush   *time.Duration
+	LateScrape time.Duration
+
+	// Sync says when a commit counts as durable: journal.Durable (default) or journal.Process.
+	Sync journal.Mode
+	// SegmentBytes is the size of a log segment, at least 64 KiB; 0: 64 MiB.
+	SegmentBytes int64
+	// MinFree is the free disk space in bytes below which the store is read-only; 0: no such limit.
+	MinFree int64
+
+	// Slot is the length of a head slot and of the blocks cut from it; 0: 2 h. It and Shards are fixed when
+	// the store is created; what is given later is ignored.
+	Slot time.Duration
+	// Shards is the number of parts of the head that are locked apart, a power of two; 0: 16.
+	Shards int
+
+	// Budget is charged for what the store holds in memory; nil: not accounted.
+	Budget *budget.Account
+	// BlockCache is the size in bytes of the cache of block stripes; 0: 64 MiB.
+	BlockCache int64
+	// Logger takes one line per change of state; nil: silent.
+	Logger *slog.Logger
+}
+
+const (
+	defaultMaxFuture    = 10 * time.Minute
+	defaultSlot         = 2 * time.Hour
+	defaultShards       = 16
+	defaultSegmentBytes = 64 << 20
+	defaultBlockCache   = 64 << 20
+	minSegmentBytes     = 64 << 10
+	// checkpointEvery bounds what a restart replays: 256 MiB of log are about 28 M samples, or 3 s.
+	checkpointEvery = 256 << 20
+)
+
+func (o Options) validate() error {
+	var errs []error
+	if o.Dir == "" {
+		errs = append(errs, errors.New("no data path given"))
+	}
+	if o.Retention < 0 || o.RetentionBytes < 0 {
+		errs = append(errs, errors.New("retention must not be negative; 0 keeps for ever"))
+	}
+	if o.LateScrape < 0 || (o.LatePush != nil && *o.LatePush < 0) {
+		errs = append(errs, errors.New("the window for late samples must not be negative"))
+	}
+	if o.SegmentBytes != 0 && o.SegmentBytes < minSegmentBytes {
+		errs = append(errs, fmt.Errorf("log segments of %d bytes are too small: at least %d", o.SegmentBytes, minSegmentBytes))
+	}
+	if o.Slot < 0 || (o.Slot > 0 && o.Slot < time.Second) {
+		errs = append(errs, fmt.Errorf("a slot of %s is too short: at least 1s", o.Slot))
+	}
+	if o.Shards < 0 || o.Shards&(o.Shards-1) != 0 {
+		errs = append(errs, fmt.Errorf("%d shards: must be a power of two", o.Shards))
+	}
+	return errors.Join(errs...)
+}
+
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = fsx.OS()
+	}
+	if o.MaxFuture == 0 {
+		o.MaxFuture = defaultMaxFuture
+	}
+	if o.Slot == 0 {
+		o.Slot = defaultSlot
+	}
+	if o.Shards == 0 {
+		o.Shards = defaultShards
+	}
+	if o.SegmentBytes == 0 {
+		o.SegmentBytes = defaultSegmentBytes
+	}
+	if o.BlockCache == 0 {
+		o.BlockCache = defaultBlockCache
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}

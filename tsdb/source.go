@@ -1,0 +1,113 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"context"
+	"iter"
+	"maps"
+
+	"github.com/prometheus/prometheus/model/exemplar"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
+
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/head"
+	"github.com/tidemarkdb/tidemark/tsdb/index"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// source is one part of a view: the head at its pin, or a block. Series are known by ids and label texts by
+// symbols, both its own.
+type source interface {
+	selectIDs(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) // ascending
+	pairs(id uint32, dst []uint32) []uint32                                // name, value, name, value, … in label order
+	symbol(sym uint32) string
+	hash(id uint32) index.Hash128
+	labelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error)
+	labelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error)
+	// read appends the rows of one series in [mint, maxt], ascending.
+	read(ctx context.Context, id uint32, n column.Need, dst *column.Block) error
+	exemplars(ctx context.Context, id uint32, mint, maxt int64) ([]exemplar.Exemplar, error)
+	metadata(metric string) iter.Seq2[string, []metadata.Metadata] // newest first per family
+	// priority decides between two values of one series at one time: the lower one wins.
+	priority() sample.LSN
+	release()
+}
+
+type headSource struct {
+	pin   *head.Pin
+	index *index.Mem
+}
+
+func (s headSource) selectIDs(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
+	return s.pin.Select(ctx, ms)
+}
+func (s headSource) pairs(id uint32, dst []uint32) []uint32 { return s.pin.Pairs(id, dst) }
+func (s headSource) symbol(sym uint32) string               { return s.index.Symbol(sym) }
+func (s headSource) hash(id uint32) index.Hash128           { return s.pin.Hash(id) }
+func (s headSource) labelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
+	return s.index.LabelNames(ctx, ms, limit)
+}
+
+func (s headSource) labelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error) {
+	return s.index.LabelValues(ctx, name, ms, limit)
+}
+
+func (s headSource) read(_ context.Context, id uint32, n column.Need, dst *column.Block) error {
+	return s.pin.Read(id, n.MinT, n.MaxT, n.ST, dst)
+}
+
+func (s headSource) exemplars(_ context.Context, id uint32, mint, maxt int64) ([]exemplar.Exemplar, error) {
+	return s.pin.Exemplars(id, mint, maxt), nil
+}
+
+func (s headSource) metadata(metric string) iter.Seq2[string, []metadata.Metadata] {
+	return maps.All(s.pin.Metadata(metric))
+}
+
+// priority of the head is the last: what it holds was committed after all that the blocks hold of its slot.
+func (s headSource) priority() sample.LSN { return ^sample.LSN(0) }
+func (s headSource) release()             {}
+
+type blockSource struct {
+	b   storedBlock
+	idx *index.Reader
+}
+
+func newBlockSource(b storedBlock) blockSource { return blockSource{b: b, idx: b.Index()} }
+
+func (s blockSource) selectIDs(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
+	return s.idx.Select(ctx, ms)
+}
+func (s blockSource) pairs(id uint32, dst []uint32) []uint32 { return s.idx.Pairs(id, dst) }
+func (s blockSource) symbol(sym uint32) string               { return s.idx.Symbol(sym) }
+func (s blockSource) hash(id uint32) index.Hash128           { return s.idx.Hash(id) }
+func (s blockSource) labelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
+	return s.idx.LabelNames(ctx, ms, limit)
+}
+
+func (s blockSource) labelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error) {
+	return s.idx.LabelValues(ctx, name, ms, limit)
+}
+
+func (s blockSource) read(ctx context.Context, id uint32, n column.Need, dst *column.Block) error {
+	from := len(dst.T)
+	if err := s.b.Read(ctx, id, n.MinT, n.MaxT, n.ST, dst); err != nil {
+		return err
+	}
+	s.b.dead.drop(id, dst, from)
+	return nil
+}
+
+func (s blockSource) exemplars(ctx context.Context, id uint32, mint, maxt int64) ([]exemplar.Exemplar, error) {
+	return s.b.Exemplars(ctx, id, mint, maxt)
+}
+
+func (s blockSource) metadata(metric string) iter.Seq2[string, []metadata.Metadata] {
+	return s.b.Metadata(metric)
+}
+
+func (s blockSource) priority() sample.LSN { return s.b.Meta().LSN }
+func (s blockSource) release()             { s.b.Release() }

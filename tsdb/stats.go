@@ -1,0 +1,69 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/head"
+	"github.com/tidemarkdb/tidemark/tsdb/index"
+	"github.com/tidemarkdb/tidemark/tsdb/journal"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// Stats is what the store holds and did, as of one moment per part.
+type Stats struct {
+	Head       head.Stats
+	Log        journal.Stats
+	Cache      block.CacheStats
+	Blocks     int
+	BlockBytes int64
+	MinT, MaxT int64 // of all samples, Unix ms; meaningless while Samples is false
+	Samples    bool  // whether there are any
+	// Checkpoint is the LSN of the newest checkpoint, Durable and Last those of the log.
+	Durable, Last sample.LSN
+}
+
+// Stats returns the counters of the moment.
+func (db *DB) Stats() Stats {
+	s := Stats{
+		Head: db.head.Stats(), Log: db.journal.Stats(), Cache: db.cache.Stats(),
+		Durable: db.journal.Synced(), Last: db.journal.Last(),
+	}
+	for _, b := range db.blocks.all() {
+		s.Blocks++
+		s.BlockBytes += b.Size()
+	}
+	s.MinT, s.Samples = db.oldestSample()
+	s.MaxT, _ = db.newestSample()
+	return s
+}
+
+// Cardinality returns the longest lists of the head's labels, limit entries each.
+func (db *DB) Cardinality(limit int) index.Stats { return db.head.Index().Stats(limit) }
+
+// Blocks returns the metas of the blocks, by time.
+func (db *DB) Blocks() []block.Meta {
+	all := db.blocks.all()
+	out := make([]block.Meta, len(all))
+	for i, b := range all {
+		out[i] = b.Meta()
+	}
+	return out
+}
+
+// oldestSample returns the time of the oldest sample of head and blocks.
+func (db *DB) oldestSample() (int64, bool) {
+	oldest, ok := int64(0), false
+	for _, slot := range db.head.Slots() {
+		if !ok || slot.MinT < oldest {
+			oldest, ok = slot.MinT, true
+		}
+	}
+	for _, b := range db.blocks.all() {
+		if m := b.Meta(); !ok || m.MinT < oldest {
+			oldest, ok = m.MinT, true
+		}
+	}
+	return oldest, ok
+}
