@@ -268,6 +268,10 @@ func BenchmarkPage(b *testing.B) {
 		}
 	}
 	pages := make([][]byte, src.Series())
+	for i := range pages {
+		from, to := src.Rows(i)
+		pages[i] = chunk.EncodePage(nil, &src, from, to)
+	}
 	b.Run("encode", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
