@@ -119,7 +119,7 @@ func (d *decoder) decodeField(n *yaml.Node, dst reflect.Value, f fieldAt) error 
 		}
 	default:
 		if err := n.Decode(dst.Addr().Interface()); err != nil {
-			e := fromYAML(d.file, err).(*Error) //nolint:errorlint,forcetypeassert // fromYAML makes it.
+			e := fromYAML(d.file, err)
 			e.Line, e.Msg = n.Line, f.path+": "+e.Msg
 			return e
 		}
@@ -163,7 +163,7 @@ func (d *decoder) checkWords(n *yaml.Node, dst reflect.Value, f fieldAt) error {
 	if dst.Kind() == reflect.String {
 		values = append(values, dst.String())
 	} else {
-		values = append(values, dst.Interface().([]string)...) //nolint:forcetypeassert // the tag is on strings only.
+		values = append(values, dst.Interface().([]string)...)
 	}
 	for _, v := range values {
 		if !slices.Contains(words, v) {

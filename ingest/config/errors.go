@@ -34,7 +34,7 @@ func (e *Error) Unwrap() error { return e.Err }
 var yamlLine = regexp.MustCompile(`^(?:yaml: )?(?:unmarshal errors:\s+)?line (\d+): `)
 
 // fromYAML turns an error of either YAML library, which name the line in their text only, into an *Error.
-func fromYAML(file string, err error) error {
+func fromYAML(file string, err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
 		e.File = file
 		return e

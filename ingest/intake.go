@@ -1,0 +1,57 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ingest
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// epochLength is the unit in which the key table counts idleness: a series that is written once per scrape
+// interval, an hour at most, is never idle for more than two of them.
+const epochLength = 30 * time.Minute
+
+// Options of an Intake. Appender is required.
+type Options struct {
+	Appender   sample.Appender
+	Keys       *budget.Account       // what the key table may take; nil: it is not bounded
+	Requests   *budget.Account       // what requests in flight may take together; nil: they are not bounded
+	Registerer prometheus.Registerer // nil: no metrics are registered
+}
+
+// Intake takes requests of all push protocols.
+type Intake struct {
+	appender sample.Appender
+	keys     *KeyTable
+	requests *budget.Account
+	metrics  *metrics
+	pool     sync.Pool
+}
+
+// New returns an Intake.
+func New(o Options) (*Intake, error) {
+	in := &Intake{appender: o.Appender, keys: NewKeyTable(o.Keys), requests: o.Requests}
+	in.metrics = newMetrics(in.keys)
+	if o.Registerer != nil {
+		for _, c := range in.metrics.collectors {
+			if err := o.Registerer.Register(c); err != nil {
+				return nil, fmt.Errorf("register the metrics of ingest: %w", err)
+			}
+		}
+	}
+	in.pool.New = func() any { return &Request{in: in} }
+	return in, nil
+}
+
+// Begin returns an empty Request, which the caller gives back with Release.
+func (in *Intake) Begin() *Request {
+	in.keys.SetEpoch(uint32(time.Now().Unix() / int64(epochLength/time.Second))) // fits until the year 246,000.
+	return in.pool.Get().(*Request)
+}

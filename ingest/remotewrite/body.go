@@ -1,0 +1,151 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package remotewrite
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/tidemarkdb/tidemark/ingest"
+)
+
+const (
+	// maxPooledBody is the largest buffer that is kept for the next request; requests of 2,000 samples take 1 MB.
+	maxPooledBody = 4 << 20
+	firstRead     = 64 << 10
+	// maxSnappyRatio is above what any snappy block can unpack to: a copy of 64 bytes takes 3.
+	maxSnappyRatio = 64
+)
+
+// buffer holds a body, packed and unpacked.
+type buffer struct {
+	packed, plain []byte
+	zstd          *zstd.Decoder // made when first needed
+}
+
+// shrink reports whether the buffer is small enough to be kept.
+func (b *buffer) shrink() bool {
+	return cap(b.packed) <= maxPooledBody && cap(b.plain) <= maxPooledBody
+}
+
+// read returns the unpacked body, which is valid until the buffer's next use. Memory is charged to req before it is
+// allocated.
+func (b *buffer) read(r *http.Request, req *ingest.Request, limit int) ([]byte, error) {
+	encoding := strings.ToLower(r.Header.Get("Content-Encoding"))
+	if encoding != "" && encoding != "snappy" && encoding != "zstd" {
+		return nil, &statusError{http.StatusUnsupportedMediaType, fmt.Sprintf("content encoding %q is not accepted: send snappy or zstd", encoding)}
+	}
+	if err := b.readPacked(r, req, limit); err != nil {
+		return nil, err
+	}
+	if encoding == "zstd" {
+		return b.unzstd(req, limit)
+	}
+	return b.unsnappy(req, limit)
+}
+
+func (b *buffer) readPacked(r *http.Request, req *ingest.Request, limit int) error {
+	tooLarge := &statusError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than the limit of %d bytes: send fewer samples per request", limit)}
+	if r.ContentLength > int64(limit) {
+		return tooLarge
+	}
+	b.packed = b.packed[:0]
+	room := firstRead
+	if r.ContentLength >= 0 {
+		room = int(r.ContentLength) + 1 // one more, so that the end is seen without growing
+	}
+	charged := 0
+	for {
+		if room > charged {
+			if err := req.Charge(int64(room - charged)); err != nil {
+				return err
+			}
+			charged = room
+		}
+		if cap(b.packed) < room {
+			grown := make([]byte, len(b.packed), room)
+			copy(grown, b.packed)
+			b.packed = grown
+		}
+		n, err := r.Body.Read(b.packed[len(b.packed):cap(b.packed)])
+		b.packed = b.packed[:len(b.packed)+n]
+		switch {
+		case len(b.packed) > limit:
+			return tooLarge
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return &statusError{http.StatusBadRequest, fmt.Sprintf("the body ended after %d bytes: %v", len(b.packed), err)}
+		case len(b.packed) == cap(b.packed):
+			room = 2 * cap(b.packed)
+		}
+	}
+}
+
+func (b *buffer) unsnappy(req *ingest.Request, limit int) ([]byte, error) {
+	n, err := snappy.DecodedLen(b.packed)
+	if err != nil {
+		return nil, &statusError{http.StatusBadRequest, fmt.Sprintf("the body is not a snappy block: %v", err)}
+	}
+	if n > limit {
+		return nil, &statusError{http.StatusBadRequest, fmt.Sprintf("the body unpacks to %d bytes, the limit is %d: send fewer samples per request", n, limit)}
+	}
+	if n > maxSnappyRatio*len(b.packed) {
+		return nil, &statusError{http.StatusBadRequest, fmt.Sprintf("the body is not a snappy block: %d bytes cannot unpack to %d", len(b.packed), n)}
+	}
+	if err := b.reserve(req, n); err != nil {
+		return nil, err
+	}
+	plain, err := snappy.Decode(b.plain[:cap(b.plain)], b.packed)
+	if err != nil {
+		return nil, &statusError{http.StatusBadRequest, fmt.Sprintf("the body is not a snappy block: %v", err)}
+	}
+	return plain, nil
+}
+
+// reserve makes room for a plain body of n bytes.
+func (b *buffer) reserve(req *ingest.Request, n int) error {
+	if err := req.Charge(int64(n)); err != nil {
+		return err
+	}
+	if cap(b.plain) < n {
+		b.plain = make([]byte, n)
+	}
+	return nil
+}
+
+func (b *buffer) unzstd(req *ingest.Request, limit int) ([]byte, error) {
+	bad := func(err error) error {
+		return &statusError{http.StatusBadRequest, fmt.Sprintf("the body is not a zstd frame of at most %d bytes: %v", limit, err)}
+	}
+	if b.zstd == nil {
+		z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)))
+		if err != nil {
+			return nil, fmt.Errorf("make a zstd decoder: %w", err)
+		}
+		b.zstd = z
+	}
+	var head zstd.Header
+	if err := head.Decode(b.packed); err != nil {
+		return nil, bad(err)
+	}
+	n := limit // a frame need not say how much it holds
+	if head.HasFCS {
+		n = int(min(head.FrameContentSize, uint64(limit)))
+	}
+	if err := b.reserve(req, n); err != nil {
+		return nil, err
+	}
+	plain, err := b.zstd.DecodeAll(b.packed, b.plain[:0])
+	if err != nil {
+		return nil, bad(err)
+	}
+	return plain, nil
+}

@@ -1,0 +1,322 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// Request gathers the rows of one request. Series are numbered in the order in which they begin; rows belong to the
+// series that began last.
+type Request struct {
+	in      *Intake
+	batch   sample.Batch
+	result  sample.Result
+	series  []series
+	unknown []int32         // series whose labels the key table did not know
+	labels  []labels.Labels // of the unknown ones
+	refs    []sample.Ref
+	dropped []Problem
+	retry   retry
+	misses  int
+	charged int64 // bytes reserved from the Intake's account
+	room    int   // rows that the charge covers
+	err     error // the first refused charge
+}
+
+// series is one time series of a request; a store's series may occur more than once.
+type series struct {
+	key      Key
+	ref      sample.Ref
+	row      int32 // its first row; its last is before the next series' first
+	exemplar int32 // likewise for exemplars
+	known    bool
+	hasMeta  bool
+	oldMeta  uint32 // hash of the metadata stored last
+	newMeta  uint32
+}
+
+// maxPooledRows bounds what an idle Request keeps: 10,000 rows take about 0.5 MB.
+const maxPooledRows = 10_000
+
+// Release gives the request back. It must not be used any more.
+func (r *Request) Release() {
+	r.in.requests.Release(r.charged)
+	if cap(r.series) > maxPooledRows || cap(r.batch.Ref) > maxPooledRows {
+		return
+	}
+	r.batch.Reset()
+	r.retry.batch.Reset()
+	clear(r.labels)
+	clear(r.dropped)
+	r.series, r.unknown, r.labels, r.dropped = r.series[:0], r.unknown[:0], r.labels[:0], r.dropped[:0]
+	r.misses, r.charged, r.room, r.err = 0, 0, 0, nil
+	r.in.pool.Put(r)
+}
+
+// Charge reserves memory that the request takes until its Release, before it is allocated. Once it is refused the
+// request cannot be committed any more.
+func (r *Request) Charge(bytes int64) error {
+	if r.err == nil {
+		if r.err = r.in.requests.Reserve(bytes); r.err == nil {
+			r.charged += bytes
+		}
+	}
+	return r.err
+}
+
+// A row takes 24 bytes and up to twice that while its columns grow; rows are charged in steps.
+const (
+	rowBytes = 64
+	rowStep  = 4096
+)
+
+// count makes sure that the next row is charged, and reports whether it may be added.
+func (r *Request) count() bool {
+	if len(r.batch.Ref) < r.room {
+		return true
+	}
+	if r.Charge(rowStep*rowBytes) != nil {
+		return false
+	}
+	r.room += rowStep
+	return true
+}
+
+// Hash returns the key of label bytes; see KeyTable.Hash.
+func (r *Request) Hash(protocol uint64, labels []byte) Key { return r.in.keys.Hash(protocol, labels) }
+
+// Begin begins a series and reports whether the key is known. If it is not, the caller goes on with Define, or
+// with Drop.
+func (r *Request) Begin(key Key) bool {
+	ref, meta := r.in.keys.Get(key)
+	if ref == 0 {
+		r.misses++
+		return false
+	}
+	r.push(series{key: key, ref: ref, known: true, oldMeta: meta})
+	return true
+}
+
+// Define begins a series that is not known by its labels, which are valid.
+func (r *Request) Define(key Key, ls labels.Labels) {
+	r.unknown = append(r.unknown, int32(len(r.series))) // a request has fewer bytes than that.
+	r.labels = append(r.labels, ls)
+	r.push(series{key: key})
+}
+
+// Drop counts rows that cannot be stored. what names the kind of mistake; first describes this one and is called
+// only for the first of its kind.
+func (r *Request) Drop(rows int, what string, first func() string) {
+	r.dropped = addProblem(r.dropped, what, rows, first)
+	r.in.metrics.invalid.Add(float64(rows))
+}
+
+func (r *Request) push(s series) {
+	s.row, s.exemplar = int32(len(r.batch.Ref)), int32(len(r.batch.Exemplars))
+	r.series = append(r.series, s)
+}
+
+// Series returns the number of series that were begun.
+func (r *Request) Series() int { return len(r.series) }
+
+// Float adds a row; st is 0 for none.
+func (r *Request) Float(st, t int64, v float64) {
+	if r.count() {
+		r.batch.AppendFloat(r.last().ref, st, t, v, 0)
+	}
+}
+
+// Histogram adds a row; one of h and fh is nil. The histogram must not change any more.
+func (r *Request) Histogram(st, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) {
+	if r.count() {
+		r.batch.AppendHistogram(r.last().ref, st, t, h, fh, 0)
+	}
+}
+
+// Exemplar adds an exemplar; its Ref is filled in.
+func (r *Request) Exemplar(e sample.Exemplar) {
+	e.Ref = r.last().ref
+	r.batch.Exemplars = append(r.batch.Exemplars, e)
+}
+
+// MetadataKnown notes that the series' metadata has this hash, which is not 0, and reports whether that is what
+// was stored last, so that the caller need not add it.
+func (r *Request) MetadataKnown(hash uint32) bool {
+	s := r.last()
+	s.hasMeta, s.newMeta = true, hash
+	return s.oldMeta == hash
+}
+
+// Metadata adds the metadata of the series; its Ref is filled in.
+func (r *Request) Metadata(m sample.Metadata) {
+	m.Ref = sample.Ref(len(r.series) - 1) // the position, until resolve puts the ref in its place
+	r.batch.Meta = append(r.batch.Meta, m)
+}
+
+func (r *Request) last() *series { return &r.series[len(r.series)-1] }
+
+// LabelsOf returns the labels of a series that was begun; a receiver parses them from the wire once more.
+type LabelsOf func(series int) (labels.Labels, error)
+
+// Commit stores the rows and returns once they are durable. An error means that the request as a whole may be sent
+// again; what a sender did wrong is in the Outcome.
+func (r *Request) Commit(ctx context.Context, labelsOf LabelsOf) (Outcome, error) {
+	if r.err != nil {
+		return Outcome{}, fmt.Errorf("take a request in: %w", r.err)
+	}
+	m := r.in.metrics
+	m.lookups.Add(float64(len(r.series) - len(r.unknown) + r.misses))
+	m.misses.Add(float64(r.misses))
+	out := Outcome{Rows: r.batch.Len(), Problems: slices.Clone(r.dropped)}
+	out.Rows += out.Rejected()
+	if err := r.resolve(&out); err != nil {
+		return Outcome{}, err
+	}
+	if r.batch.Len() == 0 && len(r.batch.Exemplars) == 0 && len(r.batch.Meta) == 0 {
+		return out, nil
+	}
+	lsn, err := r.in.appender.Commit(ctx, &r.batch, &r.result)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("commit a request: %w", err)
+	}
+	again, err := r.commitStale(ctx, labelsOf)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if n := r.tally(&out, labelsOf); n > 0 {
+		return Outcome{}, &sample.UnavailableError{
+			Condition: "memory_pressure", RetryAfter: retryAfter,
+			Err: fmt.Errorf("no memory for %d of %d samples of known series", n, out.Rows),
+		}
+	}
+	if err := r.in.appender.Durable(ctx, max(lsn, again)); err != nil {
+		return Outcome{}, fmt.Errorf("wait until a request is durable: %w", err)
+	}
+	r.remember()
+	return out, nil
+}
+
+// resolve finds or creates the series that are not known. New series for which there is no memory lose their rows;
+// every other mistake is that of the whole request.
+func (r *Request) resolve(out *Outcome) error {
+	n := len(r.unknown)
+	r.refs = append(r.refs[:0], make([]sample.Ref, n)...)
+	for i := 0; i < n; {
+		err := r.in.appender.Resolve(r.labels[i:], r.refs[i:])
+		if err == nil {
+			break
+		}
+		if _, full := errors.AsType[*budget.ExceededError](err); !full {
+			return fmt.Errorf("resolve the series of a request: %w", err)
+		}
+		for i < n && r.refs[i] != 0 {
+			i++
+		}
+		i++ // the one without room; the next may exist
+	}
+	homeless := false
+	for i, at := range r.unknown {
+		s := &r.series[at]
+		s.ref = r.refs[i]
+		lo, hi := r.rows(int(at))
+		for row := lo; row < hi; row++ {
+			r.batch.Ref[row] = s.ref
+		}
+		for e := s.exemplar; e < r.exemplarEnd(int(at)); e++ {
+			r.batch.Exemplars[e].Ref = s.ref
+		}
+		if s.ref == 0 {
+			homeless = true
+			rows := int(hi - lo)
+			out.add(reasonText[sample.OverLimit], rows, func() string { return show(r.labels[i]) })
+			r.in.metrics.byReason[sample.OverLimit].Add(float64(rows))
+		}
+	}
+	for i := range r.batch.Meta {
+		r.batch.Meta[i].Ref = r.series[r.batch.Meta[i].Ref].ref
+	}
+	if homeless {
+		r.dropHomeless()
+	}
+	return nil
+}
+
+// rows returns the first row of a series and the one after its last.
+func (r *Request) rows(i int) (lo, hi int32) {
+	if i+1 < len(r.series) {
+		return r.series[i].row, r.series[i+1].row
+	}
+	return r.series[i].row, int32(len(r.batch.Ref))
+}
+
+func (r *Request) exemplarEnd(i int) int32 {
+	if i+1 < len(r.series) {
+		return r.series[i+1].exemplar
+	}
+	return int32(len(r.batch.Exemplars))
+}
+
+// seriesOfRow returns the series that a row belongs to: the last one that begins at or before it.
+func (r *Request) seriesOfRow(row int) int {
+	return sort.Search(len(r.series), func(i int) bool { return int(r.series[i].row) > row }) - 1
+}
+
+// retryAfter is how long a sender waits for memory: the head seals and spills within seconds.
+const retryAfter = 5 * time.Second
+
+// tally counts what became of the rows. It returns how many had no room: nothing is wrong with those.
+func (r *Request) tally(out *Outcome, labelsOf LabelsOf) (overLimit int) {
+	out.Floats, out.Histograms = out.Floats+r.result.Floats, out.Histograms+r.result.Histograms
+	out.Exemplars += r.result.Exemplars
+	var counts [sample.Reasons]int
+	if r.result.Reason == nil {
+		counts[sample.Accepted] = r.batch.Len()
+	}
+	for row, reason := range r.result.Reason {
+		counts[reason]++
+		if reason.Stored() || reason == sample.OverLimit {
+			continue
+		}
+		out.add(reasonText[reason], 1, func() string {
+			ls, err := labelsOf(r.seriesOfRow(row))
+			if err != nil {
+				return err.Error()
+			}
+			return show(ls) + " at " + at(r.batch.T[row])
+		})
+	}
+	for reason, n := range counts {
+		if n > 0 {
+			r.in.metrics.byReason[reason].Add(float64(n))
+		}
+	}
+	r.in.metrics.exemplars.Add(float64(r.result.Exemplars))
+	return counts[sample.OverLimit]
+}
+
+// remember puts what was learned into the key table.
+func (r *Request) remember() {
+	for i := range r.series {
+		s := &r.series[i]
+		meta := s.oldMeta
+		if s.hasMeta {
+			meta = s.newMeta
+		}
+		if s.ref != 0 && (!s.known || meta != s.oldMeta) {
+			r.in.keys.Put(s.key, s.ref, meta)
+		}
+	}
+}
