@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -82,7 +83,7 @@ func TestKeepFiringForHoldsTheAlert(t *testing.T) {
 		if a[0].KeepFiringSince.IsZero() {
 			return "present"
 		}
-		return "since " + fmt.Sprint(a[0].KeepFiringSince.Unix())
+		return "since " + strconv.FormatInt(a[0].KeepFiringSince.Unix(), 10)
 	}
 	for i, want := range []string{"present", "since 60", "since 60", "present", "since 240", "since 240", "since 240", "0 alerts"} {
 		f.evalMinutes(i, i)

@@ -120,12 +120,15 @@ func (g *group) end() { g.stopOnce.Do(func() { close(g.stop) }) }
 func (g *group) iterate(ctx context.Context, slot time.Time) {
 	g.metrics.scheduled.Inc()
 	start := time.Now()
+	g.mu.Lock()
+	g.mu.lastSlot = slot // before the rules: what they change may be saved while the next ones run
+	g.mu.Unlock()
 	g.eval(ctx, slot)
 	took := time.Since(start)
 	g.metrics.observeIteration(start, took, g.ruleTime())
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.mu.evaluationTime, g.mu.lastEvaluation, g.mu.lastSlot = took, start, slot
+	g.mu.evaluationTime, g.mu.lastEvaluation = took, start
 }
 
 // ruleTime returns the sum of the rules' last evaluation times.
@@ -190,8 +193,8 @@ func (g *group) evalRule(ctx context.Context, i int, r *rule, e *evaluation) int
 
 // isCanceled reports whether an evaluation ended because the server does: nothing to report.
 func isCanceled(ctx context.Context, err error) bool {
-	var canceled promql.ErrQueryCanceled
-	return ctx.Err() != nil || errors.As(err, &canceled)
+	_, canceled := errors.AsType[promql.ErrQueryCanceled](err)
+	return ctx.Err() != nil || canceled
 }
 
 // log says which samples were not taken, in one line per cause.

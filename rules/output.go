@@ -280,8 +280,8 @@ func (o *output) resolve(app sample.Appender, rej *rejection) {
 // series has left the store.
 func (o *output) commitRows(ctx context.Context, app sample.Appender, returned int, rej *rejection) (sample.LSN, []int, error) {
 	b, at := &o.batch, []int(nil)
-	if len(o.pending) > 0 {
-		b, at = o.compact(b)
+	if rej.unknown > 0 {
+		b, at = withRefs(b)
 	}
 	if b.Len() == 0 {
 		return 0, nil, nil
@@ -312,8 +312,8 @@ func (o *output) commitRows(ctx context.Context, app sample.Appender, returned i
 	return lsn, gone, nil
 }
 
-// compact returns the rows of b that have a ref, and which rows those are; b itself when all have one.
-func (o *output) compact(b *sample.Batch) (*sample.Batch, []int) {
+// withRefs returns a batch of the rows of b that have a ref, and which rows those are.
+func withRefs(b *sample.Batch) (*sample.Batch, []int) {
 	out, at := &sample.Batch{}, make([]int, 0, b.Len())
 	for i, ref := range b.Ref {
 		if ref == 0 {
@@ -325,9 +325,6 @@ func (o *output) compact(b *sample.Batch) (*sample.Batch, []int) {
 			continue
 		}
 		out.AppendFloat(ref, 0, b.T[i], b.V[i], sample.RejectOutOfOrder)
-	}
-	if len(at) == b.Len() {
-		return b, nil
 	}
 	return out, at
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -59,7 +58,6 @@ type alerting struct {
 	keepFiringFor time.Duration
 	annotations   labels.Labels
 	templates     templates
-	logger        *slog.Logger
 	generatorURL  string
 
 	active map[uint64]*alert // by hash of the alert's labels

@@ -28,6 +28,7 @@ type Manager struct {
 		running context.Context   // of the groups; nil before Run
 		ended   bool
 	}
+	stop    sync.Once
 	done    chan struct{}  // closed by Stop
 	ending  chan struct{}  // closed when Run begins to end
 	stopped chan struct{}  // closed when Run has returned
@@ -112,9 +113,9 @@ func (m *Manager) endGroups() {
 }
 
 // Stop ends the evaluations and returns when Run has. A rule under evaluation is finished. Calling it before Run
-// makes Run end at once. Stop may be called once.
+// makes Run end at once. It does not cancel a query under way; the context of Run does.
 func (m *Manager) Stop() {
-	close(m.done)
+	m.stop.Do(func() { close(m.done) })
 	m.mu.RLock()
 	running := m.mu.running != nil
 	m.mu.RUnlock()

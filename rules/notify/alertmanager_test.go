@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -150,7 +151,7 @@ func TestFullQueueDropsTheOldestAndSaysSo(t *testing.T) {
 	r.notify(firing("first"))
 	eventually(t, "the first is under way", func() bool { return am.count() == 1 })
 	for i := range 8 {
-		r.notify(firing("A", "v", fmt.Sprint(i)))
+		r.notify(firing("A", "v", strconv.Itoa(i)))
 	}
 	if got := r.metric("prometheus_notifications_queue_length"); got != 5 {
 		t.Errorf("queue length %v", got)

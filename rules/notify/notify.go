@@ -135,6 +135,9 @@ func (n *Notifier) Apply(c Config) error {
 		c.NameValidation = model.UTF8Validation
 	}
 	c.Relabel = withNameValidation(c.Relabel, c.NameValidation)
+	if err := checkWebhooks(c.Webhooks); err != nil {
+		return err // in shadow mode too: it is there to find such mistakes
+	}
 	n.mu.RLock()
 	old, stopped := n.mu.sets, n.mu.stopped
 	n.mu.RUnlock()

@@ -198,8 +198,7 @@ func (s *sender) deliver(pause time.Duration) time.Duration {
 			pause = 0
 			continue
 		}
-		var refused *refusedError
-		if errors.As(err, &refused) {
+		if _, refused := errors.AsType[*refusedError](err); refused {
 			s.metrics.dropped.Add(float64(len(batch)))
 			s.logger.Error("the Alertmanager refuses alerts, they were dropped", "count", len(batch), "err", err)
 			pause = 0
@@ -244,6 +243,7 @@ func (s *sender) finish() {
 	}
 	s.metrics.queueLength.Set(0)
 	s.metrics.release()
+	s.client.CloseIdleConnections()
 }
 
 // refusedError is an answer that a second try would get again.
@@ -279,7 +279,7 @@ func (s *sender) request(ctx context.Context, body []byte) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()                // the status has decided
 	answer, _ := io.ReadAll(io.LimitReader(resp.Body, 512)) // for the message; the status decides
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 1<<20))
 	switch {

@@ -73,17 +73,8 @@ func webhookRouting(hooks []Webhook, timing WebhookTiming, tmpl *template.Templa
 		},
 		receivers: make(map[string][]amnotify.Integration, len(hooks)),
 	}
-	var errs []error
 	for i, h := range hooks {
 		name := receiverName(h)
-		if h.URLFile == "" {
-			errs = append(errs, fmt.Errorf("webhooks: entry %d has no url_file", i+1))
-			continue
-		}
-		if _, ok := r.receivers[name]; ok {
-			errs = append(errs, fmt.Errorf("webhooks: entry %d: url_file %s is there already", i+1, h.URLFile))
-			continue
-		}
 		httpConfig := commoncfg.DefaultHTTPClientConfig
 		conf := &webhook.WebhookConfig{
 			NotifierConfig: amcommon.NotifierConfig{VSendResolved: h.SendResolved},
@@ -91,14 +82,29 @@ func webhookRouting(hooks []Webhook, timing WebhookTiming, tmpl *template.Templa
 		}
 		hook, err := webhook.New(conf, tmpl, logger)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("webhooks: entry %d: %w", i+1, err))
-			continue
+			return nil, fmt.Errorf("webhooks: entry %d: %w", i+1, err)
 		}
 		r.receivers[name] = []amnotify.Integration{amnotify.NewIntegration(hook, conf, "webhook", 0, name)}
 		r.route.Routes = append(r.route.Routes, &amconfig.Route{Receiver: name, Continue: true})
 	}
 	r.receivers[r.route.Receiver] = nil // of an alert that no webhook wants; all routes match, so it has none
-	return r, errors.Join(errs...)
+	return r, nil
+}
+
+// checkWebhooks returns everything that is wrong with the setting.
+func checkWebhooks(hooks []Webhook) error {
+	var errs []error
+	seen := make(map[string]bool, len(hooks))
+	for i, h := range hooks {
+		switch {
+		case h.URLFile == "":
+			errs = append(errs, fmt.Errorf("webhooks: entry %d has no url_file", i+1))
+		case seen[h.URLFile]:
+			errs = append(errs, fmt.Errorf("webhooks: entry %d: url_file %s is there already", i+1, h.URLFile))
+		}
+		seen[h.URLFile] = true
+	}
+	return errors.Join(errs...)
 }
 
 // receiverName names a receiver by its file, so that the notification log knows it whatever the order of the
