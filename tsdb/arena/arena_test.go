@@ -57,8 +57,12 @@ func (m *model) alloc(t fatal, size int, seed byte) arena.Ref {
 	if len(b) < size || cap(b) != len(b) {
 		t.Fatalf("block of %d bytes has length %d, capacity %d", size, len(b), cap(b))
 	}
-	for i := range b {
-		b[i] = seed + byte(i)
+	pattern := make([]byte, 251)
+	for i := range pattern {
+		pattern[i] = seed + byte(i)
+	}
+	for n := 0; n < len(b); {
+		n += copy(b[n:], pattern)
 	}
 	m.want[ref], m.sizes[ref] = slices.Clone(b), size
 	return ref
