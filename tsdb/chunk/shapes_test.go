@@ -51,7 +51,7 @@ func (s shape) samples(r *rand.Rand, n, jitter int) (ts []int64, vs []float64) {
 	return ts, vs
 }
 
-// one returns the fleet's shape of that name.
+// oneShape returns the fleet's shape of that name.
 func oneShape(tb testing.TB, name string) shape {
 	tb.Helper()
 	for _, s := range fleet {
