@@ -5,7 +5,11 @@ package block
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
 	"iter"
+	"math"
 	"slices"
 
 	"github.com/prometheus/common/model"
@@ -14,10 +18,72 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 )
 
-// exemplarsPart is the cache key of a block's exemplars.
-const exemplarsPart = 1<<32 - 1
+// exemplarsPart is set in the cache keys of a block's exemplars.
+const exemplarsPart = 1 << 31
 
-// loadedExemplars is the exemplars of a block in memory, their checksum verified.
+// exemplarWriter collects exemplars in chunks. A chunk is like a stripe: it covers neighbouring series, also
+// those without exemplars, and is what is read and checked at a time.
+type exemplarWriter struct {
+	data   []byte // of all chunks
+	start  int    // of the chunk being filled
+	last   uint32 // series with the last exemplars, or the first of the chunk
+	info   stripe
+	chunks []stripe
+}
+
+func (w *exemplarWriter) reset(first uint32) {
+	w.start, w.last = len(w.data), first
+	w.info = stripe{first: first, minT: math.MaxInt64, maxT: math.MinInt64}
+}
+
+// add writes the exemplars of one series: its distance from the series of those before, how many, and of each
+// its labels, its value, its time, and whether the time was the exemplar's own.
+func (w *exemplarWriter) add(id uint32, es []exemplar.Exemplar) {
+	if len(es) == 0 {
+		return
+	}
+	b := binary.AppendUvarint(w.data, uint64(id-w.last))
+	w.last = id
+	b = binary.AppendUvarint(b, uint64(len(es)))
+	lastT := int64(0)
+	for _, e := range es {
+		b = binary.AppendUvarint(b, uint64(e.Labels.Len()))
+		e.Labels.Range(func(l labels.Label) {
+			b = appendText(appendText(b, l.Name), l.Value)
+		})
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(e.Value))
+		b = binary.AppendVarint(b, e.Ts-lastT)
+		hasTime := byte(0)
+		if e.HasTs {
+			hasTime = 1
+		}
+		b = append(b, hasTime)
+		lastT = e.Ts
+		w.info.minT, w.info.maxT = min(w.info.minT, e.Ts), max(w.info.maxT, e.Ts)
+	}
+	w.data = b
+	if len(w.data)-w.start >= stripeTarget {
+		w.flush(id + 1)
+	}
+}
+
+// flush ends the chunk before series next.
+func (w *exemplarWriter) flush(next uint32) {
+	b := w.data[w.start:]
+	w.info.size, w.info.crc, w.info.series = uint32(len(b)), checksum(b), next-w.info.first
+	w.chunks = append(w.chunks, w.info)
+	w.reset(next)
+}
+
+// finish returns the directory of the chunks in a block of n series: empty where there are no exemplars.
+func (w *exemplarWriter) finish(n uint32) []stripe {
+	if len(w.data) > 0 && w.info.first < n {
+		w.flush(n)
+	}
+	return w.chunks
+}
+
+// loadedExemplars is a chunk of exemplars in memory, its checksum verified.
 type loadedExemplars struct {
 	b   []byte
 	ids []uint32 // series that have exemplars, ascending
@@ -30,21 +96,28 @@ func (l *loadedExemplars) bytes() int64 {
 
 // Exemplars returns the exemplars of a series in [mint, maxt], in time order.
 func (b *Block) Exemplars(ctx context.Context, id uint32, mint, maxt int64) ([]exemplar.Exemplar, error) {
-	if b.exemplars.size == 0 {
-		return nil, ctx.Err()
+	if int(id) >= b.index.N() {
+		return nil, fmt.Errorf("read block %s: exemplars of series %d of %d", b.name, id, b.index.N())
 	}
-	key := cacheKey{block: b.number, part: exemplarsPart}
+	if err := ctx.Err(); err != nil || len(b.exemplars) == 0 {
+		return nil, err
+	}
+	k := findStripe(b.exemplars, id)
+	if s := &b.exemplars[k]; s.minT > maxt || s.maxT < mint {
+		return nil, nil
+	}
+	key := cacheKey{block: b.number, part: exemplarsPart | uint32(k)}
 	l, ok := b.cache.get(key).(*loadedExemplars)
 	if !ok {
 		var err error
-		if l, err = b.loadExemplars(); err != nil {
+		if l, err = b.loadExemplars(k); err != nil {
 			return nil, err
 		}
 		b.cache.put(key, l)
 	}
 	i, ok := slices.BinarySearch(l.ids, id)
 	if !ok {
-		return nil, ctx.Err()
+		return nil, nil
 	}
 	c := cursor{b: l.b, off: int(l.off[i])}
 	var out []exemplar.Exemplar
@@ -53,28 +126,33 @@ func (b *Block) Exemplars(ctx context.Context, id uint32, mint, maxt int64) ([]e
 			out = append(out, e)
 		}
 	})
-	return out, ctx.Err()
+	return out, nil
 }
 
-// loadExemplars reads the exemplars and checks all of them.
-func (b *Block) loadExemplars() (*loadedExemplars, error) {
-	raw, err := b.readChecked(b.exemplars.off, b.exemplars.size, b.exemplars.crc)
+// loadExemplars reads a chunk of exemplars and checks all of them.
+func (b *Block) loadExemplars(k int) (*loadedExemplars, error) {
+	info := &b.exemplars[k]
+	raw, err := b.readChecked(info.off, int64(info.size), info.crc)
 	if err != nil {
 		return nil, err
 	}
 	l := &loadedExemplars{b: raw}
 	c := cursor{b: raw}
-	for next := uint64(0); c.left() > 0; {
+	for next := uint64(info.first); c.left() > 0; {
 		next += c.uvarint()
-		if next >= uint64(b.index.N()) || len(l.ids) > 0 && uint32(next) <= l.ids[len(l.ids)-1] {
+		if next >= uint64(info.first+info.series) || len(l.ids) > 0 && uint32(next) <= l.ids[len(l.ids)-1] {
 			c.fail("series out of order")
 		}
 		l.ids = append(l.ids, uint32(next))
 		l.off = append(l.off, uint32(c.off))
-		eachExemplar(&c, func(exemplar.Exemplar) {})
+		eachExemplar(&c, func(e exemplar.Exemplar) {
+			if e.Ts < info.minT || e.Ts > info.maxT {
+				c.fail("time beyond those of the directory")
+			}
+		})
 	}
 	if c.msg != "" {
-		return nil, b.corrupt(b.exemplars.off+int64(c.bad), "exemplars: "+c.msg)
+		return nil, b.corrupt(info.off+int64(c.bad), "exemplars: "+c.msg)
 	}
 	return l, nil
 }
@@ -99,15 +177,20 @@ func eachExemplar(c *cursor, f func(exemplar.Exemplar)) {
 	}
 }
 
+// verifyExemplars counts the exemplars and returns what it finds wrong.
 func (b *Block) verifyExemplars() (n uint64, err error) {
-	l, err := b.loadExemplars()
-	if err != nil {
-		return 0, err
+	var errs []error
+	for k := range b.exemplars {
+		l, err := b.loadExemplars(k)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, off := range l.off {
+			eachExemplar(&cursor{b: l.b, off: int(off)}, func(exemplar.Exemplar) { n++ })
+		}
 	}
-	for _, off := range l.off {
-		eachExemplar(&cursor{b: l.b, off: int(off)}, func(exemplar.Exemplar) { n++ })
-	}
-	return n, nil
+	return n, errors.Join(errs...)
 }
 
 // Metadata yields the descriptions of the metric families in name order, each family's newest first; of metric

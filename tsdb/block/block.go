@@ -36,7 +36,7 @@ type Block struct {
 	meta      Meta
 	index     *index.Reader
 	stripes   []stripe
-	exemplars section
+	exemplars []stripe // their chunks; none where there are no exemplars
 	families  []byte
 	damage    error
 
@@ -91,14 +91,16 @@ func (b *Block) load() error {
 		}
 		parts[kind] = s
 	}
-	b.exemplars = parts[sectionExemplars]
 	if err := b.loadMeta(parts[sectionMeta]); err != nil {
 		return err
 	}
 	if err := b.loadIndex(parts[sectionIndex]); err != nil {
 		return err
 	}
-	if err := b.loadDirectory(parts[sectionDirectory], parts[sectionStripes]); err != nil {
+	if b.stripes, err = b.loadDirectory(parts[sectionDirectory], parts[sectionStripes]); err != nil {
+		return err
+	}
+	if b.exemplars, err = b.loadDirectory(parts[sectionExDir], parts[sectionExemplars]); err != nil {
 		return err
 	}
 	// Descriptions of metrics are no reason to be without the metrics.
@@ -185,16 +187,21 @@ func (b *Block) loadIndex(s section) error {
 	return b.charge(b.index.Bytes() - s.size)
 }
 
-func (b *Block) loadDirectory(s, stripes section) error {
+// loadDirectory reads the directory s of the stripes, or of the exemplars, in area.
+func (b *Block) loadDirectory(s, area section) ([]stripe, error) {
 	raw, err := b.readSection(s)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var c *cursor
-	if b.stripes, c = parseDirectory(raw, b.index.N(), stripes); c.msg != "" {
-		return b.corrupt(s.off+int64(c.bad), "stripe directory: "+c.msg)
+	n := b.index.N()
+	if area.kind == sectionExemplars && area.size == 0 {
+		n = 0
 	}
-	return nil
+	stripes, c := parseDirectory(raw, n, area)
+	if c.msg != "" {
+		return nil, b.corrupt(s.off+int64(c.bad), "directory: "+c.msg)
+	}
+	return stripes, nil
 }
 
 func (b *Block) charge(n int64) error {

@@ -310,6 +310,34 @@ func TestBlockOfManyStripesAndPages(t *testing.T) {
 	}
 }
 
+func TestExemplarsOfManySeries(t *testing.T) {
+	fs := fsx.NewCrashable()
+	c := manyContent(3000, 1)
+	for i := range c.series {
+		if i%3 == 1 {
+			continue
+		}
+		for k := range 3 {
+			c.series[i].exemplars = append(c.series[i].exemplars, exemplar.Exemplar{
+				Labels: labels.FromStrings("trace_id", fmt.Sprintf("%032x", i)), Value: float64(i), Ts: int64(i*10 + k), HasTs: k > 0,
+			})
+		}
+	}
+	write(t, fs, c)
+	b := open(t, fs)
+	checkContent(t, b, c)
+	if err := b.Verify(t.Context()); err != nil {
+		t.Error(err)
+	}
+	es, err := b.Exemplars(t.Context(), 2999, 29991, 29991)
+	if err != nil || len(es) != 1 {
+		t.Errorf("one exemplar of the last series: %v, %v", es, err)
+	}
+	if _, err := b.Exemplars(t.Context(), 3000, allMin, allMax); err == nil {
+		t.Error("exemplars of series 3000 of 3000 were read")
+	}
+}
+
 func TestWriteRefusesWhatIsNoBlock(t *testing.T) {
 	bad := errors.New("source fails")
 	check := func(what string, want error, src block.Source) {

@@ -34,7 +34,7 @@ type cacheShard struct {
 
 type cacheKey struct {
 	block uint64
-	part  uint32 // number of the stripe, or exemplarsPart
+	part  uint32 // number of the stripe, or of the exemplars with exemplarsPart set
 }
 
 type cacheEntry struct {

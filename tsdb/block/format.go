@@ -28,8 +28,9 @@ const (
 	sectionDirectory = 2
 	sectionIndex     = 3
 	sectionExemplars = 4
-	sectionMetadata  = 5
-	sectionMeta      = 6
+	sectionExDir     = 5
+	sectionMetadata  = 6
+	sectionMeta      = 7
 )
 
 // knownFeatures are the mandatory feature bits that this version understands: none so far.
@@ -40,7 +41,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
-// section is where a part of the file is. The stripes have checksums of their own in the directory: theirs is 0.
+// section is where a part of the file is. Stripes and exemplars have checksums of their own in their directories:
+// that of the section is 0.
 type section struct {
 	kind, crc uint32
 	off, size int64

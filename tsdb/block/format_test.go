@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/exemplar"
@@ -85,7 +86,7 @@ func (p *parts) put() []byte {
 		s := &p.footer.sections[i]
 		b := p.bytes[s.kind]
 		s.off, s.size, s.crc = int64(len(out)), int64(len(b)), checksum(b)
-		if s.kind == sectionStripes {
+		if s.kind == sectionStripes || s.kind == sectionExemplars {
 			s.crc = 0
 		}
 		out = append(out, b...)
@@ -113,7 +114,7 @@ func TestNewerBlocksAreRefusedByTheirVersion(t *testing.T) {
 		t.Helper()
 		_, err := openRaw(t, raw)
 		var newer *NewerVersionError
-		if !errors.As(err, &newer) || newer.Version != want.Version || newer.Feature != want.Feature || newer.Writer != "9.9.9" {
+		if !errors.As(err, &newer) || !strings.Contains(err.Error(), "start Tidemark 9.9.9 or later") || newer.Version != want.Version || newer.Feature != want.Feature || newer.Writer != "9.9.9" {
 			t.Errorf("%s: error %v", what, err)
 		}
 	}
@@ -215,10 +216,14 @@ func FuzzSection(f *testing.F) {
 		p := takeApart(t, raw)
 		kind = sectionStripes + kind%sectionMeta
 		p.bytes[kind] = b
-		if kind == sectionStripes {
-			p.bytes[sectionDirectory] = appendDirectory(nil, []stripe{{
-				size: uint32(len(b)), crc: checksum(b), series: 2, minT: 1000, maxT: 3000,
-			}})
+		directory := appendDirectory(nil, []stripe{{
+			size: uint32(len(b)), crc: checksum(b), series: 2, minT: 1000, maxT: 3000,
+		}})
+		switch kind {
+		case sectionStripes:
+			p.bytes[sectionDirectory] = directory
+		case sectionExemplars:
+			p.bytes[sectionExDir] = directory
 		}
 		if b, err := openRaw(t, p.put()); err == nil {
 			readAll(t, b)

@@ -112,9 +112,14 @@ func (b *Block) Verify(ctx context.Context) error {
 			h := histogramRows(&dst)
 			histograms += h
 			floats += uint64(len(dst.T)) - h
-			if n := len(dst.T); n > 0 {
-				first, last = min(first, dst.T[0]), max(last, dst.T[n-1])
+			n := len(dst.T)
+			if n == 0 {
+				continue
 			}
+			if s := &b.stripes[i]; dst.T[0] < s.minT || dst.T[n-1] > s.maxT {
+				errs = append(errs, b.corrupt(s.off, fmt.Sprintf("series %d has times beyond those of the directory", id)))
+			}
+			first, last = min(first, dst.T[0]), max(last, dst.T[n-1])
 		}
 	}
 	exemplars, err := b.verifyExemplars()

@@ -192,8 +192,11 @@ func (s *loadedStripe) read(k uint32, mint, maxt int64, withST bool, dst *column
 		if err := chunk.DecodePage(page, mint, maxt, withST, dst); err != nil {
 			return c.off - len(page), err
 		}
-		if have > from && len(dst.T) > have && dst.T[have] <= dst.T[have-1] {
-			c.fail("time does not ascend from page to page")
+		if len(dst.T) == have {
+			continue
+		}
+		if have > from && dst.T[have] <= dst.T[have-1] || dst.T[have] < first || dst.T[len(dst.T)-1] > last {
+			c.fail("times do not ascend from page to page")
 		}
 	}
 	if c.finish(); c.msg != "" {

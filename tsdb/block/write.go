@@ -78,12 +78,9 @@ type writer struct {
 	index    *index.Builder
 	stripe   stripeWriter
 	stripes  []stripe
+	extras   exemplarWriter
 	buf      []byte
 	footer   footer
-
-	exemplars      []byte
-	lastExemplars  uint32 // series of the last exemplars
-	exMinT, exMaxT int64
 }
 
 func (w *writer) close() {
@@ -93,7 +90,7 @@ func (w *writer) close() {
 
 // charge brings what is reserved up to the memory of the buffers.
 func (w *writer) charge() error {
-	n := int64(cap(w.stripe.data) + cap(w.stripe.page) + cap(w.buf) + cap(w.exemplars) + 4*cap(w.stripe.sizes))
+	n := int64(cap(w.stripe.data) + cap(w.stripe.page) + cap(w.buf) + cap(w.extras.data) + 4*cap(w.stripe.sizes))
 	if n <= w.reserved {
 		return nil
 	}
@@ -106,8 +103,8 @@ func (w *writer) charge() error {
 
 func (w *writer) write(src Source) error {
 	w.meta.MinT, w.meta.MaxT = math.MaxInt64, math.MinInt64
-	w.exMinT, w.exMaxT = math.MaxInt64, math.MinInt64
 	w.stripe.reset(0)
+	w.extras.reset(0)
 	if err := w.emit(appendHeader(nil)); err != nil {
 		return err
 	}
@@ -150,7 +147,8 @@ func (w *writer) series(s Series) error {
 		w.meta.MinT, w.meta.MaxT = min(w.meta.MinT, s.Rows.T[s.From]), max(w.meta.MaxT, s.Rows.T[s.To-1])
 	}
 	w.stripe.add(s.Rows, s.From, s.To)
-	w.addExemplars(id, s.Exemplars)
+	w.extras.add(id, s.Exemplars)
+	w.meta.Exemplars += uint64(len(s.Exemplars))
 	w.meta.Series++
 	if len(w.stripe.data) >= stripeTarget {
 		if err := w.flushStripe(); err != nil {
@@ -197,10 +195,15 @@ func (w *writer) sections(src Source) error {
 	if err := w.section(sectionIndex, w.buf); err != nil {
 		return err
 	}
-	if len(w.exemplars) > maxStripe {
-		return fmt.Errorf("%d bytes of exemplars are more than 1 GiB: write fewer per block", len(w.exemplars))
+	chunks := w.extras.finish(uint32(w.index.N()))
+	if len(w.extras.data) > maxStripe {
+		return fmt.Errorf("%d bytes of exemplars are more than 1 GiB: write fewer per block", len(w.extras.data))
 	}
-	if err := w.section(sectionExemplars, w.exemplars); err != nil {
+	if err := w.section(sectionExemplars, w.extras.data); err != nil {
+		return err
+	}
+	w.footer.sections[len(w.footer.sections)-1].crc = 0
+	if err := w.section(sectionExDir, appendDirectory(nil, chunks)); err != nil {
 		return err
 	}
 	families, err := appendFamilies(nil, src.Metadata)
@@ -211,7 +214,9 @@ func (w *writer) sections(src Source) error {
 		return err
 	}
 	if w.meta.MinT > w.meta.MaxT {
-		w.meta.MinT, w.meta.MaxT = w.exMinT, w.exMaxT
+		for _, c := range chunks {
+			w.meta.MinT, w.meta.MaxT = min(w.meta.MinT, c.minT), max(w.meta.MaxT, c.maxT)
+		}
 	}
 	facts, err := json.Marshal(w.meta)
 	if err != nil {
@@ -226,35 +231,6 @@ func (w *writer) sections(src Source) error {
 func (w *writer) section(kind uint32, b []byte) error {
 	w.footer.sections = append(w.footer.sections, section{kind: kind, crc: checksum(b), off: w.off, size: int64(len(b))})
 	return w.emit(b)
-}
-
-// addExemplars writes the exemplars of one series: its distance from the series of those before, how many, and
-// of each its labels, its value, and its time.
-func (w *writer) addExemplars(id uint32, es []exemplar.Exemplar) {
-	if len(es) == 0 {
-		return
-	}
-	b := binary.AppendUvarint(w.exemplars, uint64(id-w.lastExemplars))
-	w.lastExemplars = id
-	b = binary.AppendUvarint(b, uint64(len(es)))
-	lastT := int64(0)
-	for _, e := range es {
-		b = binary.AppendUvarint(b, uint64(e.Labels.Len()))
-		e.Labels.Range(func(l labels.Label) {
-			b = appendText(appendText(b, l.Name), l.Value)
-		})
-		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(e.Value))
-		b = binary.AppendVarint(b, e.Ts-lastT)
-		if e.HasTs {
-			b = append(b, 1)
-		} else {
-			b = append(b, 0)
-		}
-		lastT = e.Ts
-		w.exMinT, w.exMaxT = min(w.exMinT, e.Ts), max(w.exMaxT, e.Ts)
-	}
-	w.exemplars = b
-	w.meta.Exemplars += uint64(len(es))
 }
 
 // appendFamilies writes the metric families: name, how many descriptions, and of each type, unit and help.

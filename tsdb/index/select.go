@@ -406,20 +406,28 @@ func labelNames(ctx context.Context, src source, ms []*labels.Matcher, limit int
 	return names, nil
 }
 
-// hasLabel reports whether one of the series ids has the label.
+// hasLabel reports whether one of the series ids has the label. It holds the index still for a portion of the
+// values at a time.
 func hasLabel(ctx context.Context, src source, name string, ids []uint32) (bool, error) {
 	if !src.fix() {
 		return false, nil
 	}
-	defer src.unfix()
-	if src.having(name)+len(ids) > src.total() {
+	sure := src.having(name)+len(ids) > src.total()
+	lists := src.appendLists(nil, name)
+	src.unfix()
+	if sure {
 		return true, nil
 	}
-	for i, list := range src.appendLists(nil, name) {
-		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
-			return false, ctx.Err()
+	for portion := range slices.Chunk(lists, checkEvery) {
+		if err := ctx.Err(); err != nil {
+			return false, err
 		}
-		if intersectsFixed(src, list, ids) {
+		if !src.fix() {
+			return false, nil
+		}
+		found := slices.ContainsFunc(portion, func(list uint32) bool { return intersectsFixed(src, list, ids) })
+		src.unfix()
+		if found {
 			return true, nil
 		}
 	}
