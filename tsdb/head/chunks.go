@@ -158,7 +158,7 @@ func (s *shard) closeLocked(local uint32, hd *header) bool {
 	}
 	stream, starts := s.openStreamsLocked(local, hd)
 	c := closedChunk{
-		mint: hd.mint, maxt: hd.lastT, changed: hd.changed, older: hd.closed, number: hd.chunks,
+		mint: hd.mint, maxt: hd.lastT, changed: hd.changed, number: hd.chunks,
 		size: uint32(len(stream)), startsSize: uint32(len(starts)), n: hd.n, kind: hd.kind,
 	}
 	if !s.addClosedLocked(hd, c, stream, starts) {
@@ -186,6 +186,7 @@ func (s *shard) addClosedLocked(hd *header, c closedChunk, stream, starts []byte
 			return false
 		}
 	}
+	c.older = hd.closed
 	*s.closed.at(number) = c
 	hd.closed = number + 1
 	s.counts.Chunks++

@@ -21,8 +21,8 @@ import (
 // directory knows the labels of every series, and the series of every label set. The slot of a series in it, its
 // id, is given to another only after the series has left and no pin can see it any more.
 type directory struct {
-	account *budget.Account
-	index   *index.Mem
+	account, indexAccount *budget.Account
+	index                 *index.Mem
 
 	mu      sync.RWMutex
 	entries table[entry] // guarded by mu; by id
@@ -51,14 +51,16 @@ const (
 )
 
 func (d *directory) open(a *budget.Account) {
-	d.account, d.index = a, index.NewMem(a)
+	// The index has an account of its own, so that close knows what it was charged.
+	d.account, d.indexAccount = a, a.Child("index", 0)
+	d.index = index.NewMem(d.indexAccount)
 	d.entries, d.bytes = newTable[entry](a), arena.New(arena.Options{Account: a})
 }
 
 func (d *directory) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.account.Release(int64(len(d.table)) * 4)
+	d.account.Release(int64(len(d.table))*4 + d.indexAccount.Used())
 	d.table = nil
 	return errors.Join(d.entries.records.Close(), d.bytes.Close())
 }

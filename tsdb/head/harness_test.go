@@ -21,9 +21,16 @@ const testSlot = 10_000 // ms
 // allTimes are limits that reject nothing by time.
 var allTimes = Limits{MinT: math.MinInt64, MaxT: math.MaxInt64, MinPush: math.MinInt64, MinScrape: math.MinInt64}
 
+// failer is what a testing.TB and a *rapid.T have in common.
+type failer interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+}
+
 // bench stands in for the store: it has the sequencer.
 type bench struct {
-	tb  testing.TB
+	tb  failer
 	h   *Head
 	seq sync.Mutex
 	lsn sample.LSN

@@ -4,8 +4,17 @@
 package head
 
 import (
+	"errors"
+	"math"
+	"slices"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -77,4 +86,226 @@ func TestRowsAreJudgedAsTheStoreSays(t *testing.T) {
 	p := x.pin()
 	defer p.Close()
 	x.want(p, ref, "20=3 95=1 100=1 101=1")
+}
+
+func TestValuesComeBackBitForBit(t *testing.T) {
+	x := newBench(t, Options{})
+	ref := x.series(named(0))
+	var b sample.Batch
+	for i, v := range modelFloats {
+		b.AppendFloat(ref, int64(i%3), int64(10*i), v, 0)
+		b.AppendFloat(ref, 0, int64(10*i-5), v, 0) // late but for the first
+	}
+	for i, h := range modelHistograms[:4] {
+		b.AppendHistogram(ref, 7, int64(1000+10*i), h.Copy(), nil, 0)
+		b.AppendHistogram(ref, 7, int64(900+10*i), nil, h.ToFloat(nil), 0)
+	}
+	if _, r := x.commit(&b, allTimes); r.Reason != nil {
+		t.Fatalf("reasons %v", r.Reason)
+	}
+	p := x.pin()
+	defer p.Close()
+	got := x.read(p, ref.ID(), math.MinInt64, math.MaxInt64)
+	if len(got.T) != b.Len() {
+		t.Fatalf("%d samples came back, %d were stored", len(got.T), b.Len())
+	}
+	for i, tm := range got.T {
+		k := slices.Index(b.T, tm)
+		want := valueText(b.V[k], b.H[k], b.FH[k])
+		var h *histogram.Histogram
+		var fh *histogram.FloatHistogram
+		if got.KindAt(i) != sample.Float {
+			h, fh = got.H.Int[i], got.H.Float[i]
+		}
+		if have := valueText(got.V[i], h, fh); have != want || got.STAt(i) != b.STAt(k) {
+			t.Errorf("t=%d: %s from %d, want %s from %d", tm, have, got.STAt(i), want, b.STAt(k))
+		}
+	}
+	// A range cuts exactly, with start timestamps and without.
+	for _, st := range []bool{false, true} {
+		part := &column.Block{}
+		part.Reset()
+		if err := p.Read(ref.ID(), 15, 905, st, part); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(part.T); part.T[0] != 15 || part.T[n-1] != 900 || n != 15 {
+			t.Errorf("[15, 905] with st=%t: %v", st, part.T)
+		}
+	}
+}
+
+func TestFloatStaleMarkerBecomesThatOfItsSeries(t *testing.T) {
+	x := newBench(t, Options{})
+	check := func(i int, h *histogram.Histogram, fh *histogram.FloatHistogram, want sample.Kind) {
+		t.Helper()
+		ref := x.series(named(i))
+		var b sample.Batch
+		if h == nil && fh == nil {
+			b.AppendFloat(ref, 0, 1, 1, 0)
+		} else {
+			b.AppendHistogram(ref, 0, 1, h, fh, 0)
+		}
+		b.AppendFloat(ref, 0, 2, math.Float64frombits(value.StaleNaN), sample.RejectOutOfOrder)
+		b.AppendFloat(ref, 0, 2, math.Float64frombits(value.StaleNaN), sample.RejectOutOfOrder)
+		_, r := x.commit(&b, allTimes)
+		if r.At(0) != sample.Accepted || r.At(1) != sample.Accepted || r.At(2) != sample.Same {
+			t.Fatalf("reasons %v", r.Reason)
+		}
+		p := x.pin()
+		defer p.Close()
+		got := x.read(p, ref.ID(), 2, 2)
+		if len(got.T) != 1 || got.KindAt(0) != want || got.Shape[0]&column.HasStale == 0 {
+			t.Errorf("kind %d shape %b, want a stale marker of kind %d", got.KindAt(0), got.Shape[0], want)
+		}
+	}
+	check(0, nil, nil, sample.Float)
+	check(1, modelHistograms[0], nil, sample.Histogram)
+	check(2, nil, modelHistograms[0].ToFloat(nil), sample.FloatHistogram)
+}
+
+// A sample that comes between the choice of the series that go and their going must keep its series; one that
+// comes after is told that its Ref is stale, and finds the next generation by the labels.
+func TestNoSampleIsLostToSeriesThatLeave(t *testing.T) {
+	x := newBench(t, Options{})
+	busy, idle := x.series(named(0)), x.series(named(1))
+	x.append(busy, 1, 1, 0)
+	x.append(idle, 1, 1, 0)
+	p := x.pin()
+	x.h.DropSlot(0, p.Epoch())
+	p.Close()
+	refs := x.h.Idle(100)
+	if len(refs) != 2 {
+		t.Fatalf("idle are %v, want both", refs)
+	}
+	x.append(busy, 2, 2, 0)
+	x.seq.Lock()
+	refs, err := x.h.StillIdle(t.Context(), refs)
+	if err != nil || len(refs) != 1 || refs[0] != idle {
+		t.Fatalf("still idle are %v (%v), want %v", refs, err, idle)
+	}
+	x.lsn++
+	x.h.Free(refs, x.lsn)
+	x.seq.Unlock()
+	if got := x.append(busy, 3, 3, 0); got != sample.Accepted {
+		t.Errorf("the busy series: %s", got)
+	}
+	if got := x.append(idle, 3, 3, 0); got != sample.StaleRef || x.h.Live(idle) {
+		t.Errorf("the idle series: %s, live %t", got, x.h.Live(idle))
+	}
+	if got := x.append(sample.MakeRef(1, 1<<30), 3, 3, 0); got != sample.StaleRef {
+		t.Errorf("a series that never was: %s", got)
+	}
+	x.h.Reclaim()
+	again := x.series(named(1))
+	if again.ID() != idle.ID() || again.Generation() != idle.Generation()+1 {
+		t.Errorf("the id was given again as %#x after %#x", uint64(again), uint64(idle))
+	}
+	if got := x.append(idle, 4, 4, 0); got != sample.StaleRef {
+		t.Errorf("the old Ref of an id in use: %s", got)
+	}
+	if got := x.append(again, 4, 4, 0); got != sample.Accepted {
+		t.Errorf("the new Ref: %s", got)
+	}
+}
+
+func TestSeriesWithoutSamplesLeaveAtTheSecondLook(t *testing.T) {
+	x := newBench(t, Options{})
+	x.series(named(0))
+	if refs := x.h.Idle(math.MaxInt64); len(refs) != 0 {
+		t.Errorf("%v are idle though just made", refs)
+	}
+	if refs := x.h.Idle(math.MaxInt64); len(refs) != 1 {
+		t.Errorf("%v are idle, want the one series", refs)
+	}
+}
+
+func TestFullBudgetRefusesSeriesThenSamplesAndLosesNothing(t *testing.T) {
+	account := budget.NewRoot("head", 3<<20)
+	x := newBench(t, Options{Account: account, Shards: 2})
+	var refs []sample.Ref
+	var refused error
+	for i := 0; refused == nil; i++ {
+		if i > 1<<20 {
+			t.Fatal("a million series fit into 3 MiB")
+		}
+		ref, err := x.h.Reserve(named(i))
+		if err != nil {
+			refused = err
+			break
+		}
+		x.lsn++
+		refused = x.h.Publish(ref, named(i))
+		x.h.Skip(x.lsn)
+		if refused == nil {
+			refs = append(refs, ref)
+		}
+	}
+	var exceeded *budget.ExceededError
+	if !errors.As(refused, &exceeded) {
+		t.Fatalf("refused with %v", refused)
+	}
+	account.SetLimit(account.Used() + 64<<10)
+	stored := make([]int, len(refs))
+	full := false
+	for tm := int64(1); tm < 200 && !full; tm++ {
+		var b sample.Batch
+		for _, ref := range refs {
+			b.AppendFloat(ref, 0, tm, float64(tm)*math.Pi, 0)
+		}
+		_, r := x.commit(&b, allTimes)
+		for i := range refs {
+			switch r.At(i) {
+			case sample.Accepted:
+				stored[i]++
+			case sample.OverLimit:
+				full = true
+			default:
+				t.Fatalf("row %d: %s", i, r.At(i))
+			}
+		}
+	}
+	if !full {
+		t.Fatal("the budget was never full")
+	}
+	p := x.pin()
+	for i, ref := range refs {
+		if n := len(x.read(p, ref.ID(), 0, math.MaxInt64).T); n != stored[i] {
+			t.Fatalf("series %d has %d samples, %d were accepted", i, n, stored[i])
+		}
+	}
+	p.Close()
+	if _, ok := x.h.Lookup(named(0)); !ok {
+		t.Error("a known series is not found any more")
+	}
+	account.SetLimit(0)
+	if got := x.append(refs[0], 1000, 1, 0); got != sample.Accepted {
+		t.Errorf("after the budget was raised: %s", got)
+	}
+}
+
+func TestCloseGivesBackAllThatWasCharged(t *testing.T) {
+	account := budget.NewRoot("head", 0)
+	h := New(Options{Account: account, SlotMillis: testSlot})
+	x := &bench{tb: t, h: h}
+	for i := range 50 {
+		ref := x.series(named(i))
+		var b sample.Batch
+		for k := range 10 {
+			b.AppendFloat(ref, 1, int64(1000*k), float64(k), 0)
+			b.AppendFloat(ref, 1, int64(1000*k-500), float64(k), 0)
+			b.AppendHistogram(ref, 0, int64(1000*k+1), modelHistograms[0].Copy(), nil, 0)
+		}
+		b.Exemplars = []sample.Exemplar{{Ref: ref, T: 1, V: 1, Labels: labels.FromStrings("trace", "x")}}
+		b.Meta = []sample.Metadata{{Ref: ref, Type: "counter", Help: "help"}}
+		x.commit(&b, allTimes)
+	}
+	if account.Used() == 0 {
+		t.Fatal("nothing was charged")
+	}
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if n := account.Used(); n != 0 {
+		t.Errorf("%d bytes are still charged", n)
+	}
 }

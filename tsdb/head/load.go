@@ -372,8 +372,8 @@ func (l *snapshotLoader) lateLocked(s *shard, local uint32, hd *header) error {
 		} else if err := l.lateHistogram(&x, l.c.bytes()); err != nil {
 			return err
 		}
-		if l.c.bad || x.lsn > l.epoch || x.t >= hd.lastT {
-			return l.corrupt("a late sample at %d of %d", x.t, x.lsn)
+		if l.c.bad || x.lsn > l.epoch || x.t > hd.lastT { // equal: its chunk was dropped
+			return l.corrupt("a late sample at %d of LSN %d, with %d the newest", x.t, x.lsn, hd.lastT)
 		}
 		slot := s.slotLocked(x.t)
 		if x.lsn <= slot.flushed {

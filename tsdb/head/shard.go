@@ -90,6 +90,14 @@ func (s *shard) close() error {
 	for local := range s.headers.len() {
 		s.emptySeriesLocked(local)
 	}
+	for i := range s.examples.ring {
+		s.head.opts.Account.Release(s.examples.ring[i].bytes)
+	}
+	for _, ds := range s.families {
+		for i := range ds {
+			s.head.opts.Account.Release(ds[i].bytes())
+		}
+	}
 	return errors.Join(s.headers.records.Close(), s.closed.records.Close(), s.bytes.Close())
 }
 
@@ -163,7 +171,7 @@ func (s *shard) touchLocked(a *appending, run []uint32) {
 			continue
 		}
 		hd := s.headers.at(local)
-		a.touched += uint64(hd.gen)
+		a.touched += uint64(hd.gen) + uint64(hd.lastT) // its first and its last cache line
 		open[k] = hd
 	}
 	for k := range run {

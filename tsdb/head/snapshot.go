@@ -9,10 +9,12 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/tidemarkdb/tidemark/tsdb/chunk"
+	"github.com/tidemarkdb/tidemark/tsdb/index"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -48,6 +50,7 @@ const snapshotRun = 512
 // of now. Ingestion goes on meanwhile.
 func (h *Head) Snapshot(p *Pin, w io.Writer) error {
 	x := snapshotWriter{head: h, pin: p, w: w, known: map[uint32]uint32{}}
+	x.left = p.left()
 	ids := h.dir.ids()
 	x.frame = append(x.frame[:0], frameHead, snapshotVersion)
 	x.uvarint(uint64(len(h.shards)), uint64(h.opts.SlotMillis), uint64(p.epoch), uint64(ids))
@@ -76,6 +79,7 @@ type snapshotWriter struct {
 	err    error
 	series int
 
+	left   map[index.Hash128]uint32 // series that have left since the pin: label hash -> id
 	frame  []byte
 	known  map[uint32]uint32 // symbol -> its number in the file
 	fresh  []string          // symbols that no frame has yet
@@ -143,6 +147,9 @@ func (x *snapshotWriter) run(from, to uint32) {
 		body := x.bodies[x.spans[id-from][0]:x.spans[id-from][1]]
 		gen, pairs := x.head.dir.describe(id, x.pairs[:0])
 		x.pairs = pairs
+		if len(body) > 0 && x.successor(id) {
+			gen, body = gen-1, nil
+		}
 		x.uvarint(uint64(gen))
 		if len(body) == 0 {
 			x.frame = append(x.frame, idVacant)
@@ -160,6 +167,38 @@ func (x *snapshotWriter) run(from, to uint32) {
 		x.symbols()
 	}
 	x.flush()
+}
+
+// successor reports whether a series has the labels of one that the pin sees but that has left since: then it came
+// after the pin, and the log behind the checkpoint makes it.
+func (x *snapshotWriter) successor(id uint32) bool {
+	if len(x.left) == 0 {
+		return false
+	}
+	first, ok := x.left[x.head.dir.hash(id)]
+	if !ok || first == id {
+		return false
+	}
+	_, theirs := x.head.dir.describe(first, nil)
+	return slices.Equal(theirs, x.pairs)
+}
+
+// left returns the series that the pin sees though they have left, by the hash of their labels: of those of equal
+// labels the one that left first, since the others were made after it had left.
+func (p *Pin) left() map[index.Hash128]uint32 {
+	out := map[index.Hash128]uint32{}
+	when := map[index.Hash128]sample.LSN{}
+	for _, s := range p.head.shards {
+		s.mu.RLock()
+		for _, e := range s.ended {
+			hash := p.head.dir.hash(s.id(e.local))
+			if lsn, ok := when[hash]; e.lsn > p.epoch && (!ok || e.lsn < lsn) {
+				out[hash], when[hash] = s.id(e.local), e.lsn
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return out
 }
 
 // symbol returns the number that a symbol has in the file.

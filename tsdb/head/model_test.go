@@ -1,0 +1,491 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"pgregory.net/rapid"
+
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// modelRow is a sample as the model keeps it; value is its text, by which samples are compared.
+type modelRow struct {
+	t, st int64
+	value string
+	lsn   sample.LSN
+}
+
+type modelSeries struct {
+	ref    sample.Ref
+	labels labels.Labels
+	any    bool
+	lastT  int64
+	last   string
+	kind   sample.Kind
+	rows   map[int64]modelRow
+}
+
+// oracle is the head as a sorted map would do it.
+type oracle struct {
+	series map[sample.Ref]*modelSeries
+}
+
+func (m *oracle) copy() *oracle {
+	c := &oracle{series: map[sample.Ref]*modelSeries{}}
+	for ref, s := range m.series {
+		x := *s
+		x.rows = maps.Clone(s.rows)
+		c.series[ref] = &x
+	}
+	return c
+}
+
+func (s *modelSeries) text() string {
+	out := ""
+	for _, t := range slices.Sorted(maps.Keys(s.rows)) {
+		r := s.rows[t]
+		out += fmt.Sprintf("%d/%d=%s\n", r.t, r.st, r.value)
+	}
+	return out
+}
+
+func blockText(b *column.Block) string {
+	out := ""
+	for i, t := range b.T {
+		var h *histogram.Histogram
+		var fh *histogram.FloatHistogram
+		if b.KindAt(i) != sample.Float {
+			h, fh = b.H.Int[i], b.H.Float[i]
+		}
+		out += fmt.Sprintf("%d/%d=%s\n", t, b.STAt(i), valueText(b.V[i], h, fh))
+	}
+	return out
+}
+
+func valueText(v float64, h *histogram.Histogram, fh *histogram.FloatHistogram) string {
+	switch {
+	case h != nil:
+		return fmt.Sprintf("int sum=%x %+v", math.Float64bits(h.Sum), *h)
+	case fh != nil:
+		return fmt.Sprintf("float sum=%x %+v", math.Float64bits(fh.Sum), *fh)
+	}
+	return fmt.Sprintf("%x", math.Float64bits(v))
+}
+
+// judge is the model's own judgement of row i, and applies it.
+func (m *oracle) apply(b *sample.Batch, i int, lim Limits, lsn sample.LSN) sample.Reason {
+	s := m.series[b.Ref[i]]
+	t, kind, v, flags := b.T[i], b.KindAt(i), b.V[i], b.FlagsAt(i)
+	var h *histogram.Histogram
+	var fh *histogram.FloatHistogram
+	if kind != sample.Float {
+		h, fh = b.H[i], b.FH[i]
+	}
+	if s == nil {
+		return sample.StaleRef
+	}
+	if t > lim.MaxT {
+		return sample.TooNew
+	}
+	if t < lim.MinT {
+		return sample.TooOld
+	}
+	if kind == sample.Float && value.IsStaleNaN(v) && s.any && s.kind != sample.Float {
+		kind = s.kind
+		if kind == sample.Histogram {
+			h = &histogram.Histogram{Sum: math.Float64frombits(value.StaleNaN)}
+		} else {
+			fh = &histogram.FloatHistogram{Sum: math.Float64frombits(value.StaleNaN)}
+		}
+	}
+	if h != nil && h.Validate() != nil {
+		return sample.Invalid
+	}
+	text := valueText(v, h, fh)
+	row := modelRow{t, b.STAt(i), text, lsn}
+	switch {
+	case !s.any || t > s.lastT:
+		s.any, s.lastT, s.last, s.kind = true, t, text, kind
+		s.rows[t] = row
+		return sample.Accepted
+	case t == s.lastT && text == s.last:
+		return sample.Same
+	case t == s.lastT:
+		return sample.Conflict
+	case flags&sample.RejectOutOfOrder != 0:
+		return sample.OutOfOrder
+	}
+	oldest := lim.MinPush
+	if flags&sample.Scraped != 0 {
+		oldest = lim.MinScrape
+	}
+	if oldest == NoLate {
+		return sample.OutOfOrder
+	}
+	if t < oldest {
+		return sample.TooOld
+	}
+	if have, ok := s.rows[t]; ok {
+		if have.value == text {
+			return sample.Same
+		}
+		return sample.Conflict
+	}
+	s.rows[t] = row
+	return sample.Accepted
+}
+
+// record is one entry of the log that a replay starts from.
+type record struct {
+	lsn    sample.LSN
+	batch  *sample.Batch
+	limits Limits
+	ref    sample.Ref // of a new series
+	labels labels.Labels
+	change *change
+}
+
+type pinned struct {
+	pin  *Pin
+	want *oracle
+}
+
+type flush struct {
+	slot int64
+	lsn  sample.LSN
+}
+
+type machine struct {
+	bench
+	model   *oracle
+	log     []record
+	pins    []pinned
+	flushes []flush
+	names   []labels.Labels
+	stale   []sample.Ref
+}
+
+var modelHistograms = []*histogram.Histogram{
+	{Schema: 1, Count: 7, Sum: 3.5, ZeroThreshold: 0.01, ZeroCount: 2, PositiveSpans: []histogram.Span{{Offset: -2, Length: 2}, {Offset: 1, Length: 1}}, PositiveBuckets: []int64{1, 1, 0}},
+	{Schema: 1, Count: 9, Sum: 4.5, ZeroThreshold: 0.01, ZeroCount: 2, PositiveSpans: []histogram.Span{{Offset: -2, Length: 2}, {Offset: 1, Length: 1}}, PositiveBuckets: []int64{2, 1, -1}},
+	{Schema: 0, Count: 3, Sum: math.Inf(1), NegativeSpans: []histogram.Span{{Offset: 0, Length: 2}}, NegativeBuckets: []int64{1, 1}, CounterResetHint: histogram.GaugeType},
+	{Schema: -53, Count: 5, Sum: 1, PositiveSpans: []histogram.Span{{Offset: 0, Length: 3}}, PositiveBuckets: []int64{1, 1, 0}, CustomValues: []float64{0.5, 1}},
+	{Schema: 1, Count: 99, Sum: 1, PositiveSpans: []histogram.Span{{Offset: 0, Length: 1}}, PositiveBuckets: []int64{1}}, // malformed
+}
+
+var modelFloats = []float64{0, math.Copysign(0, -1), 1, 1.5, math.Pi, math.Inf(-1), math.NaN(), math.Float64frombits(value.StaleNaN), math.Float64frombits(0x7ff0_0000_dead_beef)}
+
+func (x *machine) drawBatch(t *rapid.T) *sample.Batch {
+	b := &sample.Batch{}
+	refs := slices.Sorted(maps.Keys(x.model.series))
+	refs = append(refs, x.stale...)
+	if len(refs) == 0 {
+		return b
+	}
+	for range rapid.IntRange(1, 12).Draw(t, "rows") {
+		ref := rapid.SampledFrom(refs).Draw(t, "ref")
+		base := int64(0)
+		if s := x.model.series[ref]; s != nil && s.any {
+			base = s.lastT
+		}
+		tm := base + rapid.OneOf(rapid.Int64Range(-3, 40), rapid.Int64Range(-300, 300)).Draw(t, "t")
+		st := int64(0)
+		if rapid.IntRange(0, 4).Draw(t, "hasST") == 0 {
+			st = tm - rapid.Int64Range(1, 50).Draw(t, "st")
+		}
+		flags := rapid.SampledFrom([]sample.Flag{0, 0, 0, sample.Scraped, sample.RejectOutOfOrder}).Draw(t, "flags")
+		switch k := rapid.IntRange(0, 9).Draw(t, "kind"); {
+		case k == 0:
+			b.AppendHistogram(ref, st, tm, rapid.SampledFrom(modelHistograms).Draw(t, "h").Copy(), nil, flags)
+		case k == 1:
+			h := rapid.SampledFrom(modelHistograms[:4]).Draw(t, "fh")
+			b.AppendHistogram(ref, st, tm, nil, h.ToFloat(nil), flags)
+		default:
+			b.AppendFloat(ref, st, tm, rapid.SampledFrom(modelFloats).Draw(t, "v"), flags)
+		}
+	}
+	return b
+}
+
+func (x *machine) commitBatch(t *rapid.T) {
+	b := x.drawBatch(t)
+	lim := Limits{MinT: -1000, MaxT: 5000, MinPush: rapid.SampledFrom([]int64{-1000, 0, NoLate}).Draw(t, "minpush"), MinScrape: rapid.SampledFrom([]int64{NoLate, 10}).Draw(t, "minscrape")}
+	lsn, r := x.commit(b, lim)
+	x.log = append(x.log, record{lsn: lsn, batch: b, limits: lim})
+	floats, hists := 0, 0
+	for i := range b.Len() {
+		want := x.model.apply(b, i, lim, lsn)
+		if r.At(i) != want {
+			t.Fatalf("lsn %d row %d: %s, want %s (t=%d)", lsn, i, r.At(i), want, b.T[i])
+		}
+		if want.Stored() {
+			floats++
+		}
+	}
+	if got := r.Floats + r.Histograms; got != floats+hists {
+		t.Fatalf("%d rows stored, want %d", got, floats+hists)
+	}
+}
+
+func (x *machine) create(t *rapid.T) {
+	ls := named(rapid.IntRange(0, 7).Draw(t, "series"))
+	known := false
+	for _, s := range x.model.series {
+		known = known || labels.Equal(s.labels, ls)
+	}
+	before := x.lsn
+	ref := x.series(ls)
+	if known != (x.lsn == before) {
+		t.Fatalf("%s was known: %t, was found: %t", ls, known, x.lsn == before)
+	}
+	if known {
+		return
+	}
+	x.model.series[ref] = &modelSeries{ref: ref, labels: ls, rows: map[int64]modelRow{}}
+	x.log = append(x.log, record{lsn: x.lsn, ref: ref, labels: ls})
+}
+
+func (x *machine) takePin() pinned {
+	p := pinned{x.pin(), x.model.copy()}
+	x.pins = append(x.pins, p)
+	return p
+}
+
+func (x *machine) closePin(i int) {
+	x.pins[i].pin.Close()
+	x.pins = slices.Delete(x.pins, i, i+1)
+}
+
+func (x *machine) drop(t *rapid.T) {
+	p := x.takePin()
+	slot := x.h.slotOf(rapid.Int64Range(-300, 600).Draw(t, "slot"))
+	for range rapid.IntRange(0, 2).Draw(t, "meanwhile") {
+		x.commitBatch(t)
+	}
+	var want []sample.Ref
+	for ref, s := range p.want.series {
+		for _, r := range s.rows {
+			if x.h.slotOf(r.t) == slot {
+				want = append(want, ref)
+				break
+			}
+		}
+	}
+	slices.SortFunc(want, func(a, b sample.Ref) int {
+		return labels.Compare(p.want.series[a].labels, p.want.series[b].labels)
+	})
+	// Those all of whose samples in the slot are deleted may be there.
+	got := slices.DeleteFunc(p.pin.SlotSeries(slot), func(id uint32) bool {
+		return len(x.read(p.pin, id, slot, x.h.slotEnd(slot)).T) == 0
+	})
+	if !slices.EqualFunc(got, want, func(id uint32, r sample.Ref) bool { return id == r.ID() }) {
+		t.Fatalf("slot %d has the series %v, want %v", slot, got, want)
+	}
+	x.h.DropSlot(slot, p.pin.Epoch())
+	x.flushes = append(x.flushes, flush{slot, p.pin.Epoch()})
+	for _, s := range x.model.series {
+		maps.DeleteFunc(s.rows, func(_ int64, r modelRow) bool {
+			return r.lsn <= p.pin.Epoch() && x.h.slotOf(r.t) == slot
+		})
+	}
+	if rapid.Bool().Draw(t, "close") {
+		x.closePin(len(x.pins) - 1)
+	}
+}
+
+func (x *machine) free(t *rapid.T) {
+	refs := x.h.Idle(rapid.Int64Range(0, 1000).Draw(t, "before"))
+	x.seq.Lock()
+	defer x.seq.Unlock()
+	refs, err := x.h.StillIdle(context.Background(), refs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ref := range refs {
+		if n := len(x.model.series[ref].rows); n > 0 {
+			t.Fatalf("series %d is idle with %d samples", ref, n)
+		}
+		delete(x.model.series, ref)
+		x.stale = append(x.stale, ref)
+	}
+	x.lsn++
+	x.h.Free(refs, x.lsn)
+	x.log = append(x.log, record{lsn: x.lsn, change: &change{refs: refs, free: true}})
+}
+
+func (x *machine) delete(t *rapid.T) {
+	refs := slices.Sorted(maps.Keys(x.model.series))
+	if len(refs) == 0 {
+		return
+	}
+	refs = refs[:rapid.IntRange(0, len(refs)).Draw(t, "n")]
+	mint := rapid.Int64Range(-300, 1000).Draw(t, "mint")
+	maxt := mint + rapid.Int64Range(0, 300).Draw(t, "width")
+	x.seq.Lock()
+	x.lsn++
+	x.h.Delete(refs, mint, maxt, x.lsn)
+	x.seq.Unlock()
+	x.log = append(x.log, record{lsn: x.lsn, change: &change{refs: refs, mint: mint, maxt: maxt}})
+	for _, ref := range refs {
+		maps.DeleteFunc(x.model.series[ref].rows, func(tm int64, _ modelRow) bool { return tm >= mint && tm <= maxt })
+	}
+}
+
+// checkPins compares every pin with the model's copy of its epoch.
+func (x *machine) checkPins(t *rapid.T) {
+	for _, p := range x.pins {
+		checkPin(t, p, func(_ int64) bool { return false })
+	}
+}
+
+// checkPin compares what a pin sees with the model; rows that extra allows may be there beyond it.
+func checkPin(t *rapid.T, p pinned, extra func(tm int64) bool) {
+	t.Helper()
+	ids, err := p.pin.Select(context.Background(), []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "i", ".*")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[sample.Ref]bool{}
+	b := &column.Block{}
+	b.Reset()
+	if err := p.pin.ReadMany(ids, math.MinInt64, math.MaxInt64, true, b, func(int) error { b.EndSeries(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range ids {
+		ref := p.pin.Ref(id)
+		seen[ref] = true
+		s := p.want.series[ref]
+		if s == nil {
+			t.Fatalf("epoch %d: series %#x is not in the model", p.pin.Epoch(), uint64(ref))
+		}
+		one := &column.Block{}
+		one.Reset()
+		from, to := b.Rows(i)
+		for row := from; row < to; row++ {
+			if _, ok := s.rows[b.T[row]]; !ok && extra(b.T[row]) {
+				continue
+			}
+			if b.KindAt(row) == sample.Float {
+				one.AppendFloat(b.T[row], b.STAt(row), b.V[row])
+			} else {
+				one.AppendHistogram(b.T[row], b.STAt(row), b.H.Int[row], b.H.Float[row])
+			}
+		}
+		if got, want := blockText(one), s.text(); got != want {
+			t.Fatalf("epoch %d drops %d: series %#x is\n%swant\n%s", p.pin.Epoch(), p.pin.drops, uint64(ref), got, want)
+		}
+	}
+	for ref, s := range p.want.series {
+		if len(s.rows) > 0 && !seen[ref] {
+			t.Fatalf("epoch %d: series %#x with %d samples was not selected", p.pin.Epoch(), uint64(ref), len(s.rows))
+		}
+	}
+}
+
+// reload loads a checkpoint of a random pin into a new head, replays the log behind it, and goes on with that.
+func (x *machine) reload(t *rapid.T) {
+	if len(x.pins) == 0 {
+		x.takePin()
+	}
+	p := rapid.SampledFrom(x.pins).Draw(t, "pin")
+	var file bytes.Buffer
+	if err := x.h.Snapshot(p.pin, &file); err != nil {
+		t.Fatal(err)
+	}
+	h := New(x.h.opts)
+	for _, f := range x.flushes {
+		h.Flushed(f.slot, f.lsn)
+	}
+	if err := h.LoadSnapshot(&file); err != nil {
+		t.Fatal(err)
+	}
+	x.replay(t, h, p.pin.Epoch())
+	for len(x.pins) > 0 {
+		x.closePin(0)
+	}
+	if err := x.h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	x.h = h
+	// A slot that was dropped may hold rows in the new head that a block has too.
+	flushed := map[int64]bool{}
+	for _, f := range x.flushes {
+		flushed[f.slot] = true
+	}
+	now := pinned{x.pin(), x.model}
+	checkPin(t, now, func(tm int64) bool { return flushed[h.slotOf(tm)] })
+	x.adopt(now.pin, flushed)
+	now.pin.Close()
+}
+
+// adopt takes the rows of flushed slots that the head holds into the model.
+func (x *machine) adopt(p *Pin, flushed map[int64]bool) {
+	for ref, s := range x.model.series {
+		b := x.read(p, ref.ID(), math.MinInt64, math.MaxInt64)
+		for i, tm := range b.T {
+			if _, ok := s.rows[tm]; ok || !flushed[x.h.slotOf(tm)] {
+				continue
+			}
+			var h *histogram.Histogram
+			var fh *histogram.FloatHistogram
+			if b.KindAt(i) != sample.Float {
+				h, fh = b.H.Int[i], b.H.Float[i]
+			}
+			s.rows[tm] = modelRow{tm, b.STAt(i), valueText(b.V[i], h, fh), 0}
+		}
+	}
+}
+
+func (x *machine) replay(t *rapid.T, h *Head, after sample.LSN) {
+	for _, r := range x.log {
+		if r.lsn <= after {
+			continue
+		}
+		switch {
+		case r.batch != nil:
+			w := h.Prepare(r.batch, r.limits)
+			h.Enqueue(w, r.lsn)
+			h.Apply(w, nil)
+		case r.change != nil:
+			h.applyChange(r.change, r.lsn)
+		default:
+			if err := h.Restore(r.ref, r.labels); err != nil {
+				t.Fatal(err)
+			}
+			h.Skip(r.lsn)
+		}
+	}
+}
+
+func TestHeadDoesWhatAMapWouldDo(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		x := &machine{bench: bench{tb: t, h: New(Options{Shards: 4, SlotMillis: 100})}, model: &oracle{series: map[sample.Ref]*modelSeries{}}}
+		defer func() { _ = x.h.Close() }()
+		x.create(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"create": x.create,
+			"commit": x.commitBatch, "commit again": x.commitBatch, "and again": x.commitBatch,
+			"pin": func(*rapid.T) { x.takePin() },
+			"unpin": func(t *rapid.T) {
+				if len(x.pins) > 0 {
+					x.closePin(rapid.IntRange(0, len(x.pins)-1).Draw(t, "pin"))
+				}
+			},
+			"drop": x.drop, "free": x.free, "delete": x.delete, "reload": x.reload,
+			"": x.checkPins,
+		})
+	})
+}
