@@ -250,6 +250,32 @@ func TestMemStopsAtItsBudgetAndStaysWhole(t *testing.T) {
 	h.add(t, ids[0], labels.FromStrings("new", "one"))
 }
 
+func TestMemRefusedAddLeavesNothing(t *testing.T) {
+	root := budget.NewRoot("test", 0)
+	m := NewMem(root)
+	var kv []string
+	for i := range 40 {
+		kv = append(kv, fmt.Sprintf("name%02d", i), "x")
+	}
+	ls := labels.FromStrings(kv...)
+	pairs, err := m.Intern(ls, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root.SetLimit(root.Used() + meterStep)
+	if err := m.Add(1, pairs); err == nil {
+		t.Fatal("no error")
+	}
+	if n := int(m.mu.pairs.n) - len(m.mu.pairs.free); n != 0 || len(m.mu.names) != 0 || m.Len() != 0 {
+		t.Errorf("%d pairs, %d names, %d series left", n, len(m.mu.names), m.Len())
+	}
+	root.SetLimit(1 << 30)
+	if err := m.Add(1, pairs); err != nil { // the uses were still ours
+		t.Fatal(err)
+	}
+	compare(t, m, model{1: ls}, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "name07", "x")}, 0)
+}
+
 func TestMemStatsListLargestFirst(t *testing.T) {
 	h := newHead()
 	for i := range uint32(100) {
@@ -281,7 +307,7 @@ func TestMemStatsListLargestFirst(t *testing.T) {
 func TestMemReadersAndWritersAtOnce(t *testing.T) {
 	h := newHead()
 	for i := range uint32(2000) {
-		h.add(t, i, labels.FromStrings("__name__", "stays", "i", strconv.Itoa(int(i)), "m", strconv.Itoa(int(i%10))))
+		h.add(t, i, labels.FromStrings("__name__", "stays", "half", []string{"", "y"}[i%2], "i", strconv.Itoa(int(i)), "m", strconv.Itoa(int(i%10))).WithoutEmpty())
 	}
 	const seed = 7
 	t.Logf("seed %d", seed)
@@ -332,7 +358,15 @@ func checkStable(t *testing.T, m *Mem, k int) {
 	if err != nil || len(values) != 10 {
 		t.Errorf("values %v, error %v", values, err)
 	}
-	names, err := m.LabelNames(ctx, []*labels.Matcher{stays}, 0)
+	ids, err = m.Select(ctx, []*labels.Matcher{match(labels.MatchNotEqual, "half", "")})
+	if err != nil || len(ids) != 1000 {
+		t.Errorf("%d ids, error %v", len(ids), err)
+	}
+	values, err = m.LabelValues(ctx, "__name__", []*labels.Matcher{match(labels.MatchEqual, "half", "y")}, 0)
+	if err != nil || len(values) != 1 {
+		t.Errorf("values %v, error %v", values, err)
+	}
+	names, err := m.LabelNames(ctx, []*labels.Matcher{match(labels.MatchEqual, "half", ""), stays}, 0)
 	if err != nil || len(names) != 3 {
 		t.Errorf("names %v, error %v", names, err)
 	}

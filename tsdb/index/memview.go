@@ -5,6 +5,7 @@ package index
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sort"
 	"strings"
@@ -132,7 +133,15 @@ func (v *memView) names() []string {
 	return names
 }
 
-func (v *memView) total() int                      { return int(v.m.mu.all.n) }
+// total is beyond every count while a Remove runs: postings then hold series that are not in all any more, so
+// that nothing follows from how many there are.
+func (v *memView) total() int {
+	if v.m.mu.removing {
+		return math.MaxInt
+	}
+	return int(v.m.mu.all.n)
+}
+
 func (v *memView) appendAll(dst []uint32) []uint32 { return v.m.mu.lists.appendTo(dst, &v.m.mu.all) }
 func (v *memView) size(list uint32) int            { return int(v.m.mu.pairs.at(list).n) }
 
@@ -190,14 +199,16 @@ func (v *memView) overlaps(list uint32, ids []uint32) bool {
 	return v.m.mu.lists.overlaps(&v.m.mu.pairs.at(list).postings, ids)
 }
 
-// valueList is a value of a label and the number of its pair.
+// valueList is a value of a label, the number of its pair, and whether any series has it. One without may get
+// one at any time, so it counts for what matchers find.
 type valueList struct {
 	text string
 	list uint32
+	used bool
 }
 
 // scan copies the values out in portions and calls f without the lock.
-func (v *memView) scan(ctx context.Context, name, prefix string, f func(string, uint32) error) error {
+func (v *memView) scan(ctx context.Context, name, prefix string, f func(string, uint32, bool) error) error {
 	if v.held {
 		return v.scanHeld(ctx, name, prefix, f)
 	}
@@ -212,10 +223,7 @@ func (v *memView) scan(ctx context.Context, name, prefix string, f func(string, 
 			if !strings.HasPrefix(x.text, prefix) {
 				return nil
 			}
-			if x.list == noList {
-				continue
-			}
-			if err := f(x.text, x.list); err != nil {
+			if err := f(x.text, x.list, x.used); err != nil {
 				return err
 			}
 		}
@@ -225,9 +233,6 @@ func (v *memView) scan(ctx context.Context, name, prefix string, f func(string, 
 		from = portion[len(portion)-1].text
 	}
 }
-
-// noList stands for a value without series.
-const noList = ^uint32(0)
 
 // portion fills dst with the sorted values from a text on, or with those after it.
 func (v *memView) portion(dst []valueList, name, from string, inclusive bool) []valueList {
@@ -245,17 +250,13 @@ func (v *memView) portion(dst []valueList, name, from string, inclusive bool) []
 		return text > from || inclusive && text == from
 	})
 	for _, num := range values[i:min(len(values), i+cap(dst))] {
-		x := valueList{text: v.m.pairTextLocked(num), list: num}
-		if v.m.mu.pairs.at(num).n == 0 {
-			x.list = noList
-		}
-		dst = append(dst, x)
+		dst = append(dst, valueList{v.m.pairTextLocked(num), num, v.m.mu.pairs.at(num).n > 0})
 	}
 	return dst
 }
 
 // scanHeld is scan under the lock, where values cannot be brought into order in place.
-func (v *memView) scanHeld(ctx context.Context, name, prefix string, f func(string, uint32) error) error {
+func (v *memView) scanHeld(ctx context.Context, name, prefix string, f func(string, uint32, bool) error) error {
 	info := v.nameLocked(name)
 	if info == nil {
 		return nil
@@ -265,11 +266,8 @@ func (v *memView) scanHeld(ctx context.Context, name, prefix string, f func(stri
 		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if v.m.mu.pairs.at(num).n == 0 {
-			continue
-		}
 		if text := v.m.pairTextLocked(num); strings.HasPrefix(text, prefix) {
-			found = append(found, valueList{text, num})
+			found = append(found, valueList{text, num, v.m.mu.pairs.at(num).n > 0})
 		}
 	}
 	sortByText(found)
@@ -277,7 +275,7 @@ func (v *memView) scanHeld(ctx context.Context, name, prefix string, f func(stri
 		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if err := f(x.text, x.list); err != nil {
+		if err := f(x.text, x.list, x.used); err != nil {
 			return err
 		}
 	}
@@ -304,7 +302,7 @@ func (m *Mem) sortValues(name string) {
 	}
 	fresh := make([]valueList, 0, len(info.values)-info.sorted)
 	for _, num := range info.values[info.sorted:] {
-		fresh = append(fresh, valueList{m.pairTextLocked(num), num})
+		fresh = append(fresh, valueList{text: m.pairTextLocked(num), list: num})
 	}
 	m.mu.RUnlock()
 	sortByText(fresh)

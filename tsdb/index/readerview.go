@@ -87,7 +87,7 @@ func (v readerView) groupOf(d *readerDict, value string) uint32 {
 // unsafeString returns b as a string that is valid for as long as b does not change.
 func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-func (v readerView) scan(ctx context.Context, name, prefix string, f func(string, uint32) error) error {
+func (v readerView) scan(ctx context.Context, name, prefix string, f func(string, uint32, bool) error) error {
 	d := v.dict(name)
 	if d == nil {
 		return nil
@@ -105,7 +105,7 @@ func (v readerView) scan(ctx context.Context, name, prefix string, f func(string
 				beyond = bytes.Compare(value, want) > 0
 				return !beyond
 			}
-			err = f(unsafeString(value), d.first+k*groupSize+uint32(i))
+			err = f(unsafeString(value), d.first+k*groupSize+uint32(i), true)
 			return err == nil
 		})
 		if beyond {

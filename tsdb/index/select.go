@@ -23,15 +23,16 @@ type source interface {
 	unfix()
 	// find returns the list of name=value.
 	find(name, value string) (list uint32, ok bool)
-	// scan calls f with each value of name that begins with prefix, and its list, in the order of the values.
-	// The value is valid during the call. It returns early with the first error of f, and with that of ctx.
-	scan(ctx context.Context, name, prefix string, f func(value string, list uint32) error) error
+	// scan calls f with each value of name that begins with prefix, its list, and whether any series has it, in
+	// the order of the values. The value is valid during the call. It returns early with the first error of f, and with that of ctx.
+	scan(ctx context.Context, name, prefix string, f func(value string, list uint32, used bool) error) error
 	// names returns the label names, sorted.
 	names() []string
 	// having returns how many series have the label name at all.
 	having(name string) int
 
 	// The rest wants the index fixed.
+	// total returns the number of series; more where the lists hold others as well.
 	total() int
 	// addNew adds the lists of values that m does not accept and that came after find and scan looked.
 	addNew(lists []uint32, m *labels.Matcher) []uint32
@@ -189,7 +190,7 @@ func resolve(ctx context.Context, src source, m *labels.Matcher) (t term, some b
 		if positive && !empty || !positive && empty {
 			prefix = m.Prefix() // values without it match neither the expression nor what is asked for
 		}
-		err = src.scan(ctx, m.Name, prefix, func(value string, list uint32) error {
+		err = src.scan(ctx, m.Name, prefix, func(value string, list uint32, _ bool) error {
 			if m.Matches(value) != empty {
 				t.lists = append(t.lists, list)
 			}
@@ -339,8 +340,8 @@ func labelValues(ctx context.Context, src source, name string, ms []*labels.Matc
 		return valuesOf(ctx, series, name, ids, limit)
 	}
 	var values []string
-	err := src.scan(ctx, name, "", func(value string, list uint32) error {
-		if len(ms) > 0 && !intersects(src, list, ids) {
+	err := src.scan(ctx, name, "", func(value string, list uint32, used bool) error {
+		if !used || len(ms) > 0 && !intersects(src, list, ids) {
 			return nil
 		}
 		if values = append(values, strings.Clone(value)); len(values) == limit {

@@ -31,9 +31,11 @@ type Stats struct {
 func (m *Mem) Stats(limit int) Stats {
 	m.mu.RLock()
 	s := Stats{
-		Series:      int(m.mu.all.n),
-		MemUsed:     m.mu.meter.used,
-		SymbolBytes: int64(len(m.mu.symbols.slabs)) * slabBytes,
+		Series:  int(m.mu.all.n),
+		MemUsed: m.mu.meter.used,
+	}
+	for _, slab := range m.mu.symbols.slabs {
+		s.SymbolBytes += int64(cap(slab.buf))
 	}
 	byValues, byBytes := newTop(limit), newTop(limit)
 	for sym, info := range m.mu.names {
