@@ -46,6 +46,9 @@ type Config struct {
 	Tidemark Settings           // ours, defaults filled in, relative paths resolved
 	// Inert lists the keys that were set and have no effect in this version, ours with the prefix "tidemark.".
 	Inert []string
+	// LateWindowSet says that storage.tsdb.out_of_order_time_window is in the file, be it 0s: then it governs
+	// late samples, scraped and pushed.
+	LateWindowSet bool
 }
 
 // Load reads and checks the configuration. A mistake in a file is an *Error.
@@ -72,6 +75,7 @@ func Load(o Options) (*Config, error) {
 	if err != nil {
 		return nil, main.loaderError(err)
 	}
+	c.LateWindowSet = lookup(lookup(lookup(main.root, "storage"), "tsdb"), "out_of_order_time_window") != nil
 	c.Prom.SetDirectory(filepath.Dir(o.File))
 	if err := c.check(o, main.root); err != nil {
 		return nil, err

@@ -345,3 +345,16 @@ func FuzzSplit(f *testing.F) {
 		}
 	})
 }
+
+func TestAWindowForLateSamplesIsKnownToBeSetEvenIfItIsZero(t *testing.T) {
+	check := func(text string, want bool) {
+		t.Helper()
+		if c, err := load(t, text); err != nil || c.LateWindowSet != want {
+			t.Errorf("%q: set is %v, %v", text, c != nil && c.LateWindowSet, err)
+		}
+	}
+	check("", false)
+	check("storage: {tsdb: {retention: {time: 1d}}}\n", false)
+	check("storage: {tsdb: {out_of_order_time_window: 0s}}\n", true)
+	check("storage: {tsdb: {out_of_order_time_window: 1h}}\n", true)
+}

@@ -46,6 +46,13 @@ var kindTags = map[string]string{
 	"vultr":     "enable_vultr_sd",
 }
 
+// KindTag returns the build tag that puts a kind of service discovery into a binary; false for kinds that are always
+// in and for those that do not exist.
+func KindTag(kind string) (string, bool) {
+	tag, ok := kindTags[kind]
+	return tag, ok
+}
+
 // checkKinds finds kinds of service discovery that Prometheus knows and this build does not hold, in the lists of
 // the document that may name them. The loader would call them unknown fields.
 func checkKinds(file string, root *yaml.Node) error {
@@ -76,7 +83,7 @@ func checkKindsOfItem(file string, item *yaml.Node, linked []string) error {
 		if !ok || slices.Contains(linked, kind) {
 			continue
 		}
-		if tag, known := kindTags[kind]; known {
+		if tag, known := KindTag(kind); known {
 			return &Error{
 				File: file, Line: key.Line,
 				Msg: fmt.Sprintf("%s: this binary was built without %s discovery: use a released binary, or build with -tags %s", key.Value, kind, tag),
