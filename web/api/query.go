@@ -127,7 +127,7 @@ func (a *API) runQuery(r *http.Request, limit int, prep prepare) (answer, error)
 		return answer{}, badParam("query", err)
 	}
 	ans := answer{query: args.text, done: q.Close}
-	res := q.Exec(httputil.ContextFromRequest(ctx, r))
+	res := q.Exec(httputil.ContextFromRequest(httputil.ContextWithPath(ctx, r.URL.Path), r))
 	if res.Err != nil {
 		return ans, classify(res.Err)
 	}
