@@ -268,7 +268,6 @@ func (g *group) takeOver(old *group) {
 		}
 		byIdentity[r.identity()] = from[1:]
 		r.out = from[0].out
-		clear(r.out.memo) // the expression may be another one now, and its results other ones
 		if r.alerts != nil {
 			// Copies: somebody may still be reading the old rule.
 			for h, a := range from[0].alerts.active {

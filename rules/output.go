@@ -33,6 +33,7 @@ type output struct {
 	// current one returned, storedNow those that the current one stored: equal counts mean that nothing
 	// vanished, and the walk over all series is saved.
 	live, again, storedNow int
+	memoLen                int // entries of memo, chained ones counted
 
 	batch   sample.Batch
 	rows    []*series // the series of each row
@@ -53,9 +54,10 @@ type series struct {
 }
 
 type memoEntry struct {
-	in   labels.Labels
-	out  *series
-	next *memoEntry
+	in    labels.Labels
+	out   *series
+	round uint64 // the evaluation that last returned in
+	next  *memoEntry
 }
 
 func newOutput() *output {
@@ -88,11 +90,13 @@ func (o *output) lookupRecorded(in labels.Labels, build func(labels.Labels) labe
 	h := in.Hash()
 	for m := o.memo[h]; m != nil; m = m.next {
 		if labels.Equal(m.in, in) {
+			m.round = o.round
 			return m.out
 		}
 	}
 	s := o.lookup(build(in))
-	o.memo[h] = &memoEntry{in: in, out: s, next: o.memo[h]}
+	o.memo[h] = &memoEntry{in: in, out: s, round: o.round, next: o.memo[h]}
+	o.memoLen++
 	return s
 }
 
@@ -160,7 +164,8 @@ func (o *output) commit(ctx context.Context, app sample.Appender, staleT int64) 
 		o.sweep(func(s *series) bool { return s.stored != 0 })
 		return 0, rej, err
 	}
-	if vanished || o.storedNow < returned {
+	if vanished || o.storedNow < returned || o.memoLen > returned {
+		// Different results may be recorded as one series in turn: then nothing vanished, but the memo grew.
 		o.sweep(func(s *series) bool { return s.stored == o.round })
 	}
 	o.live = o.storedNow
@@ -185,14 +190,16 @@ func (o *output) labels() []labels.Labels {
 	return out
 }
 
+// sweep forgets the series that are not to be kept, and the results that the current evaluation has not seen.
 func (o *output) sweep(keep func(*series) bool) {
 	for h, s := range o.known {
 		if o.known[h] = s.sweep(keep); o.known[h] == nil {
 			delete(o.known, h)
 		}
 	}
+	o.memoLen = 0
 	for h, m := range o.memo {
-		if o.memo[h] = m.sweep(keep); o.memo[h] == nil {
+		if o.memo[h] = m.sweep(o, keep); o.memo[h] == nil {
 			delete(o.memo, h)
 		}
 	}
@@ -209,14 +216,15 @@ func (s *series) sweep(keep func(*series) bool) *series {
 	return s
 }
 
-func (m *memoEntry) sweep(keep func(*series) bool) *memoEntry {
+func (m *memoEntry) sweep(o *output, keep func(*series) bool) *memoEntry {
 	if m == nil {
 		return nil
 	}
-	m.next = m.next.sweep(keep)
-	if !keep(m.out) {
+	m.next = m.next.sweep(o, keep)
+	if m.round != o.round || !keep(m.out) {
 		return m.next
 	}
+	o.memoLen++
 	return m
 }
 

@@ -4,13 +4,16 @@
 package rules
 
 import (
+	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column/columntest"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -234,4 +237,53 @@ func TestRejectedSamplesMakeTheRuleUnhealthyWithPrometheusWords(t *testing.T) {
 		}
 	}
 	check("going back", 0, "out of order sample")
+}
+
+func TestRejectedSeriesIsNotMarkedStaleLater(t *testing.T) {
+	f := newFixture(t)
+	f.store.load(`m`, epoch, time.Second, make([]float64, 120)...)
+	f.store.load(`n{i="2"}`, epoch, time.Second, make([]float64, 120)...)
+	f.rules("groups: [{name: g, rules: [{record: out, expr: m + time() < 100 or n + time() == 30}]}]")
+	f.eval(at(60 * time.Second))
+	f.eval(at(30 * time.Second)) // the clock was set back: rejected
+	f.eval(at(110 * time.Second))
+	f.wantSeries(`out`, `{__name__="out", i="2"} 30=30 110=stale
+{__name__="out"} 60=60`)
+}
+
+func TestNothingIsRememberedOfResultsThatCouldNotBeWritten(t *testing.T) {
+	f := newFixture(t)
+	n := 0
+	f.opts.Query = func(_ context.Context, _ string, ts time.Time) (promql.Vector, error) {
+		n++
+		return promql.Vector{{Metric: labels.FromStrings("pod", strconv.Itoa(n)), T: millis(ts), F: 1}}, nil
+	}
+	f.store.commitErr = &sample.UnavailableError{Condition: "read_only"}
+	f.rules("groups: [{name: g, rules: [{record: out, expr: m}]}]")
+	for i := range 20 {
+		f.eval(at(time.Duration(i) * time.Minute))
+	}
+	out := f.group("g").rules[0].out
+	if len(out.known) != 0 || len(out.memo) != 0 {
+		t.Errorf("%d series and %d results are remembered", len(out.known), len(out.memo))
+	}
+}
+
+func TestResultsThatAreRecordedAsOneSeriesInTurnAreForgotten(t *testing.T) {
+	f := newFixture(t)
+	n := 0
+	f.opts.Query = func(_ context.Context, _ string, ts time.Time) (promql.Vector, error) {
+		n++
+		return promql.Vector{{Metric: labels.FromStrings("pod", strconv.Itoa(n)), T: millis(ts), F: float64(n)}}, nil
+	}
+	f.rules("groups: [{name: g, rules: [{record: out, expr: m, labels: {pod: ''}}]}]")
+	for i := range 20 {
+		f.eval(at(time.Duration(i) * time.Minute))
+	}
+	if n := len(f.group("g").rules[0].out.memo); n != 1 {
+		t.Errorf("%d results are remembered, want the last one", n)
+	}
+	if got := f.store.dump(t, "out"); strings.Count(got, "=") != 21 || strings.Contains(got, "stale") {
+		t.Errorf("recorded %s", got)
+	}
 }

@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
+
+	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 )
 
 func TestUnchangedGroupKeepsRunningAcrossUpdate(t *testing.T) {
@@ -248,6 +250,43 @@ func TestScheduleMatchesPrometheusSlots(t *testing.T) {
 	check(time.Hour, time.Hour-53*time.Second)
 	check(time.Hour+7*time.Second, time.Hour+7*time.Second)
 	check(time.Hour+7*time.Second-1, time.Hour-53*time.Second)
+
+	next := func(now, want time.Duration, wantMissed int64) {
+		t.Helper()
+		got, missed := s.next(at(time.Hour), at(now))
+		if !got.Equal(at(want)) || missed != wantMissed {
+			t.Errorf("next at %v = %v with %d missed, want %v with %d", now, got, missed, want, wantMissed)
+		}
+	}
+	next(time.Hour+time.Second, 61*time.Minute, 0)
+	next(61*time.Minute, 61*time.Minute, 0)
+	next(62*time.Minute-1, 61*time.Minute, 0) // late, but not missed
+	next(62*time.Minute, 62*time.Minute, 1)
+	next(65*time.Minute+1, 65*time.Minute, 4)
+}
+
+func TestOrphansAreMarkedWithTheQueryOffset(t *testing.T) {
+	f := newFixture(t)
+	f.load1m(`m`, 1, 1, 1, 1)
+	f.rules("groups: [{name: g, query_offset: 30s, rules: [{record: gone, expr: m}, {record: stays, expr: m}]}]")
+	f.evalMinutes(1, 2)
+	f.rules("groups: [{name: g, query_offset: 30s, rules: [{record: stays, expr: m}]}]")
+	f.evalMinutes(3, 3)
+	f.wantSeries(`gone`, `{__name__="gone"} 30=1 90=1 150=stale`)
+	f.wantSeries(`stays`, `{__name__="stays"} 30=1 90=1 150=1`)
+}
+
+func TestStateOfAReplacedGroupIsNotWritten(t *testing.T) {
+	f := newFixture(t)
+	f.opts.FS, f.opts.StateDir = fsx.NewCrashable(), "/s"
+	f.rules("groups: [{name: g, rules: [{alert: A, expr: '1'}]}]")
+	old := f.group("g")
+	old.iterate(t.Context(), at(0))
+	f.rules("groups: [{name: g, rules: [{alert: B, expr: '1'}]}]")
+	f.m.keeper.note(old)
+	if n := len(f.m.keeper.mu.noted); n != 0 {
+		t.Errorf("%d groups are noted", n)
+	}
 }
 
 func TestRemovedGroupIsMarkedStaleAfterTwoIntervals(t *testing.T) {

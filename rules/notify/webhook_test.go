@@ -171,7 +171,7 @@ func TestRestartDoesNotNotifyAgain(t *testing.T) {
 				_, err := disk.Stat("/data/alertmanager/" + logFile)
 				return err == nil
 			})
-			disk = disk.Crash(0, 1)
+			disk = disk.Crash(0, 1) // what is written from here on is lost
 		}
 		r.stop()
 		r = start(t, Options{Timing: quick, FS: disk, StateDir: "/data/alertmanager"})
@@ -187,6 +187,44 @@ func TestRestartDoesNotNotifyAgain(t *testing.T) {
 		r.notify(a)
 		eventually(t, "resolved", func() bool { return hook.count() == 2 })
 		r.stop()
+	}
+}
+
+func TestRequestUnderWayAtShutdownIsNotMadeAgain(t *testing.T) {
+	hook := newReceiver(t)
+	hang := make(chan struct{})
+	hook.hang = hang
+	disk := fsx.NewCrashable()
+	hooks := Webhook{URLFile: urlFile(t, hook.URL), SendResolved: true}
+	a := firing("A")
+	r := start(t, Options{Timing: quick, FS: disk, StateDir: "/s"})
+	r.applyHooks(hooks)
+	r.notify(a)
+	eventually(t, "the request", func() bool { return hook.count() == 1 })
+	time.AfterFunc(200*time.Millisecond, func() { close(hang) })
+	r.stop()
+	r = start(t, Options{Timing: quick, FS: disk, StateDir: "/s"})
+	r.applyHooks(hooks)
+	r.notify(a)
+	time.Sleep(3 * quick.GroupInterval)
+	if hook.count() != 1 {
+		t.Errorf("%d requests, want 1", hook.count())
+	}
+}
+
+func TestHangingReceiverDelaysShutdownByTheGraceOnly(t *testing.T) {
+	hook := newReceiver(t)
+	hang := make(chan struct{})
+	hook.hang = hang
+	defer close(hang)
+	r := start(t, Options{Timing: quick})
+	r.applyHooks(Webhook{URLFile: urlFile(t, hook.URL)})
+	r.notify(firing("A"))
+	eventually(t, "the request", func() bool { return hook.count() == 1 })
+	begin := time.Now()
+	r.stop()
+	if took := time.Since(begin); took > stopGrace+time.Second {
+		t.Errorf("stopping took %v", took)
 	}
 }
 
