@@ -127,6 +127,9 @@ func (b *Block) loadFooter() (footer, error) {
 	if t.version > formatVersion {
 		return footer{}, &NewerVersionError{File: b.name, Version: t.version, Writer: t.writer}
 	}
+	if t.version < formatVersion {
+		return footer{}, b.corrupt(b.size-trailerBytes, fmt.Sprintf("version %d never was", t.version))
+	}
 	head, err := b.pread(0, headerBytes)
 	if err != nil {
 		return footer{}, err

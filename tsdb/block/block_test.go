@@ -176,7 +176,20 @@ func rowsIn(b *column.Block) []row {
 }
 
 // sameRows compares histograms by all their fields, the counter reset hint included.
-func sameRows(got, want []row) string { return cmp.Diff(want, got, cmpopts.EquateEmpty()) }
+func sameRows(got, want []row) string {
+	if slices.EqualFunc(got, want, sameRow) {
+		return ""
+	}
+	return "rows differ:\n" + cmp.Diff(want, got, cmpopts.EquateEmpty())
+}
+
+func sameRow(a, b row) bool {
+	if a.T != b.T || a.ST != b.ST || a.Bits != b.Bits || (a.H == nil) != (b.H == nil) || (a.FH == nil) != (b.FH == nil) {
+		return false
+	}
+	return (a.H == nil || a.H.Equals(b.H) && a.H.CounterResetHint == b.H.CounterResetHint) &&
+		(a.FH == nil || a.FH.Equals(b.FH) && a.FH.CounterResetHint == b.FH.CounterResetHint)
+}
 
 // checkContent asserts that b holds c and nothing else.
 func checkContent(t testing.TB, b *block.Block, c content) {

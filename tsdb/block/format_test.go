@@ -128,6 +128,16 @@ func TestNewerBlocksAreRefusedByTheirVersion(t *testing.T) {
 	check("version", next.appendTo(raw), NewerVersionError{Version: formatVersion + 1})
 }
 
+func TestVersionThatNeverWasIsRefused(t *testing.T) {
+	raw := smallBlock(t)
+	last, _ := parseTrailer(raw[len(raw)-trailerBytes:])
+	last.version = 0
+	var corrupt *CorruptError
+	if _, err := openRaw(t, last.appendTo(raw[:len(raw)-trailerBytes])); !errors.As(err, &corrupt) {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestUnknownOptionalPartsAreIgnored(t *testing.T) {
 	p := takeApart(t, smallBlock(t))
 	p.footer.optional = 1 << 63
