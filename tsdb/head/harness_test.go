@@ -34,6 +34,8 @@ type bench struct {
 	h   *Head
 	seq sync.Mutex
 	lsn sample.LSN
+
+	scratch column.Block
 }
 
 func newBench(tb testing.TB, o Options) *bench {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"maps"
 	"math"
 	"slices"
 
@@ -371,8 +372,8 @@ func (x *snapshotWriter) families(s *shard) {
 	x.frame = append(x.frame[:0], frameFamilies)
 	x.uvarint(uint64(s.number))
 	s.mu.RLock()
-	for family, ds := range s.families {
-		for _, d := range ds {
+	for _, family := range slices.Sorted(maps.Keys(s.families)) {
+		for _, d := range s.families[family] {
 			if d.lsn > x.pin.epoch {
 				continue
 			}
