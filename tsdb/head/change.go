@@ -73,20 +73,20 @@ func (s *shard) endLocked(ref sample.Ref, lsn sample.LSN) {
 func (h *Head) Idle(before int64) []sample.Ref {
 	var out []sample.Ref
 	for _, s := range h.shards {
-		s.mu.Lock()
-		for local := range s.headers.len() {
-			hd := s.headers.at(local)
-			if hd.gen == 0 || !s.emptyLocked(local, hd) {
-				continue
+		s.eachRun(func(from, to uint32) {
+			for local := from; local < to; local++ {
+				hd := s.headers.at(local)
+				if hd.gen == 0 || !s.emptyLocked(local, hd) {
+					continue
+				}
+				if hd.flags&wasIdle != 0 || hd.hasSample() && hd.lastT < before {
+					out = append(out, sample.MakeRef(hd.gen, s.id(local)))
+				}
+				if !hd.hasSample() {
+					hd.flags |= wasIdle
+				}
 			}
-			if hd.flags&wasIdle != 0 || hd.hasSample() && hd.lastT < before {
-				out = append(out, sample.MakeRef(hd.gen, s.id(local)))
-			}
-			if !hd.hasSample() {
-				hd.flags |= wasIdle
-			}
-		}
-		s.mu.Unlock()
+		})
 	}
 	return out
 }

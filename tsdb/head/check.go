@@ -32,15 +32,15 @@ func (h *Head) Check(x Row, lim Limits) sample.Reason {
 	case x.FH != nil:
 		r.kind = sample.FloatHistogram
 	}
+	reason, late := s.judge(x.Ref, &r, &lim)
+	if reason != sample.Accepted || !late {
+		return reason
+	}
 	s.mu.Lock() // not for reading: a look into a chunk decodes into the shard's scratch block
 	defer s.mu.Unlock()
 	local, hd := s.findLocked(x.Ref)
 	if hd == nil {
 		return sample.StaleRef
-	}
-	reason, late := judge(hd, &r, &lim)
-	if reason != sample.Accepted || !late {
-		return reason
 	}
 	if kind, v, ok := s.storedLocked(local, hd, r.t); ok {
 		if kind == r.kind && v == r.v {
@@ -49,4 +49,14 @@ func (h *Head) Check(x Row, lim Limits) sample.Reason {
 		return sample.Conflict
 	}
 	return sample.Accepted
+}
+
+func (s *shard) judge(ref sample.Ref, r *row, lim *Limits) (reason sample.Reason, late bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, hd := s.findLocked(ref)
+	if hd == nil {
+		return sample.StaleRef, false
+	}
+	return judge(hd, r, lim)
 }

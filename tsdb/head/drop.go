@@ -28,9 +28,7 @@ func (h *Head) DropSlot(slot int64, lsn sample.LSN) {
 	d := dropping{slot: slot, end: h.slotEnd(slot), lsn: lsn, number: h.drops.Load() + 1, pinned: h.pins.at(lsn) != nil}
 	h.dropping.Store(d.number)
 	for _, s := range h.shards {
-		s.mu.Lock()
-		d.dropLocked(s)
-		s.mu.Unlock()
+		s.eachRun(func(from, to uint32) { d.runLocked(s, from, to) })
 	}
 	h.drops.Store(d.number)
 	h.garbage.Store(true)
@@ -44,16 +42,30 @@ type dropping struct {
 	number    uint32
 	pinned    bool // the versions tell how many rows of a chunk came up to lsn
 
-	inOrder, late, moved int // rows that went, and that became late, in the shard at hand
+	inOrder, late, moved int // rows that went, and that became late, in the run at hand
 }
 
-func (d *dropping) dropLocked(s *shard) {
+// lockRun is how many series are gone through under one hold of a shard's lock: a few hundred microseconds.
+const lockRun = 4096
+
+// eachRun calls f with the local ids from <= local < to, in runs, with the lock held. Appends come in between.
+func (s *shard) eachRun(f func(from, to uint32)) {
+	for from, end := uint32(0), uint32(1); from < end; from += lockRun {
+		s.mu.Lock()
+		end = s.headers.len()
+		f(from, min(from+lockRun, end))
+		s.mu.Unlock()
+	}
+}
+
+// runLocked takes the rows of some series. What comes to a series before its turn came after d.lsn.
+func (d *dropping) runLocked(s *shard, from, to uint32) {
 	count := s.slots[d.slot]
 	if count == nil {
 		return
 	}
 	d.inOrder, d.late, d.moved = 0, 0, 0
-	for local := range s.headers.len() {
+	for local := from; local < to; local++ {
 		if hd := s.headers.at(local); hd.gen != 0 {
 			d.seriesLocked(s, local, hd)
 		}
@@ -167,11 +179,12 @@ func (h *Head) reclaimLocked() {
 	for _, s := range h.shards {
 		s.mu.Lock()
 		gone = s.releaseEndedLocked(drops, epoch, gone)
-		if s.unswept {
-			s.sweepLocked(drops)
-		}
-		left = left || s.unswept || len(s.ended) > 0
+		left = left || len(s.ended) > 0
+		unswept := s.unswept
 		s.mu.Unlock()
+		if unswept {
+			left = s.sweep(drops) || left
+		}
 	}
 	if left {
 		h.garbage.Store(true)
@@ -217,34 +230,46 @@ func (s *shard) emptySeriesLocked(local uint32) {
 	*hd = header{}
 }
 
-// sweepLocked gives back the rows that were dropped by a drop of at most this number.
-func (s *shard) sweepLocked(drops uint32) {
-	left := false
-	for local := range s.headers.len() {
-		hd := s.headers.at(local)
-		for link := &hd.closed; *link != 0; {
-			number := *link - 1
-			c := s.closed.at(number)
-			switch {
-			case c.dead == 0:
-				link = &c.older
-			case c.dead <= drops:
-				*link = c.older
-				s.freeClosedLocked(number)
-			default:
-				left = true
-				link = &c.older
+// sweep gives back the rows that were dropped by a drop of at most this number, and reports whether dropped ones
+// are left.
+func (s *shard) sweep(drops uint32) (left bool) {
+	s.eachRun(func(from, to uint32) {
+		if from == 0 {
+			s.unswept = false
+		}
+		for local := from; local < to; local++ {
+			if s.sweepSeriesLocked(local, drops) {
+				left, s.unswept = true, true
 			}
 		}
-		if hd.flags&hasLate != 0 {
-			left = s.sweepLateLocked(local, hd, drops) || left
-		}
-		if hd.flags&hasTombs != 0 && hd.n == 0 && hd.closed == 0 && hd.flags&hasLate == 0 {
-			delete(s.tombs, local)
-			hd.flags &^= hasTombs
+	})
+	return left
+}
+
+func (s *shard) sweepSeriesLocked(local, drops uint32) (left bool) {
+	hd := s.headers.at(local)
+	for link := &hd.closed; *link != 0; {
+		number := *link - 1
+		c := s.closed.at(number)
+		switch {
+		case c.dead == 0:
+			link = &c.older
+		case c.dead <= drops:
+			*link = c.older
+			s.freeClosedLocked(number)
+		default:
+			left = true
+			link = &c.older
 		}
 	}
-	s.unswept = left
+	if hd.flags&hasLate != 0 {
+		left = s.sweepLateLocked(local, hd, drops) || left
+	}
+	if hd.flags&hasTombs != 0 && hd.n == 0 && hd.closed == 0 && hd.flags&hasLate == 0 {
+		delete(s.tombs, local)
+		hd.flags &^= hasTombs
+	}
+	return left
 }
 
 // sweepLateLocked does so for late rows, and reports whether dead ones are left.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -116,9 +117,11 @@ type version struct {
 // any more is at its front, and forgetting is moving the front. Versions are numbered; the number of one that
 // has left the ring means nothing.
 type versions struct {
-	ring  []version
-	front uint64 // number of the oldest
-	next  uint64 // number of the next
+	account *budget.Account // charged for the ring, where it has room: an append that is logged must not fail
+	charged int64
+	ring    []version
+	front   uint64 // number of the oldest
+	next    uint64 // number of the next
 }
 
 // push adds v and returns its number + 1.
@@ -129,6 +132,7 @@ func (r *versions) push(v version) uint64 {
 			bigger[int(i)&(len(bigger)-1)] = r.ring[int(i)&(len(r.ring)-1)]
 		}
 		r.ring = bigger
+		r.charge()
 	}
 	r.ring[int(r.next)&(len(r.ring)-1)] = v
 	r.next++
@@ -157,5 +161,19 @@ func (r *versions) forget(oldest sample.LSN) {
 	}
 	if r.front == r.next && len(r.ring) > keptVersions {
 		r.ring = nil
+		r.charge()
+	}
+}
+
+const versionBytes = 72 // unsafe.Sizeof(version{})
+
+// charge brings what is charged in line with the ring.
+func (r *versions) charge() {
+	want := int64(len(r.ring)) * versionBytes
+	if want < r.charged {
+		r.account.Release(r.charged - want)
+		r.charged = want
+	} else if r.account.Reserve(want-r.charged) == nil {
+		r.charged = want
 	}
 }

@@ -77,7 +77,7 @@ type shard struct {
 
 func newShard(h *Head, number uint32) *shard {
 	return &shard{
-		head: h, number: number,
+		head: h, number: number, versions: versions{account: h.opts.Account},
 		headers: newTable[header](h.opts.Account), closed: newTable[closedChunk](h.opts.Account), bytes: arena.New(arena.Options{Account: h.opts.Account}),
 		late: map[uint32]*lateRows{}, hists: map[uint32]*openHist{}, starts: map[uint32]*openST{}, tombs: map[uint32][]tomb{},
 		slots: map[int64]*slotCount{}, families: map[string][]description{},
@@ -90,6 +90,8 @@ func (s *shard) close() error {
 	for local := range s.headers.len() {
 		s.emptySeriesLocked(local)
 	}
+	s.versions.ring = nil
+	s.versions.charge()
 	for i := range s.examples.ring {
 		s.head.opts.Account.Release(s.examples.ring[i].bytes)
 	}
