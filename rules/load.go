@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/util/strutil"
@@ -27,6 +28,8 @@ type Config struct {
 	QueryOffset    time.Duration // of groups that set none
 	ExternalLabels labels.Labels
 	ExternalURL    string // where users reach the server; prefix of the links in alerts
+	// NameValidation is the scheme of metric and label names; default: that of Options.
+	NameValidation model.ValidationScheme
 }
 
 const defaultInterval = time.Minute
@@ -62,6 +65,10 @@ type parsedGroup struct {
 
 // loadFiles reads all rule files. The error joins everything that is wrong with any of them.
 func loadFiles(c *Config, o *Options) ([]parsedGroup, error) {
+	scheme := c.NameValidation
+	if scheme == model.UnsetValidation {
+		scheme = o.NameValidation
+	}
 	externalURL, err := url.Parse(c.ExternalURL)
 	if err != nil {
 		return nil, fmt.Errorf("external URL %q: %w", c.ExternalURL, err)
@@ -74,7 +81,7 @@ func loadFiles(c *Config, o *Options) ([]parsedGroup, error) {
 			errs = append(errs, fmt.Errorf("rule file: %w", err))
 			continue
 		}
-		parsed, parseErrs := rulefmt.Parse(content, false, o.NameValidation, o.Parser, o.Logger)
+		parsed, parseErrs := rulefmt.Parse(content, false, scheme, o.Parser, o.Logger)
 		if len(parseErrs) > 0 {
 			errs = append(errs, fileErrors(file, content, parseErrs)...)
 			continue

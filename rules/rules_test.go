@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 
@@ -71,6 +72,16 @@ func TestBadFilesLeaveTheOldGroupsAndNameThePlace(t *testing.T) {
 	f.config.Files = []string{filepath.Join(f.dir, "missing.yml")}
 	if err := f.m.Update(f.config); err == nil || !strings.Contains(err.Error(), "missing.yml") {
 		t.Errorf("missing file: %v", err)
+	}
+}
+
+func TestNameValidationOfTheConfigurationIsUsed(t *testing.T) {
+	f := newFixture(t)
+	const text = "groups: [{name: g, rules: [{record: 'with.dots', expr: m}]}]"
+	f.rules(text)
+	f.config.NameValidation = model.LegacyValidation
+	if err := f.tryRules(text); err == nil || !strings.Contains(err.Error(), "with.dots") {
+		t.Errorf("error %v", err)
 	}
 }
 

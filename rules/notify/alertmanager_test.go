@@ -352,6 +352,10 @@ func TestBadConfigurationChangesNothing(t *testing.T) {
 	if err := r.n.Apply(bad); err == nil || !strings.Contains(err.Error(), "/does/not/exist") || !strings.Contains(err.Error(), "config-0") {
 		t.Errorf("error %v", err)
 	}
+	bad.Webhooks = []Webhook{{}}
+	if err := r.n.Check(bad); err == nil || !strings.Contains(err.Error(), "/does/not/exist") || !strings.Contains(err.Error(), "url_file") {
+		t.Errorf("check: error %v", err)
+	}
 	hook := amConfig(1)
 	hook.Webhooks = []Webhook{{}}
 	if err := r.n.Apply(hook); err == nil || !strings.Contains(err.Error(), "url_file") {

@@ -126,6 +126,17 @@ func New(o Options) (*Notifier, error) {
 	return n, nil
 }
 
+// Check returns everything that Apply would find wrong with c, and changes nothing.
+func (n *Notifier) Check(c Config) error {
+	errs := []error{checkWebhooks(c.Webhooks)}
+	for name, cfg := range c.Alertmanagers.ToMap() {
+		if _, err := newAMSet(cfg, n, model.UTF8Validation); err != nil {
+			errs = append(errs, fmt.Errorf("alertmanagers: %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // Apply makes c the configuration. On an error everything stays as it was. A set of Alertmanagers whose
 // configuration is unchanged keeps its queues; what waits in the queues of others is tried once more.
 func (n *Notifier) Apply(c Config) error {

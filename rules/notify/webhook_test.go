@@ -58,10 +58,12 @@ func TestWebhookGetsFiringThenResolved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := start(t, Options{Timing: quick, ExternalURL: external})
+	timing := WebhookTiming{GroupWait: time.Second, GroupInterval: quick.GroupInterval}
+	r := start(t, Options{Timing: timing, ExternalURL: external})
 	r.applyHooks(Webhook{URLFile: urlFile(t, hook.URL+"/x?token=s3cret"), SendResolved: true})
-	a := firing("A", "i", "1")
-	r.notify(a, firing("A", "i", "2"))
+	a, b := firing("A", "i", "1"), firing("A", "i", "2")
+	a.StartsAt, b.StartsAt = time.Now().UTC(), time.Now().UTC() // one that began before the wait is told at once, alone
+	r.notify(a, b)
 	eventually(t, "firing", func() bool { return hook.count() == 1 })
 	r.notify(resolved("A", "i", "1"), resolved("A", "i", "2"))
 	eventually(t, "resolved", func() bool { return hook.count() == 2 })
