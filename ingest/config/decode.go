@@ -137,7 +137,7 @@ func (d *decoder) decodeList(n *yaml.Node, dst reflect.Value, f fieldAt) error {
 	}
 	list := reflect.MakeSlice(dst.Type(), len(n.Content), len(n.Content))
 	for i, elem := range n.Content {
-		if x, ok := list.Index(i).Addr().Interface().(interface{ setDefaults() }); ok {
+		if x, ok := reflect.TypeAssert[interface{ setDefaults() }](list.Index(i).Addr()); ok {
 			x.setDefaults()
 		}
 		p := fmt.Sprintf("%s[%d]", f.path, i)

@@ -50,7 +50,7 @@ type reference struct {
 func (r *reference) rows(t *testing.T, v reflect.Value, path, inherited string) {
 	for _, f := range reflect.VisibleFields(v.Type()) {
 		p, value := join(path, f.Tag.Get("yaml")), v.FieldByIndex(f.Index)
-		_, leaf := value.Interface().(fmt.Stringer)
+		_, leaf := reflect.TypeAssert[fmt.Stringer](value)
 		if f.Type.Kind() == reflect.Struct && !leaf {
 			r.rows(t, value, p, inherited)
 			continue
@@ -64,7 +64,7 @@ func (r *reference) rows(t *testing.T, v reflect.Value, path, inherited string) 
 				fmt.Fprintf(&r.b, "| `%s` | list | %s |\n", p, doc)
 			}
 			elem := reflect.New(f.Type.Elem())
-			if x, ok := elem.Interface().(interface{ setDefaults() }); ok {
+			if x, ok := reflect.TypeAssert[interface{ setDefaults() }](elem); ok {
 				x.setDefaults()
 			}
 			r.rows(t, elem.Elem(), p+"[]", acts)

@@ -173,7 +173,7 @@ func restartKeys(a, b Settings) []string {
 					keys = append(keys, "tidemark."+p)
 				}
 			case f.Type.Kind() == reflect.Struct && f.Type.PkgPath() == x.Type().PkgPath():
-				if _, leaf := fx.Interface().(fmt.Stringer); !leaf {
+				if _, leaf := reflect.TypeAssert[fmt.Stringer](fx); !leaf {
 					compare(fx, fy, p)
 				}
 			}

@@ -1,8 +1,11 @@
 // Copyright The Tidemark Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package ingesttest holds a storage for tests of the ingest layer: a Recorder is a sample.Appender that keeps what
-// it is given in order, and answers what a test tells it to. It is safe for concurrent use.
+// Package ingesttest holds a storage for tests of the ingest layer.
+//
+// A Recorder is a sample.Appender in memory that keeps every accepted Row in the order of commits, and answers what
+// a test tells it to: a reason per row, a full store, an error of each call. It lives as long as its test and has
+// nothing to close. Its methods are safe for concurrent use; its hooks are set before the first call.
 package ingesttest
 
 import (

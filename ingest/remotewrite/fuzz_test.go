@@ -4,11 +4,10 @@
 package remotewrite_test
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"math"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/gogo/protobuf/proto"
@@ -37,12 +36,8 @@ func compare(t *testing.T, body []byte, contentType string, want []string, refus
 	r := newReceiver(t, &ingesttest.Recorder{}, nil)
 	for range 2 {
 		resp := r.send(snappy.Encode(nil, body), "Content-Type", contentType)
-		code := resp.StatusCode
-		text, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if bytes.Contains(text, []byte("packed field")) {
+		code := resp.Code
+		if strings.Contains(resp.Body.String(), "packed field") {
 			return // the generated code lets the last number of a packed list reach beyond the list
 		}
 		if code != http.StatusBadRequest && (refused || code != http.StatusNoContent) {

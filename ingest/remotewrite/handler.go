@@ -4,7 +4,7 @@
 // Package remotewrite receives Prometheus' remote-write protocol, versions 1.0 and 2.0.
 //
 // Its nouns: a Handler serves the route; a decoder reads one body into an ingest.Request without allocating for
-// series that are known. The messages are read by hand, field by field (wire.go, v1.go, v2.go); fuzz tests hold that
+// series that are known. The messages are read by hand, field by field (wire.go; writerequest.go for 1.0, symbolrequest.go for 2.0); fuzz tests hold that
 // against the code generated from the same .proto files.
 //
 // Answers: 204 once everything is durable; 400 where the sender's data cannot be stored, with the rest of it stored

@@ -60,7 +60,7 @@ func newReceiver(t testing.TB, store *ingesttest.Recorder, requests *budget.Acco
 }
 
 // send posts a body with headers given in pairs.
-func (r *receiver) send(body []byte, headers ...string) *http.Response {
+func (r *receiver) send(body []byte, headers ...string) *httptest.ResponseRecorder {
 	r.t.Helper()
 	req := httptest.NewRequestWithContext(r.t.Context(), http.MethodPost, "/api/v1/write", bytes.NewReader(body))
 	for i := 0; i < len(headers); i += 2 {
@@ -68,10 +68,10 @@ func (r *receiver) send(body []byte, headers ...string) *http.Response {
 	}
 	w := httptest.NewRecorder()
 	r.h.ServeHTTP(w, req)
-	return w.Result()
+	return w
 }
 
-func (r *receiver) sendMessage(m proto.Message, contentType string) *http.Response {
+func (r *receiver) sendMessage(m proto.Message, contentType string) *httptest.ResponseRecorder {
 	r.t.Helper()
 	body, err := proto.Marshal(m)
 	if err != nil {
@@ -81,15 +81,10 @@ func (r *receiver) sendMessage(m proto.Message, contentType string) *http.Respon
 }
 
 // check asserts a status and a part of the answer's text.
-func (r *receiver) check(resp *http.Response, code int, want string) {
+func (r *receiver) check(resp *httptest.ResponseRecorder, code int, want string) {
 	r.t.Helper()
-	defer resp.Body.Close()
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(resp.Body); err != nil {
-		r.t.Fatal(err)
-	}
-	if resp.StatusCode != code || !strings.Contains(body.String(), want) {
-		r.t.Errorf("%d: %s\nwant %d and %q", resp.StatusCode, body.String(), code, want)
+	if body := resp.Body.String(); resp.Code != code || !strings.Contains(body, want) {
+		r.t.Errorf("%d: %s\nwant %d and %q", resp.Code, body, code, want)
 	}
 }
 
@@ -148,10 +143,14 @@ func TestV1StoresEverythingItCarries(t *testing.T) {
 		r.check(r.sendMessage(&prompb.WriteRequest{
 			Timeseries: []prompb.TimeSeries{
 				{Labels: pairs("__name__", "up", "job", "a"), Samples: []prompb.Sample{{Value: 1, Timestamp: 10}, {Value: -0.5, Timestamp: -20}}},
-				{Labels: pairs("job", "b", "__name__", "up", "empty", ""), Samples: []prompb.Sample{{Value: 2, Timestamp: 10}},
-					Exemplars: []prompb.Exemplar{{Labels: pairs("trace_id", "x"), Value: 3, Timestamp: 9}}},
+				{
+					Labels:    pairs("job", "b", "__name__", "up", "empty", ""),
+					Samples:   []prompb.Sample{{Value: 2, Timestamp: 10}},
+					Exemplars: []prompb.Exemplar{{Labels: pairs("trace_id", "x"), Value: 3, Timestamp: 9}},
+				},
 				{Labels: pairs("__name__", "h"), Histograms: []prompb.Histogram{
-					prompb.FromIntHistogram(10, intHistogram), prompb.FromIntHistogram(12, customHistogram)}},
+					prompb.FromIntHistogram(10, intHistogram), prompb.FromIntHistogram(12, customHistogram),
+				}},
 				{Labels: pairs("__name__", "fh"), Histograms: []prompb.Histogram{prompb.FromFloatHistogram(10, floatHistogram)}},
 			},
 			Metadata: []prompb.MetricMetadata{{Type: prompb.MetricMetadata_GAUGE, MetricFamilyName: "up", Help: "h", Unit: "u"}},
@@ -159,9 +158,11 @@ func TestV1StoresEverythingItCarries(t *testing.T) {
 	}
 	send()
 	want := []ingesttest.Row{
-		{Series: `{__name__="up", job="a"}`, T: 10, V: 1}, {Series: `{__name__="up", job="a"}`, T: -20, V: -0.5},
+		{Series: `{__name__="up", job="a"}`, T: 10, V: 1},
+		{Series: `{__name__="up", job="a"}`, T: -20, V: -0.5},
 		{Series: `{__name__="up", job="b"}`, T: 10, V: 2},
-		{Series: `{__name__="h"}`, T: 10, H: intHistogram}, {Series: `{__name__="h"}`, T: 12, H: customHistogram},
+		{Series: `{__name__="h"}`, T: 10, H: intHistogram},
+		{Series: `{__name__="h"}`, T: 12, H: customHistogram},
 		{Series: `{__name__="fh"}`, T: 10, FH: floatHistogram},
 	}
 	r.rows(want...)
@@ -228,7 +229,7 @@ func TestV2StoresEverythingItCarriesAndSaysSo(t *testing.T) {
 		), typeV2)
 		r.check(resp, http.StatusNoContent, "")
 		for name, want := range map[string]string{"Samples": "3", "Histograms": "2", "Exemplars": "1"} {
-			if got := resp.Header.Get("X-Prometheus-Remote-Write-" + name + "-Written"); got != want {
+			if got := resp.Header().Get("X-Prometheus-Remote-Write-" + name + "-Written"); got != want {
 				t.Errorf("%s written: %q, want %s", name, got, want)
 			}
 		}
@@ -237,8 +238,10 @@ func TestV2StoresEverythingItCarriesAndSaysSo(t *testing.T) {
 	c, h := `{__name__="c_total", job="a"}`, `{__name__="h"}`
 	want := []ingesttest.Row{
 		{Series: `{__name__="pad", x="1"}`, T: 1},
-		{Series: c, ST: 5, T: 10, V: 1}, {Series: c, T: 20, V: 2},
-		{Series: h, ST: 3, T: 10, H: intHistogram}, {Series: h, T: 11, FH: floatHistogram},
+		{Series: c, ST: 5, T: 10, V: 1},
+		{Series: c, T: 20, V: 2},
+		{Series: h, ST: 3, T: 10, H: intHistogram},
+		{Series: h, T: 11, FH: floatHistogram},
 	}
 	r.rows(want...)
 	if m := r.store.Metadata(c); m != (sample.Metadata{Type: "counter", Help: "some help", Unit: "bytes"}) {
@@ -283,11 +286,12 @@ func TestContentNegotiation(t *testing.T) {
 	defer enc.Close()
 	r.check(r.send(enc.EncodeAll(v1, nil), "Content-Encoding", "zstd"), 204, "")
 	r.check(r.send([]byte("not zstd"), "Content-Encoding", "zstd"), 400, "not a zstd frame")
+	r.check(r.send(enc.EncodeAll(make([]byte, 33<<20), nil), "Content-Encoding", "zstd"), 400, "not a zstd frame of at most 33554432 bytes")
 
 	req := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/v1/write", http.NoBody)
 	w := httptest.NewRecorder()
 	r.h.ServeHTTP(w, req)
-	r.check(w.Result(), 405, "POST")
+	r.check(w, 405, "POST")
 }
 
 func TestMessagesCanBeLimited(t *testing.T) {
@@ -350,12 +354,12 @@ func TestOversizedBodiesAreRefused(t *testing.T) {
 	req.ContentLength = -1
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, req)
-	r.check(w.Result(), 413, "larger than the limit")
+	r.check(w, 413, "larger than the limit")
 
 	req = httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", iotest.ErrReader(errors.New("reset by peer")))
 	w = httptest.NewRecorder()
 	h.ServeHTTP(w, req)
-	r.check(w.Result(), 400, "reset by peer")
+	r.check(w, 400, "reset by peer")
 }
 
 func TestInvalidSeriesAreRefusedAndTheRestIsStored(t *testing.T) {
@@ -391,7 +395,7 @@ func TestInvalidSeriesAreRefusedAndTheRestIsStored(t *testing.T) {
 			seriesV2(writev2.TimeSeries{Samples: []writev2.Sample{{Timestamp: 1}}}, [2]string{}, flat...),
 			seriesV2(writev2.TimeSeries{Samples: []writev2.Sample{{Timestamp: 1, Value: 1}}}, [2]string{}, "__name__", "up"),
 		), typeV2)
-		if got := resp.Header.Get("X-Prometheus-Remote-Write-Samples-Written"); got != "1" {
+		if got := resp.Header().Get("X-Prometheus-Remote-Write-Samples-Written"); got != "1" {
 			t.Errorf("samples written: %q, want 1", got)
 		}
 		r.check(resp, 400, "1 of 2 samples were not stored: 1 invalid labels (first: "+c.want)
@@ -470,7 +474,7 @@ func TestAStoreThatTakesNoWritesIsTriedAgainLater(t *testing.T) {
 		t.Helper()
 		r := newReceiver(t, store, nil)
 		resp := r.sendMessage(one, typeV1)
-		if got := resp.Header.Get("Retry-After"); got != after {
+		if got := resp.Header().Get("Retry-After"); got != after {
 			t.Errorf("Retry-After is %q, want %q", got, after)
 		}
 		r.check(resp, code, want)
@@ -486,7 +490,7 @@ func TestRequestsInFlightAreBoundedByTheirBudget(t *testing.T) {
 	account := budget.NewRoot("requests", 1<<20)
 	r := newReceiver(t, &ingesttest.Recorder{}, account)
 	resp := r.send(snappy.Encode(nil, make([]byte, 2<<20)))
-	if resp.Header.Get("Retry-After") == "" {
+	if resp.Header().Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
 	r.check(resp, 503, "memory budget of requests exceeded")
