@@ -56,14 +56,21 @@ func BenchmarkWrite(b *testing.B) {
 	}
 	dir := b.TempDir()
 	b.ReportAllocs()
+	var info fsx.Info
 	for b.Loop() {
-		if _, err := block.Write(fsx.OS(), dir, testMeta(), benchSource(n)); err != nil {
+		m := testMeta()
+		m.ULID = ""
+		m, err := block.Write(fsx.OS(), dir, m, benchSource(n))
+		if err != nil {
 			b.Fatal(err)
 		}
-	}
-	info, err := fsx.OS().Stat(block.Path(dir, testID))
-	if err != nil {
-		b.Fatal(err)
+		name := block.Path(dir, m.ULID)
+		if info, err = fsx.OS().Stat(name); err != nil {
+			b.Fatal(err)
+		}
+		if err := fsx.OS().Remove(name); err != nil {
+			b.Fatal(err)
+		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n*benchRows), "ns/sample")
 	b.ReportMetric(float64(info.Size)/float64(n*benchRows), "B/sample")

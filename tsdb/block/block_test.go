@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"math"
 	"slices"
@@ -461,6 +462,43 @@ func TestFileLivesUntilItsLastUserGoes(t *testing.T) {
 		t.Errorf("second close: %v", err)
 	}
 	b.Release() // once too often
+}
+
+func TestDeletedFileIsReadOnADisk(t *testing.T) {
+	dir, c := t.TempDir(), fullContent()
+	m, err := block.Write(fsx.OS(), dir, testMeta(), c.source())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := block.Open(fsx.OS(), block.Path(dir, m.ULID), nil, block.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := fsx.OS().Stat(b.Name()); err != nil || info.Size != b.Size() {
+		t.Errorf("size %d, want %d, %v", b.Size(), info.Size, err)
+	}
+	b.Acquire()
+	if err := b.Delete(); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := fsx.OS().List(dir); err != nil || len(names) > 0 {
+		t.Errorf("left %v, %v", names, err)
+	}
+	checkContent(t, b, c)
+	b.Release()
+	if _, err := rowsOf(b, 0, allMin, allMax, false); err == nil {
+		t.Error("a closed file was read")
+	}
+}
+
+func TestWriteDoesNotOverwrite(t *testing.T) {
+	disk := fsx.NewCrashable()
+	c := fullContent()
+	write(t, disk, c)
+	if _, err := block.Write(disk, "blocks", testMeta(), manyContent(3, 3).source()); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("error %v", err)
+	}
+	checkContent(t, open(t, disk), c)
 }
 
 func TestOpenIsChargedAndRefused(t *testing.T) {

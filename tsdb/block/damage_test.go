@@ -82,7 +82,7 @@ func TestFailedOperationsDuringWriteLeaveNothing(t *testing.T) {
 		if err := fsx.MakeDir(disk, "blocks"); err != nil {
 			t.Fatal(err)
 		}
-		faulty := fsx.NewFaulty(disk, fsx.Fault{Op: fsx.OpCreate | fsx.OpWrite | fsx.OpSync | fsx.OpRename, After: after, Times: 1, Err: syscall.ENOSPC, Short: 3})
+		faulty := fsx.NewFaulty(disk, fsx.Fault{Op: fsx.OpCreate | fsx.OpWrite | fsx.OpSync | fsx.OpRename | fsx.OpSyncDir, After: after, Times: 1, Err: syscall.ENOSPC, Short: 3})
 		_, err := block.Write(faulty, "blocks", testMeta(), c.source())
 		if err == nil {
 			checkContent(t, open(t, disk), c)
@@ -96,7 +96,7 @@ func TestFailedOperationsDuringWriteLeaveNothing(t *testing.T) {
 			t.Fatalf("operation %d left %v, %v", after, names, err)
 		}
 	}
-	if full < 4 {
+	if full < 5 {
 		t.Errorf("only %d operations failed", full)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"iter"
 	"math"
 
@@ -47,15 +48,20 @@ type Source struct {
 }
 
 // Write makes a block file in dir of what src yields and returns its completed meta. The file is there whole
-// and survives a crash when Write returns nil. On error nothing is left but perhaps a temporary file that
-// fsx.RemoveTemp cleans up; ErrEmpty where there was nothing to write.
+// and survives a crash when Write returns nil. On error, ErrEmpty where there was nothing to write, no block is
+// left; what a failing disk does not let Write clean up, fsx.RemoveTemp does later. A block that is there
+// already is not overwritten.
 func Write(fsys fsx.FS, dir string, meta Meta, src Source) (Meta, error) {
 	if err := meta.complete(); err != nil {
 		return meta, err
 	}
+	name := Path(dir, meta.ULID)
+	if _, err := fsys.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+		return meta, fmt.Errorf("write block: %s is there already, or cannot be looked at: %w", name, errors.Join(fs.ErrExist, err))
+	}
 	w := &writer{meta: meta, account: src.Account, index: index.NewBuilder(src.Account)}
 	defer w.close()
-	err := fsx.Publish(fsys, Path(dir, meta.ULID), func(out io.Writer) error {
+	err := fsx.Publish(fsys, name, func(out io.Writer) error {
 		w.out = out
 		return w.write(src)
 	})
@@ -63,6 +69,11 @@ func Write(fsys fsx.FS, dir string, meta Meta, src Source) (Meta, error) {
 		return meta, ErrEmpty
 	}
 	if err != nil {
+		// The name may be there when only the last sync failed. The caller still has the samples and will
+		// write them again: one block must not become two.
+		if rerr := fsys.Remove(name); !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
 		return meta, fmt.Errorf("write block: %w", err)
 	}
 	return w.meta, nil

@@ -135,3 +135,25 @@ func TestGallopFindsFirstNotBelow(t *testing.T) {
 		}
 	})
 }
+
+func TestBitmapTakesLongAndShortRuns(t *testing.T) {
+	ls := lists{meter: &meter{}}
+	var p postings
+	want := 0
+	for id := uint32(0); id < 100_000; id++ {
+		if id < 40_000 || id%2 == 0 { // one long run, then a run for each id
+			ls.add(&p, id)
+			want++
+		}
+	}
+	if ls.all[p.ids[0]].bitmap == nil {
+		t.Fatal("no bitmap")
+	}
+	ids := ls.appendTo(nil, &p)
+	if len(ids) != want || int(p.n) != want || !slices.IsSorted(ids) || ids[39_999] != 39_999 || ids[40_001] != 40_002 {
+		t.Errorf("%d ids, want %d", len(ids), want)
+	}
+	if got := ls.meter.used; got > 40_000 {
+		t.Errorf("%d bytes for a run and 30,000 ids in 4 containers", got)
+	}
+}
