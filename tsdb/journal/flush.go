@@ -269,7 +269,7 @@ func (j *Journal) sync() error {
 	}
 	if f.fresh {
 		if _, err := f.file.WriteAt(f.cur.header.encode(), 0); err != nil {
-			return syncError{fmt.Errorf("write the header of a segment: %w", err)}
+			return fmt.Errorf("write the header of a segment: %w", err)
 		}
 		if err := f.file.SyncData(); err != nil {
 			return syncError{fmt.Errorf("sync the log: %w", err)}

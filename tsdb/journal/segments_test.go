@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -226,5 +227,91 @@ func TestReaderWaitsForWhatIsNotDurableYet(t *testing.T) {
 		}
 	}
 	ok(t, r.Close())
+	ok(t, j.Close())
+}
+
+func TestSegmentThatCannotBeMadeIsTriedAgain(t *testing.T) {
+	check := func(name string, o journal.Options, fault fsx.Fault, heal func(f *fsx.Faulty)) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // Each waits for a retry.
+			retried(t, o, fault, heal)
+		})
+	}
+	nothing := func(*fsx.Faulty) {}
+	check("too many files", journal.Options{}, fsx.Fault{Op: fsx.OpCreate, Err: syscall.EMFILE}, nothing)
+	check("no blocks", journal.Options{}, fsx.Fault{Op: fsx.OpPreallocate, Err: syscall.ENOSPC}, nothing)
+	check("quota", journal.Options{}, fsx.Fault{Op: fsx.OpCreate, Err: syscall.EDQUOT}, nothing)
+	check("no reservation", journal.Options{}, fsx.Fault{Op: fsx.OpWrite, Err: syscall.ENOSPC, Short: 700}, nothing)
+	check("no room for the header", journal.Options{}, fsx.Fault{Op: fsx.OpWrite, After: 1, Err: syscall.ENOSPC, Short: 300}, nothing)
+	check("reserve", journal.Options{MinFree: 80 << 10}, fsx.Fault{}, func(f *fsx.Faulty) { f.SetUsage(200<<10, 1<<20) })
+}
+
+// retried runs a journal into a fault and expects it to go on once the fault is healed.
+func retried(t *testing.T, o journal.Options, fault fsx.Fault, heal func(f *fsx.Faulty)) {
+	t.Helper()
+	faulty := fsx.NewFaulty(fsx.NewCrashable())
+	o.FS, o.SegmentBytes = faulty, 64<<10
+	j := open(t, o)
+	ok(t, j.Durable(t.Context(), appendOne(t, j, 1, 60_000)))
+	faulty.Inject(fault)
+	faulty.SetUsage(100<<10, 1<<20)
+	lsn := appendOne(t, j, 1, 60_000)
+	if err := j.Durable(t.Context(), lsn); !errors.Is(err, journal.ErrNoSpace) {
+		t.Errorf("error %v", err)
+	}
+	faulty.Heal()
+	heal(faulty)
+	for start := time.Now(); j.Err() != nil && time.Since(start) < 5*time.Second; {
+		time.Sleep(10 * time.Millisecond)
+	}
+	ok(t, j.Durable(t.Context(), lsn))
+	got, rec := replay(t, j, 0)
+	if len(got) != 2 || got[1].data != string(payload(1, 2, 60_000)) || rec.LostRecords != 0 || len(rec.Corrupt) != 0 {
+		t.Errorf("%d records, %+v", len(got), rec)
+	}
+	ok(t, j.Close())
+}
+
+func TestFreedSegmentsLetAFullLogGoOnAtOnce(t *testing.T) {
+	base := fsx.NewCrashable()
+	j := open(t, small(base))
+	floor := j.NewFloor("test", 1)
+	for range 10 {
+		ok(t, j.Durable(t.Context(), appendOne(t, j, 1, 40_000)))
+	}
+	base.SetFree(0)
+	lsn := appendOne(t, j, 1, 40_000)
+	if err := j.Durable(t.Context(), lsn); !errors.Is(err, journal.ErrNoSpace) {
+		t.Fatalf("error %v", err)
+	}
+	start := time.Now()
+	floor.Set(lsn)
+	for j.Err() != nil && time.Since(start) < 5*time.Second {
+		time.Sleep(time.Millisecond)
+	}
+	if took := time.Since(start); took > 500*time.Millisecond {
+		t.Errorf("took %v", took)
+	}
+	ok(t, j.Durable(t.Context(), lsn))
+	ok(t, j.Close())
+}
+
+func TestStatsCount(t *testing.T) {
+	j := open(t, small(fsx.NewCrashable()))
+	for range 100 {
+		appendOne(t, j, 1, 1000)
+	}
+	if s := j.Stats(); s.PendingBytes < 100_000 && s.Bytes < 100_000 {
+		t.Errorf("%+v", s)
+	}
+	ok(t, j.Durable(t.Context(), 100))
+	s := j.Stats()
+	if s.Records != 100 || s.Bytes < 100_000 || s.Syncs < 2 || s.Segments != 2 || s.DiskBytes != 2*64<<10 || s.PendingBytes != 0 {
+		t.Errorf("%+v", s)
+	}
+	all, half := j.BytesSince(0), j.BytesSince(50)
+	if all < 100_000 || all > 120_000 || half < all/3 || half > all*2/3 || j.BytesSince(100) != 0 {
+		t.Errorf("bytes since: %d, %d, %d", all, half, j.BytesSince(100))
+	}
 	ok(t, j.Close())
 }
