@@ -39,6 +39,9 @@ func (s *shard) changeLocked(w *Work) {
 		}
 		s.tombs[local] = append(s.tombs[local], tomb{w.change.mint, min(w.change.maxt, hd.lastT), w.lsn})
 		hd.flags |= hasTombs
+		if w.change.maxt >= hd.lastT {
+			hd.flags |= newestGone
+		}
 	}
 }
 

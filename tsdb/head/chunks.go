@@ -38,7 +38,7 @@ type closedChunk struct {
 // appendLocked appends a row that is newer than all of its series.
 func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.Reason {
 	slot := s.slotLocked(r.t)
-	before := version{id: local, from: hd.changed, to: w.lsn, chunks: hd.chunks, n: hd.n, kind: hd.kind, lastT: hd.lastT, last: hd.last}
+	before := hd.state(local)
 	switch {
 	case w.lsn <= slot.flushed:
 		// A block holds the row already: only what later rows are judged by moves.
@@ -53,12 +53,20 @@ func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.R
 		slot.inOrder++
 	}
 	if w.guard != 0 && before.from != 0 && before.from <= w.guard {
-		before.older = hd.version
+		before.older, before.to = hd.version, w.lsn
 		hd.version = s.versions.push(before)
 	}
 	hd.lastT, hd.last, hd.changed = r.t, r.v, w.lsn
-	hd.flags &^= wasIdle
+	hd.flags &^= wasIdle | newestGone
 	return sample.Accepted
+}
+
+// state returns the in-order state as a version that is good from now on.
+func (hd *header) state(local uint32) version {
+	return version{
+		id: local, from: hd.changed, chunks: hd.chunks, n: hd.n, kind: hd.kind, gone: hd.flags&newestGone != 0,
+		lastT: hd.lastT, last: hd.last,
+	}
 }
 
 // storeLocked puts a row into the open chunk, or a new one where it does not fit. It reports false, and has

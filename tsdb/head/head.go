@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -51,6 +52,7 @@ type Head struct {
 	opts   Options
 	dir    directory
 	shards []*shard
+	shift  uint8 // 1<<shift shards
 	order  order
 	pins   pins
 	works  sync.Pool // of *Work
@@ -72,7 +74,7 @@ type Head struct {
 // New returns an empty head that expects LSN 1 next.
 func New(o Options) *Head {
 	o = o.withDefaults()
-	h := &Head{opts: o, flushed: map[int64]sample.LSN{}}
+	h := &Head{opts: o, shift: uint8(bits.TrailingZeros(uint(o.Shards))), flushed: map[int64]sample.LSN{}}
 	h.dir.open(o.Account)
 	h.shards = make([]*shard, o.Shards)
 	for i := range h.shards {
@@ -130,7 +132,7 @@ func (h *Head) noteMaxTime(t int64) {
 func (h *Head) shardOf(id uint32) *shard { return h.shards[id&uint32(len(h.shards)-1)] }
 
 // local returns the place of series id in the table of its shard.
-func (h *Head) local(id uint32) uint32 { return id / uint32(len(h.shards)) }
+func (h *Head) local(id uint32) uint32 { return id >> h.shift }
 
 // slotOf returns the start of the slot that t is in: the largest multiple of SlotMillis that is not above t.
 func (h *Head) slotOf(t int64) int64 {

@@ -44,6 +44,8 @@ func judge(hd *header, r *row, lim *Limits) (reason sample.Reason, late bool) {
 	switch {
 	case r.t > hd.lastT || !hd.hasSample():
 		return sample.Accepted, false
+	case r.t == hd.lastT && hd.flags&newestGone != 0:
+		return sample.Accepted, true
 	case r.t == hd.lastT:
 		if r.kind == hd.kind && r.v == hd.last {
 			return sample.Same, false

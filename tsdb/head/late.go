@@ -139,7 +139,7 @@ func (s *shard) addLateLocked(local uint32, hd *header, slot int64, x lateRow) b
 	return true
 }
 
-// storedLocked returns the live sample of a series at t, which lies before its newest.
+// storedLocked returns the live sample of a series at t, which is not above the time of its newest.
 func (s *shard) storedLocked(local uint32, hd *header, t int64) (kind sample.Kind, v uint64, ok bool) {
 	deleted := s.deletedLocked(local, hd, t)
 	if hd.flags&hasLate != 0 {

@@ -231,6 +231,9 @@ func (l *snapshotLoader) bodyLocked(s *shard, local uint32, hd *header) error {
 	}
 	if changed > 0 {
 		hd.changed, hd.lastT, hd.last, hd.kind = changed, l.c.varint(), l.c.u64(), l.c.kind()
+		if l.c.upTo(1) == 1 {
+			hd.flags |= newestGone
+		}
 		if err := l.chunksLocked(s, local, hd); err != nil {
 			return err
 		}

@@ -35,6 +35,7 @@ type modelSeries struct {
 	lastT  int64
 	last   string
 	kind   sample.Kind
+	gone   bool // the newest sample is deleted
 	rows   map[int64]modelRow
 }
 
@@ -118,9 +119,11 @@ func (m *oracle) apply(b *sample.Batch, i int, lim Limits, lsn sample.LSN) sampl
 	row := modelRow{t, b.STAt(i), text, lsn}
 	switch {
 	case !s.any || t > s.lastT:
-		s.any, s.lastT, s.last, s.kind = true, t, text, kind
+		s.any, s.lastT, s.last, s.kind, s.gone = true, t, text, kind, false
 		s.rows[t] = row
 		return sample.Accepted
+	case t == s.lastT && s.gone:
+		return s.late(row)
 	case t == s.lastT && text == s.last:
 		return sample.Same
 	case t == s.lastT:
@@ -138,13 +141,17 @@ func (m *oracle) apply(b *sample.Batch, i int, lim Limits, lsn sample.LSN) sampl
 	if t < oldest {
 		return sample.TooOld
 	}
-	if have, ok := s.rows[t]; ok {
-		if have.value == text {
+	return s.late(row)
+}
+
+func (s *modelSeries) late(row modelRow) sample.Reason {
+	if have, ok := s.rows[row.t]; ok {
+		if have.value == row.value {
 			return sample.Same
 		}
 		return sample.Conflict
 	}
-	s.rows[t] = row
+	s.rows[row.t] = row
 	return sample.Accepted
 }
 
@@ -340,7 +347,9 @@ func (x *machine) delete(t *rapid.T) {
 	x.seq.Unlock()
 	x.log = append(x.log, record{lsn: x.lsn, change: &change{refs: refs, mint: mint, maxt: maxt}})
 	for _, ref := range refs {
-		maps.DeleteFunc(x.model.series[ref].rows, func(tm int64, _ modelRow) bool { return tm >= mint && tm <= maxt })
+		s := x.model.series[ref]
+		s.gone = s.gone || s.any && s.lastT >= mint && s.lastT <= maxt
+		maps.DeleteFunc(s.rows, func(tm int64, _ modelRow) bool { return tm >= mint && tm <= maxt })
 	}
 }
 

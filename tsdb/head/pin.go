@@ -109,6 +109,7 @@ type version struct {
 	chunks   uint32 // chunks that were closed
 	n        uint16 // samples of the open chunk
 	kind     sample.Kind
+	gone     bool // the newest sample was deleted
 	lastT    int64
 	last     uint64
 }

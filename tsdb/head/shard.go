@@ -41,10 +41,11 @@ const noSample = -1 << 63
 type headerFlags uint8
 
 const (
-	hasLate  headerFlags = 1 << iota // the shard's late map has an entry
-	hasST                            // the open chunk has start timestamps: the shard's starts map has an entry
-	hasTombs                         // the shard's tombs map has an entry
-	wasIdle                          // Idle has seen the series without samples once
+	hasLate    headerFlags = 1 << iota // the shard's late map has an entry
+	hasST                              // the open chunk has start timestamps: the shard's starts map has an entry
+	hasTombs                           // the shard's tombs map has an entry
+	wasIdle                            // Idle has seen the series without samples once
+	newestGone                         // the newest sample is deleted: what is stored at its time must be looked up
 )
 
 // kind of lastT's sample and kind of the open chunk are the same while there is an open chunk: another kind

@@ -81,10 +81,11 @@ type snapshotWriter struct {
 	series int
 
 	left   map[index.Hash128]uint32 // series that have left since the pin: label hash -> id
-	frame  []byte
-	known  map[uint32]uint32 // symbol -> its number in the file
-	fresh  []string          // symbols that no frame has yet
-	bodies []byte            // of the series of a run, by shard
+	frame  []byte                   // being built
+	other  []byte                   // memory for the one after it
+	known  map[uint32]uint32        // symbol -> its number in the file
+	fresh  []string                 // symbols that no frame has yet
+	bodies []byte                   // of the series of a run, by shard
 	spans  [snapshotRun][2]int
 	pairs  []uint32
 }
@@ -126,7 +127,7 @@ func frameSum(size, payload []byte) uint32 {
 	return crc32.Update(crc32.Checksum(size, castagnoli), castagnoli, payload)
 }
 
-// run writes the ids in [from, to): first what the symbols of their labels are, then the series.
+// run writes the ids in [from, to).
 func (x *snapshotWriter) run(from, to uint32) {
 	x.frame = x.frame[:0]
 	for _, s := range x.head.shards {
@@ -141,33 +142,58 @@ func (x *snapshotWriter) run(from, to uint32) {
 		s.mu.RUnlock()
 	}
 	x.bodies = append(x.bodies[:0], x.frame...)
+	x.frame = x.frame[:0]
+	for id := from; id < to; id++ {
+		x.record(id, x.bodies[x.spans[id-from][0]:x.spans[id-from][1]])
+		if len(x.frame) > snapshotFrame || id+1 == to {
+			x.seriesFrame(from, id+1)
+			from = id + 1
+		}
+	}
+}
 
+// snapshotFrame is the size from which on a frame gets no more series: those that have many late samples.
+const snapshotFrame = 1 << 20
+
+// record appends what the file says of one id. body is empty if it has no series.
+func (x *snapshotWriter) record(id uint32, body []byte) {
+	gen, pairs := x.head.dir.describe(id, x.pairs[:0])
+	x.pairs = pairs
+	if len(body) > 0 && x.successor(id) {
+		gen, body = gen-1, nil
+	}
+	x.uvarint(uint64(gen))
+	if len(body) == 0 {
+		x.frame = append(x.frame, idVacant)
+		return
+	}
+	x.series++
+	x.frame = append(x.frame, idSeries)
+	x.uvarint(uint64(len(pairs) / 2))
+	for _, sym := range pairs {
+		x.uvarint(uint64(x.symbol(sym)))
+	}
+	x.frame = append(x.frame, body...)
+}
+
+// seriesFrame writes the records of the ids in [from, to), which are in frame, behind the symbols they need.
+func (x *snapshotWriter) seriesFrame(from, to uint32) {
+	records := x.frame
+	x.frame = x.other[:0]
+	if len(x.fresh) > 0 {
+		x.frame = append(x.frame, frameSymbols)
+		x.uvarint(uint64(len(x.fresh)))
+		for _, s := range x.fresh {
+			x.text(s)
+		}
+		x.flush()
+		x.fresh = x.fresh[:0]
+	}
 	x.frame = append(x.frame[:0], frameSeries)
 	x.uvarint(uint64(from), uint64(to-from))
-	for id := from; id < to; id++ {
-		body := x.bodies[x.spans[id-from][0]:x.spans[id-from][1]]
-		gen, pairs := x.head.dir.describe(id, x.pairs[:0])
-		x.pairs = pairs
-		if len(body) > 0 && x.successor(id) {
-			gen, body = gen-1, nil
-		}
-		x.uvarint(uint64(gen))
-		if len(body) == 0 {
-			x.frame = append(x.frame, idVacant)
-			continue
-		}
-		x.series++
-		x.frame = append(x.frame, idSeries)
-		x.uvarint(uint64(len(pairs) / 2))
-		for _, sym := range pairs {
-			x.uvarint(uint64(x.symbol(sym)))
-		}
-		x.frame = append(x.frame, body...)
-	}
-	if len(x.fresh) > 0 {
-		x.symbols()
-	}
+	x.frame = append(x.frame, records...)
 	x.flush()
+	x.frame, x.other = records[:0], x.frame
 }
 
 // successor reports whether a series has the labels of one that the pin sees but that has left since: then it came
@@ -213,18 +239,6 @@ func (x *snapshotWriter) symbol(sym uint32) uint32 {
 	return n
 }
 
-// symbols writes a frame of the fresh symbols, before the frame at hand.
-func (x *snapshotWriter) symbols() {
-	behind := x.frame
-	x.frame = append(make([]byte, 0, 16*len(x.fresh)), frameSymbols)
-	x.uvarint(uint64(len(x.fresh)))
-	for _, s := range x.fresh {
-		x.text(s)
-	}
-	x.flush()
-	x.fresh, x.frame = x.fresh[:0], behind
-}
-
 // seriesLocked appends the body of a series: nothing if the pin sees none at local.
 func (x *snapshotWriter) seriesLocked(s *shard, local uint32) {
 	if local >= s.headers.len() {
@@ -234,7 +248,7 @@ func (x *snapshotWriter) seriesLocked(s *shard, local uint32) {
 	if hd.gen == 0 && !s.seesEndedLocked(x.pin, local) {
 		return
 	}
-	now := version{from: hd.changed, chunks: hd.chunks, n: hd.n, kind: hd.kind, lastT: hd.lastT, last: hd.last}
+	now := hd.state(local)
 	if hd.changed > x.pin.epoch {
 		now = version{}
 		if v := s.versionLocked(local, hd, x.pin.epoch); v != nil {
@@ -245,7 +259,11 @@ func (x *snapshotWriter) seriesLocked(s *shard, local uint32) {
 	if now.from > 0 {
 		x.varint(now.lastT)
 		x.u64(now.last)
-		x.frame = append(x.frame, byte(now.kind))
+		gone := byte(0)
+		if now.gone {
+			gone = 1 // also where the delete came after the pin: the log behind it does the same
+		}
+		x.frame = append(x.frame, byte(now.kind), gone)
 		x.chunksLocked(s, local, hd, &now)
 	}
 	x.lateLocked(s, local)
