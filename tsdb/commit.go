@@ -192,15 +192,26 @@ func (db *DB) limits() head.Limits {
 	if keep := db.retention.Load(); keep > 0 {
 		lim.MinT = min(now, newest) - keep
 	}
-	lim.MinPush = lim.MinT
-	if db.opts.LatePush != nil {
-		lim.MinPush = max(lim.MinT, newest-db.opts.LatePush.Milliseconds())
+	late := db.late.Load()
+	lim.MinPush, lim.MinScrape = lim.MinT, head.NoLate
+	if late.Push != nil {
+		lim.MinPush = oldestLate(newest, *late.Push, lim.MinT)
 	}
-	lim.MinScrape = head.NoLate
-	if db.opts.LateScrape > 0 {
-		lim.MinScrape = max(lim.MinT, newest-db.opts.LateScrape.Milliseconds())
+	if late.Scrape > 0 {
+		lim.MinScrape = oldestLate(newest, late.Scrape, lim.MinT)
 	}
 	return lim
+}
+
+// oldestLate is the oldest time at which a late sample is taken.
+func oldestLate(newest int64, window time.Duration, oldest int64) int64 {
+	switch window {
+	case 0:
+		return head.NoLate
+	case AllRetention:
+		return oldest
+	}
+	return max(oldest, newest-window.Milliseconds())
 }
 
 // writable says whether the store takes writes.

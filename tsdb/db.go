@@ -46,6 +46,8 @@ type DB struct {
 
 	retention      atomic.Int64 // ms; 0: for ever
 	retentionBytes atomic.Int64
+	minFree        atomic.Int64
+	late           atomic.Pointer[LateWindows]
 	started        time.Time
 	now            func() time.Time // time.Now; tests of retention set the clock
 	recovery       Recovery
@@ -69,14 +71,18 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	db.retention.Store(o.Retention.Milliseconds())
 	db.retentionBytes.Store(o.RetentionBytes)
+	db.minFree.Store(o.MinFree)
+	db.late.Store(&o.Late)
 	if err := o.FS.MkdirAll(o.Dir); err != nil {
 		return nil, fmt.Errorf("make the data path: %w", err)
 	}
-	lock, err := o.FS.Lock(path.Join(o.Dir, "lock"))
-	if err != nil {
-		return nil, fmt.Errorf("lock the data path %s: %w: is another server running on it?", o.Dir, err)
+	if !o.NoLock {
+		lock, err := o.FS.Lock(path.Join(o.Dir, "lock"))
+		if err != nil {
+			return nil, fmt.Errorf("data path %s: %w", o.Dir, err)
+		}
+		db.lock = lock
 	}
-	db.lock = lock
 	if err := db.open(ctx); err != nil {
 		return nil, errors.Join(err, db.release())
 	}
@@ -154,7 +160,9 @@ func (db *DB) release() error {
 	if db.blocks != nil {
 		errs = append(errs, db.blocks.close())
 	}
-	errs = append(errs, db.lock.Close())
+	if db.lock != nil {
+		errs = append(errs, db.lock.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -166,6 +174,12 @@ func (db *DB) SetRetention(d time.Duration, bytes int64) {
 	db.retention.Store(d.Milliseconds())
 	db.retentionBytes.Store(bytes)
 }
+
+// SetLate changes which late samples are taken, from the next commit on.
+func (db *DB) SetLate(w LateWindows) { db.late.Store(&w) }
+
+// SetMinFree changes the free disk space, in bytes, below which the store is read-only.
+func (db *DB) SetMinFree(bytes int64) { db.minFree.Store(bytes) }
 
 // run is the background loop: flush, checkpoint, retention and the watch over the disk.
 func (db *DB) run(ctx context.Context) {

@@ -6,6 +6,7 @@ package tsdb
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
 )
@@ -23,8 +24,8 @@ func (db *DB) watchDisk() {
 		return
 	}
 	switch {
-	case db.opts.MinFree > 0 && free < uint64(db.opts.MinFree):
-		db.raiseReadOnly(fmt.Sprintf("%d MiB of disk are free, less than the %d MiB kept in reserve", free>>20, db.opts.MinFree>>20))
+	case min(free, math.MaxInt64) < uint64(db.minFree.Load()):
+		db.raiseReadOnly(fmt.Sprintf("%d MiB of disk are free, less than the %d MiB kept in reserve", free>>20, db.minFree.Load()>>20))
 	case db.conds.clear(ConditionReadOnly):
 		db.log.Info("the disk has room again; the store takes writes", "free_bytes", free)
 	}

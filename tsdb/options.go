@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
@@ -29,11 +30,10 @@ type Options struct {
 	RetentionBytes int64
 	// MaxFuture is how far ahead of now a sample may be; 0: 10 minutes, negative: no limit.
 	MaxFuture time.Duration
-	// LatePush and LateScrape are how far behind the newest sample of the store a sample may be that is older
-	// than the newest of its series. LatePush nil: all of the retention. LateScrape 0: not at all, as in
-	// Prometheus.
-	LatePush   *time.Duration
-	LateScrape time.Duration
+	// Late says which samples older than the newest of their series are taken.
+	Late LateWindows
+	// NoLock opens the directory without taking its lock file.
+	NoLock bool
 
 	// Sync says when a commit counts as durable: journal.Durable (default) or journal.Process.
 	Sync journal.Mode
@@ -56,6 +56,16 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// LateWindows are how far behind the newest sample of the store a sample may be that is older than the newest of
+// its series; AllRetention: as far as samples are kept.
+type LateWindows struct {
+	Push   *time.Duration // of pushed samples; nil: AllRetention
+	Scrape time.Duration  // of scraped ones; 0: not at all, as in Prometheus
+}
+
+// AllRetention as a late window reaches as far back as samples are kept.
+const AllRetention = time.Duration(math.MaxInt64)
+
 const (
 	defaultMaxFuture    = 10 * time.Minute
 	defaultSlot         = 2 * time.Hour
@@ -75,7 +85,7 @@ func (o Options) validate() error {
 	if o.Retention < 0 || o.RetentionBytes < 0 {
 		errs = append(errs, errors.New("retention must not be negative; 0 keeps for ever"))
 	}
-	if o.LateScrape < 0 || (o.LatePush != nil && *o.LatePush < 0) {
+	if o.Late.Scrape < 0 || (o.Late.Push != nil && *o.Late.Push < 0) {
 		errs = append(errs, errors.New("the window for late samples must not be negative"))
 	}
 	if o.SegmentBytes != 0 && o.SegmentBytes < minSegmentBytes {

@@ -97,3 +97,14 @@ func (f *features) logNotices(log *slog.Logger) {
 		}
 	}
 }
+
+// byCategory says which features of the query language are on, for /api/v1/features.
+func (f *features) byCategory() map[string]map[string]bool {
+	out := map[string]map[string]bool{"promql": {}}
+	for name := range knownFeatures {
+		if short, ok := strings.CutPrefix(name, "promql-"); ok {
+			out["promql"][strings.ReplaceAll(short, "-", "_")] = f.on(name)
+		}
+	}
+	return out
+}

@@ -9,20 +9,40 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/prometheus/common/promslog"
 )
 
-func main() {
-	o, err := parseFlags(os.Args[1:], os.Stdout)
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run is main with its exit code as a value.
+func run(args []string) int {
+	o, err := parseFlags(args, os.Stdout)
 	if e, ok := errors.AsType[exit](err); ok {
 		if e.msg != "" {
 			fmt.Fprintln(os.Stderr, "tidemark:", e.msg)
 		}
-		os.Exit(e.code)
+		return e.code
 	}
-	o.logNotices(promslog.New(&o.Log))
+	log := promslog.New(&o.Log)
+	o.logNotices(log)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	s, err := newServer(o, log)
+	if err != nil {
+		log.Error("tidemark cannot start", "err", err)
+		return exitConfig
+	}
+	if err := s.run(ctx); err != nil {
+		log.Error("tidemark stopped with an error", "err", err)
+		return exitConfig
+	}
+	log.Info("tidemark stopped")
+	return 0
 }

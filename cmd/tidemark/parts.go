@@ -1,0 +1,165 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/discovery"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+	promscrape "github.com/prometheus/prometheus/scrape"
+
+	"github.com/tidemarkdb/tidemark/ingest"
+	"github.com/tidemarkdb/tidemark/ingest/remotewrite"
+	"github.com/tidemarkdb/tidemark/ingest/scrape"
+	"github.com/tidemarkdb/tidemark/query"
+	"github.com/tidemarkdb/tidemark/rules"
+	"github.com/tidemarkdb/tidemark/rules/notify"
+	"github.com/tidemarkdb/tidemark/tsdb/column/queryable"
+)
+
+// parts is what runs on the open store.
+type parts struct {
+	engine      *query.Engine
+	remoteWrite *remotewrite.Handler
+	scraper     *scrape.Scraper
+	rules       *rules.Manager
+	notifier    *notify.Notifier
+	receivers   *discovery.Manager // finds the Alertmanagers
+
+	endScraping, endReceivers, endNotifying context.CancelFunc
+	scraping, receiving, notifying, ruling  sync.WaitGroup
+	errs                                    chan error
+}
+
+// newParts makes the parts, without configuration.
+func (s *server) newParts() (*parts, error) {
+	p := &parts{errs: make(chan error, 4)}
+	metrics, err := discovery.CreateAndRegisterSDMetrics(s.registry)
+	if err != nil {
+		return nil, err
+	}
+	ctx, end := context.WithCancel(context.Background())
+	p.endReceivers = end
+	p.receivers = discovery.NewManager(ctx, s.log.With("component", "alertmanager discovery"), s.registry, metrics, discovery.Name("notify"))
+	if p.receivers == nil {
+		return nil, errors.New("make the discovery of Alertmanagers: its metrics are registered already")
+	}
+	p.engine = query.NewEngine(s.db, s.queryOptions())
+	if err := s.newIngest(p, metrics); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	p.notifier, err = notify.New(notify.Options{
+		QueueCapacity: s.opts.Notify.QueueCapacity, MaxBatchSize: s.opts.Notify.BatchSize,
+		DropOnShutdown: !s.opts.Notify.DrainOnShutdown, Shadow: s.shadow(), FS: s.fs, StateDir: s.stateDir("notify"),
+		ExternalURL: s.opts.Web.ExternalURL, Logger: s.log.With("component", "notifier"), Registerer: s.registry,
+	})
+	if err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	p.rules, err = rules.New(rules.Options{
+		Query: rules.EngineQuery(p.engine, queryable.New(s.db)), Appender: s.db, Source: s.db, Notifier: p.notifier,
+		FS: s.fs, StateDir: s.stateDir("rules"),
+		OutageTolerance: orNever(s.opts.Rules.OutageTolerance), ForGracePeriod: orNever(s.opts.Rules.ForGracePeriod),
+		ResendDelay: orNever(s.opts.Rules.ResendDelay), IngestionStopped: s.ingestionStopped,
+		Parser: s.queryFeatures().NewParser(), Logger: s.log.With("component", "rules"), Registerer: s.registry,
+	})
+	if err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// newIngest makes the ways in: remote write and scraping.
+func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
+	intake, err := ingest.New(ingest.Options{
+		Appender: s.db, Keys: s.memory.Child("ingest keys", 0), Requests: s.memory.Child("requests", 0), Registerer: s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	p.remoteWrite, err = remotewrite.New(remotewrite.Options{
+		Intake: intake, Messages: s.opts.Web.AcceptedMessages, Logger: s.log.With("component", "remote write"), Registerer: s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	f := s.opts.Features
+	p.scraper, err = scrape.New(scrape.Options{
+		Appendable: s.db.Storage(), Registerer: s.registry, SDMetrics: metrics, Logger: s.log.With("component", "scrape"),
+		Scrape: promscrape.Options{
+			AppendMetadata:          true,
+			DiscoveryReloadInterval: model.Duration(s.opts.Scrape.DiscoveryReloadInterval),
+			ParseST:                 f.on("created-timestamp-zero-ingestion") || f.on("st-storage"),
+			SynthesizeST:            f.on("st-synthesis"),
+			EnableTypeAndUnitLabels: f.on("type-and-unit-labels"),
+		},
+	})
+	return err
+}
+
+func (s *server) queryFeatures() query.Features {
+	f := s.opts.Features
+	return query.Features{
+		ExperimentalFunctions:  f.on("promql-experimental-functions"),
+		ExtendedRangeSelectors: f.on("promql-extended-range-selectors"),
+		BinopFillModifiers:     f.on("promql-binop-fill-modifiers"),
+		DelayedNameRemoval:     f.on("promql-delayed-name-removal"),
+		PerStepStats:           f.on("promql-per-step-stats"),
+		TypeAndUnitLabels:      f.on("type-and-unit-labels"),
+		UseStartTimestamps:     f.on("use-start-timestamps"),
+	}
+}
+
+// start runs the parts and returns the channel on which one says that it failed.
+func (p *parts) start(ctx context.Context) <-chan error {
+	run := func(wg *sync.WaitGroup, f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil && !errors.Is(err, context.Canceled) {
+				p.errs <- err
+			}
+		})
+	}
+	base := context.WithoutCancel(ctx) // each part is told to stop in its turn
+	var scraping, notifying context.Context
+	scraping, p.endScraping = context.WithCancel(base)
+	notifying, p.endNotifying = context.WithCancel(base)
+	run(&p.receiving, p.receivers.Run)
+	var found <-chan map[string][]*targetgroup.Group = p.receivers.SyncCh()
+	run(&p.notifying, func() error { return p.notifier.Run(notifying, found) })
+	run(&p.scraping, func() error { return p.scraper.Run(scraping) })
+	run(&p.ruling, func() error { return p.rules.Run(base) })
+	return p.errs
+}
+
+// stop ends the parts in the reverse order of start: no rule is evaluated any more before scraping ends, and what
+// the rules raised is delivered before the notifier ends.
+func (p *parts) stop() error {
+	p.rules.Stop()
+	p.ruling.Wait()
+	p.endScraping()
+	p.scraping.Wait()
+	p.notifier.Stop()
+	p.notifying.Wait()
+	p.endNotifying()
+	p.endReceivers()
+	p.receiving.Wait()
+	var errs []error
+	for len(p.errs) > 0 {
+		errs = append(errs, <-p.errs)
+	}
+	return errors.Join(errs...)
+}
+
+// close gives back what newParts took.
+func (p *parts) close() error {
+	p.endReceivers()
+	if p.engine == nil {
+		return nil
+	}
+	return p.engine.Close()
+}

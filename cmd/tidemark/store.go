@@ -1,0 +1,178 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/tidemarkdb/tidemark/ingest/config"
+	"github.com/tidemarkdb/tidemark/tsdb"
+	"github.com/tidemarkdb/tidemark/tsdb/index"
+	"github.com/tidemarkdb/tidemark/tsdb/journal"
+	"github.com/tidemarkdb/tidemark/web/api"
+)
+
+const (
+	defaultRetention = 15 * 24 * time.Hour
+	// minFree is the least free space at which the store still writes, whatever is configured: room to delete,
+	// to checkpoint and to log why.
+	minFree = 1 << 30
+)
+
+// storeOptions are the settings of the store from the command line and the configuration.
+func (s *server) storeOptions() tsdb.Options {
+	c := s.config.Load()
+	o := tsdb.Options{
+		Dir: s.opts.Storage.Path, FS: s.fs, SegmentBytes: s.opts.Storage.SegmentSize,
+		NoLock: s.opts.Storage.NoLockfile, Budget: s.memory.Child("store", 0), Logger: s.log.With("component", "tsdb"),
+		MaxFuture: time.Duration(c.Tidemark.Storage.MaxFuture),
+	}
+	o.Retention, o.RetentionBytes = s.retention(c)
+	if c.Tidemark.Storage.WALSync == "process" {
+		o.Sync = journal.Process
+	}
+	o.Late = lateWindows(c)
+	o.MinFree = s.minFreeSpace(c)
+	return o
+}
+
+// minFreeSpace is the reserve of the disk that holds the data path, in bytes. On a disk of which the floor of
+// 1 GiB would be more than a tenth, the setting alone counts.
+func (s *server) minFreeSpace(c *config.Config) int64 {
+	_, total, err := s.fs.Usage(existingParent(s.opts.Storage.Path))
+	if err != nil {
+		return minFree
+	}
+	want := c.Tidemark.Storage.MinFreeSpace.Of(int64(total))
+	if total >= 10*minFree {
+		want = max(want, minFree)
+	}
+	return want
+}
+
+// retention is how long and how much is kept: the configuration's, else the flags', else 15 days.
+func (s *server) retention(c *config.Config) (time.Duration, int64) {
+	keep, size := s.opts.Storage.RetentionTime, s.opts.Storage.RetentionSize
+	if t := c.Prom.StorageConfig.TSDBConfig; t != nil && t.Retention != nil {
+		if t.Retention.Time > 0 {
+			keep = time.Duration(t.Retention.Time)
+		}
+		if t.Retention.Size > 0 {
+			size = int64(t.Retention.Size)
+		}
+		if t.Retention.Percentage > 0 {
+			if _, total, err := s.fs.Usage(existingParent(s.opts.Storage.Path)); err == nil {
+				size = int64(t.Retention.Percentage / 100 * float64(total))
+			}
+		}
+	}
+	if keep == 0 && size == 0 {
+		keep = defaultRetention
+	}
+	return keep, size
+}
+
+// lateWindows are how late samples may be. Prometheus' own setting, where there is one, governs both ways in.
+func lateWindows(c *config.Config) tsdb.LateWindows {
+	if t := c.Prom.StorageConfig.TSDBConfig; t != nil && c.LateWindowSet {
+		w := time.Duration(t.OutOfOrderTimeWindow) * time.Millisecond
+		return tsdb.LateWindows{Push: &w, Scrape: w}
+	}
+	late := c.Tidemark.Storage.LateWindow
+	var w tsdb.LateWindows
+	if !late.Push.Retention {
+		d := time.Duration(late.Push.Duration)
+		w.Push = &d
+	}
+	w.Scrape = time.Duration(late.Scrape.Duration)
+	if late.Scrape.Retention {
+		w.Scrape = tsdb.AllRetention
+	}
+	return w
+}
+
+// storeView is the store in the words of the HTTP API.
+type storeView struct{ db *tsdb.DB }
+
+// Stats returns figures of the head, each list cut to its limit largest entries.
+func (v storeView) Stats(limit int) (api.StoreStats, error) {
+	st, ix := v.db.Stats(), v.db.Cardinality(limit)
+	return api.StoreStats{
+		Head: api.HeadStats{
+			NumSeries: uint64(st.Head.Series), NumLabelPairs: ix.LabelPairs, ChunkCount: int64(st.Head.Chunks),
+			MinTime: st.Head.MinT, MaxTime: st.Head.MaxT,
+		},
+		SeriesCountByMetricName: counts(ix.SeriesByMetric), LabelValueCountByLabelName: counts(ix.ValuesByLabel),
+		MemoryInBytesByLabelName: counts(ix.BytesByLabel), SeriesCountByLabelValuePair: counts(ix.SeriesByLabelPair),
+	}, nil
+}
+
+// Blocks lists the blocks.
+func (v storeView) Blocks() []api.Block {
+	metas := v.db.Blocks()
+	out := make([]api.Block, len(metas))
+	for i, m := range metas {
+		out[i] = api.Block{
+			ULID: m.ULID, MinTime: m.MinT, MaxTime: m.MaxT + 1, Version: 1,
+			Stats:      api.BlockStats{NumSamples: m.Floats + m.Histograms, NumSeries: m.Series},
+			Compaction: api.BlockCompaction{Level: m.Level + 1, Sources: append([]string{m.ULID}, m.Sources...)},
+		}
+	}
+	return out
+}
+
+// Replay says that the start is over: the API is there only when it is.
+func (v storeView) Replay() api.Replay { return api.Replay{} }
+
+// conditions are the states of the store that are not normal.
+func (s *server) conditions() []api.Condition {
+	cs := s.db.Conditions()
+	out := make([]api.Condition, len(cs))
+	for i, c := range cs {
+		out[i] = api.Condition{Code: c.Code, Since: c.Since, Effect: c.Effect, NextStep: c.NextStep}
+	}
+	return out
+}
+
+// ingestionStopped says whether samples cannot come in: then no alert resolves for lack of them.
+func (s *server) ingestionStopped() bool {
+	for _, c := range s.db.Conditions() {
+		if c.Code == tsdb.ConditionReadOnly || c.Code == tsdb.ConditionFailedSync {
+			return true
+		}
+	}
+	return false
+}
+
+func retentionText(keep time.Duration, size int64) string {
+	switch {
+	case keep > 0 && size > 0:
+		return model.Duration(keep).String() + " or " + config.Size{Bytes: size}.String()
+	case size > 0:
+		return config.Size{Bytes: size}.String()
+	}
+	return model.Duration(keep).String()
+}
+
+func counts(in []index.Stat) []api.Count {
+	out := make([]api.Count, len(in))
+	for i, x := range in {
+		out[i] = api.Count{Name: x.Name, Value: x.Value}
+	}
+	return out
+}
+
+// existingParent is dir, or the nearest directory above it that exists.
+func existingParent(dir string) string {
+	for {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			return dir
+		}
+		dir = filepath.Dir(dir)
+	}
+}

@@ -1,0 +1,86 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidemarkdb/tidemark/tsdb"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// storeMetric is one metric made from the store's statistics.
+type storeMetric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(tsdb.Stats) float64
+}
+
+// storeCollector exposes the store's statistics: under Prometheus' names where it has one that means the same, so
+// that its alerts and dashboards work, and under ours.
+type storeCollector struct {
+	db       *tsdb.DB
+	metrics  []storeMetric
+	samples  *prometheus.Desc
+	rejected *prometheus.Desc
+	restored prometheus.Gauge
+}
+
+func newStoreCollector(db *tsdb.DB) *storeCollector {
+	c := &storeCollector{
+		db:       db,
+		samples:  prometheus.NewDesc("prometheus_tsdb_head_samples_appended_total", "Total number of appended samples.", []string{"type"}, nil),
+		rejected: prometheus.NewDesc("tidemark_store_rows_not_stored_total", "Samples that were refused or were there already, by reason.", []string{"reason"}, nil),
+		restored: prometheus.NewGauge(prometheus.GaugeOpts{Name: "prometheus_tsdb_data_replay_duration_seconds", Help: "Time the recovery at the start took."}),
+	}
+	c.restored.Set(db.Recovery().Took.Seconds())
+	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
+	add := func(kind prometheus.ValueType, name, help string, value func(tsdb.Stats) float64) {
+		c.metrics = append(c.metrics, storeMetric{prometheus.NewDesc(name, help, nil, nil), kind, value})
+	}
+	add(gauge, "prometheus_tsdb_head_series", "Total number of series in the head.", func(s tsdb.Stats) float64 { return float64(s.Head.Series) })
+	add(gauge, "prometheus_tsdb_head_chunks", "Total number of closed chunks in the head.", func(s tsdb.Stats) float64 { return float64(s.Head.Chunks) })
+	add(gauge, "prometheus_tsdb_head_min_time", "Minimum time bound of the head, in milliseconds.", func(s tsdb.Stats) float64 { return float64(s.Head.MinT) })
+	add(gauge, "prometheus_tsdb_head_max_time", "Maximum timestamp of the head, in milliseconds.", func(s tsdb.Stats) float64 { return float64(s.Head.MaxT) })
+	add(gauge, "prometheus_tsdb_head_max_time_seconds", "Maximum timestamp of the head.", func(s tsdb.Stats) float64 { return float64(s.Head.MaxT) / 1000 })
+	add(gauge, "prometheus_tsdb_blocks_loaded", "Number of currently loaded data blocks.", func(s tsdb.Stats) float64 { return float64(s.Blocks) })
+	add(gauge, "prometheus_tsdb_storage_blocks_bytes", "The number of bytes that are currently used for blocks.", func(s tsdb.Stats) float64 { return float64(s.BlockBytes) })
+	add(gauge, "prometheus_tsdb_lowest_timestamp", "Lowest timestamp value stored in the database, in milliseconds.", func(s tsdb.Stats) float64 { return float64(s.MinT) })
+	add(gauge, "prometheus_tsdb_wal_storage_size_bytes", "Size of the write log directory.", func(s tsdb.Stats) float64 { return float64(s.Log.DiskBytes) })
+	add(gauge, "tidemark_store_head_bytes", "Memory of the head outside the Go heap, and of its index.", func(s tsdb.Stats) float64 { return float64(s.Head.Bytes) })
+	add(gauge, "tidemark_store_head_samples", "Samples held by the head.", func(s tsdb.Stats) float64 { return float64(s.Head.Held) })
+	add(counter, "tidemark_store_late_samples_total", "Stored samples that were older than the newest of their series.", func(s tsdb.Stats) float64 { return float64(s.Head.Late) })
+	add(gauge, "tidemark_store_views", "Open views of the head.", func(s tsdb.Stats) float64 { return float64(s.Head.Pins) })
+	add(counter, "tidemark_store_log_syncs_total", "Syncs of the log.", func(s tsdb.Stats) float64 { return float64(s.Log.Syncs) })
+	add(gauge, "tidemark_store_log_unsynced_records", "Log records that would not survive a power cut yet.", func(s tsdb.Stats) float64 { return float64(s.Last - s.Durable) })
+	return c
+}
+
+// Describe implements prometheus.Collector.
+func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, m := range c.metrics {
+		ch <- m.desc
+	}
+	ch <- c.samples
+	ch <- c.rejected
+	c.restored.Describe(ch)
+}
+
+// Collect implements prometheus.Collector.
+func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c.db.Stats()
+	for _, m := range c.metrics {
+		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s))
+	}
+	counter := prometheus.CounterValue
+	histograms := s.Head.Samples[sample.Histogram] + s.Head.Samples[sample.FloatHistogram]
+	ch <- prometheus.MustNewConstMetric(c.samples, counter, float64(s.Head.Samples[sample.Float]), "float")
+	ch <- prometheus.MustNewConstMetric(c.samples, counter, float64(histograms), "histogram")
+	for r := range sample.Reasons {
+		if reason := sample.Reason(r); reason != sample.Accepted {
+			ch <- prometheus.MustNewConstMetric(c.rejected, counter, float64(s.Head.Reasons[r]), reason.String())
+		}
+	}
+	c.restored.Collect(ch)
+}

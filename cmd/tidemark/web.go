@@ -1,0 +1,75 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/query"
+	"github.com/tidemarkdb/tidemark/tsdb"
+	"github.com/tidemarkdb/tidemark/web"
+	"github.com/tidemarkdb/tidemark/web/api"
+)
+
+// webOptions are the settings of the HTTP server.
+func (s *server) webOptions() web.Options {
+	w := s.opts.Web
+	return web.Options{
+		ListenAddresses: w.ListenAddresses, ConfigFile: w.ConfigFile, ExternalURL: w.ExternalURL, RoutePrefix: w.RoutePrefix,
+		MaxConnections: w.MaxConnections, ReadTimeout: w.ReadTimeout, CORSOrigin: w.CORSOrigin,
+		EnableLifecycle: w.EnableLifecycle, EnableAdmin: w.EnableAdminAPI, PageTitle: w.PageTitle,
+		LookbackDelta: s.opts.Query.LookbackDelta, Parser: s.queryFeatures().NewParser(),
+		RemoteRead: api.RemoteReadOptions{
+			SampleLimit: s.opts.Storage.RemoteReadSampleLimit, ConcurrencyLimit: s.opts.Storage.RemoteReadConcurrency,
+			MaxBytesInFrame: s.opts.Storage.RemoteReadBytesInFrame,
+		},
+		Healthy: s.healthy, Reload: s.reload, Quit: func() { s.quit() },
+		Gatherer: s.registry, Registerer: s.registry, Logger: s.log.With("component", "web"),
+	}
+}
+
+// healthy says whether a restart would help: after a failed sync it would.
+func (s *server) healthy() error {
+	if s.db == nil {
+		return nil
+	}
+	for _, c := range s.db.Conditions() {
+		if c.Code == tsdb.ConditionFailedSync {
+			return errors.New(c.Effect + "; " + c.NextStep)
+		}
+	}
+	return nil
+}
+
+func (s *server) queryOptions() query.Options {
+	q := s.opts.Query
+	return query.Options{
+		LookbackDelta: q.LookbackDelta, Timeout: q.Timeout, MaxSamples: q.MaxSamples, MaxConcurrency: q.MaxConcurrency,
+		ActiveQueryDir: filepath.Join(s.opts.Storage.Path, "tidemark"),
+		EvaluationInterval: func() time.Duration {
+			return time.Duration(s.config.Load().Prom.GlobalConfig.EvaluationInterval)
+		},
+		Features: s.queryFeatures(), Logger: s.log.With("component", "query engine"), Registerer: s.registry,
+	}
+}
+
+// apiSources are what the HTTP API answers from.
+func (s *server) apiSources() api.Sources {
+	src := api.Sources{
+		Engine: s.parts.engine, Data: s.db, Rules: s.parts.rules, Targets: s.parts.scraper, Alertmanagers: s.parts.notifier,
+		Admin: s.db, Store: storeView{s.db},
+		Config:         func() string { return s.config.Load().YAML() },
+		ExternalLabels: func() labels.Labels { return s.config.Load().Prom.GlobalConfig.ExternalLabels },
+		Flags:          s.opts.Values, Features: s.opts.Features.byCategory, Runtime: s.runtimeInfo, Build: buildInfo(),
+		Conditions: s.conditions,
+	}
+	if s.opts.Web.EnableRemoteWrite {
+		src.RemoteWrite = s.parts.remoteWrite
+	}
+	return src
+}
