@@ -33,7 +33,7 @@ const direction = `
 	query < rules < rules/notify;
 	ingest < ingest/ingesttest;
 	ingest, ingest/config < ingest/scrape, ingest/remotewrite, ingest/otlp, ingest/push;
-	ingest/scrape/kinds;
+	ingest/scrape/kinds, ingest/scrape/scrapetest;
 	rules < web/api < web;
 `
 
