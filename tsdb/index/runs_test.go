@@ -140,7 +140,7 @@ func TestBitmapTakesLongAndShortRuns(t *testing.T) {
 	ls := lists{meter: &meter{}}
 	var p postings
 	want := 0
-	for id := uint32(0); id < 100_000; id++ {
+	for id := range uint32(100_000) {
 		if id < 40_000 || id%2 == 0 { // one long run, then a run for each id
 			ls.add(&p, id)
 			want++
