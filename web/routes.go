@@ -30,16 +30,13 @@ func (s *Server) routes() http.Handler {
 	root := mux.NewRouter()
 	r := root
 	if s.opts.RoutePrefix != "/" {
-		root.HandleFunc("/", func(w http.ResponseWriter, req *http.Request) {
-			http.Redirect(w, req, s.opts.RoutePrefix+"/", http.StatusFound)
-		}).Methods(http.MethodGet, http.MethodHead)
-		root.HandleFunc(s.opts.RoutePrefix, func(w http.ResponseWriter, req *http.Request) {
-			http.Redirect(w, req, s.opts.RoutePrefix+"/", http.StatusFound)
-		}).Methods(http.MethodGet, http.MethodHead)
+		home := api.OnlyMethods(http.RedirectHandler(s.opts.RoutePrefix+"/", http.StatusFound), http.MethodGet)
+		root.Handle("/", home)
+		root.Handle(s.opts.RoutePrefix, home)
 		r = root.PathPrefix(s.opts.RoutePrefix).Subrouter()
 	}
 	get := func(path string, h http.HandlerFunc) {
-		r.Handle(path, s.metrics.instrument(path, h)).Methods(http.MethodGet, http.MethodHead)
+		r.Handle(path, api.OnlyMethods(s.metrics.instrument(path, h), http.MethodGet))
 	}
 	for _, p := range pages {
 		get(p, s.page)
@@ -116,8 +113,12 @@ func (s *Server) lifecycle(r *mux.Router) {
 				fmt.Fprint(w, "Lifecycle API is not enabled.")
 			}
 		}
-		r.Handle(path, s.metrics.instrument(path, api.SameOrigin(h, s.opts.ExternalURL))).Methods(http.MethodPost, http.MethodPut)
-		r.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+		act := s.metrics.instrument(path, api.SameOrigin(h, s.opts.ExternalURL))
+		r.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost || r.Method == http.MethodPut {
+				act.ServeHTTP(w, r)
+				return
+			}
 			w.Header().Set("Allow", "POST, PUT")
 			w.WriteHeader(http.StatusMethodNotAllowed)
 			fmt.Fprint(w, "Only POST or PUT requests allowed")

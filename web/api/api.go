@@ -20,6 +20,8 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -132,13 +134,15 @@ func (a *API) Register(r *mux.Router, instrument func(route string, h http.Handl
 		if rt.guarded {
 			h = a.sameOrigin(h)
 		}
-		methods := append([]string{}, rt.methods...)
-		if methods[0] == http.MethodGet {
-			methods = append(methods, http.MethodHead)
-		}
-		r.Handle(rt.path, instrument("/api/v1"+rt.path, h)).Methods(methods...)
+		h = OnlyMethods(instrument("/api/v1"+rt.path, h), rt.methods...)
+		r.HandleFunc(rt.path, func(w http.ResponseWriter, req *http.Request) {
+			if req.Method == http.MethodOptions {
+				a.options(w, req)
+				return
+			}
+			h.ServeHTTP(w, req)
+		})
 	}
-	r.PathPrefix("/").Methods(http.MethodOptions).Handler(http.HandlerFunc(a.options))
 }
 
 // route is one endpoint: an endpoint function or, where the answer has a format of its own, a handler.
@@ -187,6 +191,23 @@ func (a *API) routes() []route {
 		{path: "/read", methods: post, handler: a.read},
 		{path: "/write", methods: post, handler: a.writeHandler(), guarded: true},
 	}
+}
+
+// OnlyMethods refuses requests of other methods than those listed; GET brings HEAD with it. The router can tell
+// methods apart as well, but behind a prefix it answers a wrong method as a path that does not exist.
+func OnlyMethods(h http.Handler, methods ...string) http.Handler {
+	allowed := slices.Clone(methods)
+	if slices.Contains(allowed, http.MethodGet) {
+		allowed = append(allowed, http.MethodHead)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !slices.Contains(allowed, r.Method) {
+			w.Header().Set("Allow", strings.Join(allowed, ", "))
+			http.Error(w, "method not allowed", http.StatusMethodNotAllowed)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // writeHandler is the receiver of remote write, or the answer of a server whose receiver is off.

@@ -26,6 +26,11 @@ type encoder struct {
 	w   io.Writer
 	buf []byte
 	err error
+
+	// high is the digits of highSec, the seconds of the last time without their last four digits: the times of
+	// an answer lie close together, and most of their digits need not be worked out again.
+	high    []byte
+	highSec uint64
 }
 
 var encoders = sync.Pool{New: func() any { return &encoder{buf: make([]byte, 0, flushAt+4096)} }}
@@ -209,10 +214,23 @@ func (e *encoder) time(ms int64) {
 		e.buf = append(e.buf, '-')
 		u = -u
 	}
-	e.buf = strconv.AppendUint(e.buf, u/1000, 10)
+	e.seconds(u / 1000)
 	if frac := u % 1000; frac != 0 {
 		e.buf = append(e.buf, '.', byte('0'+frac/100), byte('0'+frac/10%10), byte('0'+frac%10))
 	}
+}
+
+func (e *encoder) seconds(sec uint64) {
+	hi, lo := sec/10000, sec%10000
+	if hi == 0 {
+		e.buf = strconv.AppendUint(e.buf, sec, 10)
+		return
+	}
+	if hi != e.highSec {
+		e.high, e.highSec = strconv.AppendUint(e.high[:0], hi, 10), hi
+	}
+	e.buf = append(e.buf, e.high...)
+	e.buf = append(e.buf, byte('0'+lo/1000), byte('0'+lo/100%10), byte('0'+lo/10%10), byte('0'+lo%10))
 }
 
 // exactInt is the bound below which every whole float64 prints as the integer it is.
