@@ -4,6 +4,7 @@
 package journal_test
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -15,6 +16,19 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/journal"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
+
+var seedFlag = flag.Uint64("seed", 0, "repeat a random test with the seed it printed")
+
+// seedOf returns the seed of a random test and prints it.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("seed %d", seed)
+	return seed
+}
 
 // trial is one run of the crash test: a writer that remembers what was acknowledged.
 type trial struct {
@@ -143,8 +157,7 @@ func TestCrashAtEveryOperation(t *testing.T) {
 	check := func(name string, runs int, tr *trial) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
-			seed := rand.Uint64()
-			t.Logf("seed %d", seed)
+			seed := seedOf(t)
 			tr.sent = map[sample.LSN][]string{}
 			base := fsx.NewCrashable()
 			for tr.run = range runs {
