@@ -204,7 +204,7 @@ func TestKeysWithoutEffectAreLoggedOnce(t *testing.T) {
 	check("tidemark:\n  storage: {on_full: read_only, wal_sync: process}\n", "")
 	check("tidemark:\n  storage: {on_full: delete_oldest}\n", "tidemark.storage.on_full")
 	check("tidemark:\n  series_limits: [{name: a, per: job}, {name: b, per: pod}]\n  query: {slow_log: 1s}\n", "tidemark.series_limits, tidemark.query.slow_log")
-	check("remote_write: [{url: http://x}]\nstorage: {tsdb: {chunk_encoding: {floats: xor}}}\n", "storage.tsdb.chunk_encoding, remote_write")
+	check("remote_write: [{url: http://x}]\nstorage: {tsdb: {chunk_encoding: {floats: xor}}, exemplars: {max_exemplars: 5}}\n", "storage.exemplars, storage.tsdb.chunk_encoding, remote_write")
 }
 
 func TestDisplayedConfigurationLoadsAgainAndHidesSecrets(t *testing.T) {
@@ -234,7 +234,7 @@ func TestKeysForARestart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"tidemark.shadow", "tidemark.memory.limit", "tidemark.storage.wal_sync"}
+	want := []string{"tidemark.shadow", "tidemark.memory.limit", "tidemark.storage.wal_sync", "tidemark.storage.max_future"}
 	if diff := cmp.Diff(want, RestartKeys(a, b)); diff != "" {
 		t.Error(diff)
 	}

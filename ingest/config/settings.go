@@ -44,7 +44,7 @@ type Storage struct {
 	// What happens below min_free_space: the store takes no writes until there is space, or the oldest blocks are deleted.
 	OnFull string `yaml:"on_full" acts:"only read_only" oneof:"read_only delete_oldest"`
 	// How far ahead of the clock a sample may be.
-	MaxFuture Duration `yaml:"max_future"`
+	MaxFuture Duration `yaml:"max_future" acts:"restart"`
 	// How late samples may be; storage.tsdb.out_of_order_time_window, where it is set, wins over both.
 	LateWindow LateWindow `yaml:"late_window"`
 	// What becomes of Prometheus' own data directory once it is converted.

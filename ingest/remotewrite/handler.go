@@ -144,24 +144,37 @@ type statusError struct {
 func (e *statusError) Error() string { return e.msg }
 
 func (h *Handler) answerError(w http.ResponseWriter, r *http.Request, err error) {
-	code := http.StatusInternalServerError
-	if e, ok := errors.AsType[*statusError](err); ok {
-		code = e.code
-	} else if _, ok := isMalformed(err); ok {
-		code = http.StatusBadRequest
-	} else if e, ok := errors.AsType[*sample.UnavailableError](err); ok {
-		code = http.StatusServiceUnavailable
-		w.Header().Set("Retry-After", seconds(e.RetryAfter))
-	} else if _, ok := errors.AsType[*budget.ExceededError](err); ok {
-		code = http.StatusServiceUnavailable
-		w.Header().Set("Retry-After", seconds(0))
-	} else if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		code = http.StatusServiceUnavailable // nobody may be there to read it
+	code := codeOf(err)
+	if code == http.StatusServiceUnavailable {
+		after := time.Duration(0)
+		if e, ok := errors.AsType[*sample.UnavailableError](err); ok {
+			after = e.RetryAfter
+		}
+		w.Header().Set("Retry-After", seconds(after))
 	}
-	if code >= http.StatusInternalServerError {
-		h.logger.Error("a remote-write request was not stored", "remote", r.RemoteAddr, "code", code, "err", err)
+	level := slog.LevelDebug // a state of the store is logged once, where it begins
+	if code == http.StatusInternalServerError {
+		level = slog.LevelError
 	}
+	h.logger.Log(r.Context(), level, "a remote-write request was not stored", "remote", r.RemoteAddr, "code", code, "err", err)
 	http.Error(w, err.Error(), code)
+}
+
+// codeOf returns the status code of an error.
+func codeOf(err error) int {
+	if e, ok := errors.AsType[*statusError](err); ok {
+		return e.code
+	}
+	if _, ok := isMalformed(err); ok {
+		return http.StatusBadRequest
+	}
+	_, unavailable := errors.AsType[*sample.UnavailableError](err)
+	_, full := errors.AsType[*budget.ExceededError](err)
+	gone := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) // nobody may be there to read it
+	if unavailable || full || gone {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
 }
 
 // seconds returns a Retry-After header; without advice it is 5 s, Prometheus' longest backoff.
