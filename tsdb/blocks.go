@@ -61,7 +61,24 @@ func (db *DB) openBlocks() (*blockSet, error) {
 		}
 		set.add(storedBlock{b, dead})
 	}
+	if err := db.removeOrphans(names); err != nil {
+		return nil, errors.Join(err, set.close())
+	}
 	return set, db.removeReplaced(set)
+}
+
+// removeOrphans deletes the tombstones of blocks that are gone: a crash came between the two removals.
+func (db *DB) removeOrphans(names []string) error {
+	for _, n := range names {
+		id, ok := strings.CutSuffix(n, tombstoneSuffix)
+		if !ok || slices.Contains(names, id+block.Suffix) {
+			continue
+		}
+		if err := db.opts.FS.Remove(path.Join(db.layout.blocks(), n)); err != nil {
+			return fmt.Errorf("remove the tombstones of a deleted block: %w", err)
+		}
+	}
+	return nil
 }
 
 // removeReplaced deletes the blocks that another block names as its parents: their removal was cut short.
