@@ -4,12 +4,331 @@
 package head
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/tsdb/arena"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/index"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
+
+// directory knows the labels of every series, and the series of every label set. The slot of a series in it, its
+// id, is given to another only after the series has left and no pin can see it any more.
+type directory struct {
+	account, indexAccount *budget.Account
+	index                 *index.Mem
+
+	mu      sync.RWMutex
+	entries table[entry] // guarded by mu; by id
+	bytes   *arena.Arena // guarded by mu; labels
+	table   []uint32     // guarded by mu; id+1 of the published series, open addressing by hash; length a power of two
+	used    int          // guarded by mu; entries of table that are not 0
+	free    []uint32     // guarded by mu; ids without a series
+}
+
+// entry is what the directory has of one id. 32 bytes.
+type entry struct {
+	hash   index.Hash128
+	labels arena.Ref // the symbols of the labels, as varints; 0: there is no series
+	size   uint32    // bytes of labels
+	gen    uint32    // generation of the series, or of the last one there was
+	state  entryState
+}
+
+type entryState uint8
+
+const (
+	vacant    entryState = iota
+	reserved             // cannot be found yet
+	published            // can be found
+	leaving              // cannot be found any more
+)
+
+func (d *directory) open(a *budget.Account) {
+	// The index has an account of its own, so that close knows what it was charged.
+	d.account, d.indexAccount = a, a.Child("index", 0)
+	d.index = index.NewMem(d.indexAccount)
+	d.entries, d.bytes = newTable[entry](a), arena.New(arena.Options{Account: a})
+}
+
+func (d *directory) close() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.account.Release(int64(len(d.table))*4 + d.indexAccount.Used())
+	d.table = nil
+	return errors.Join(d.entries.records.Close(), d.bytes.Close())
+}
+
+// reserve gives ls an id, that of want if it is not 0. The series cannot be found before publish.
+func (d *directory) reserve(ls labels.Labels, want sample.Ref) (sample.Ref, error) {
+	var stack [128]uint32
+	pairs, err := d.index.Intern(ls, stack[:0])
+	if err != nil {
+		return 0, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	ref, err := d.enterLocked(index.HashLabels(ls), pairs, want)
+	if err != nil {
+		d.index.Release(pairs)
+		return 0, err
+	}
+	return ref, nil
+}
+
+func (d *directory) enterLocked(hash index.Hash128, pairs []uint32, want sample.Ref) (sample.Ref, error) {
+	var stack [512]byte
+	buf := stack[:0]
+	for _, sym := range pairs {
+		buf = binary.AppendUvarint(buf, uint64(sym))
+	}
+	id, err := d.takeIDLocked(want)
+	if err != nil {
+		return 0, err
+	}
+	e := d.entries.at(id)
+	text, err := put(d.bytes, buf)
+	if err != nil {
+		d.free = append(d.free, id)
+		return 0, err
+	}
+	gen := e.gen + 1
+	if want != 0 {
+		gen = want.Generation()
+	}
+	*e = entry{hash: hash, labels: text, size: uint32(len(buf)), gen: gen, state: reserved}
+	return sample.MakeRef(gen, id), nil
+}
+
+// takeIDLocked takes a free id, that of want if it is not 0.
+func (d *directory) takeIDLocked(want sample.Ref) (uint32, error) {
+	if want == 0 {
+		if n := len(d.free); n > 0 {
+			id := d.free[n-1]
+			d.free = d.free[:n-1]
+			return id, nil
+		}
+		return d.entries.take()
+	}
+	id := want.ID()
+	for d.entries.len() <= id {
+		next, err := d.entries.take()
+		if err != nil {
+			return 0, err
+		}
+		d.free = append(d.free, next)
+	}
+	// While a log is replayed the id is nearly always the one that was freed or made last.
+	i := len(d.free) - 1
+	for i >= 0 && d.free[i] != id {
+		i--
+	}
+	if i < 0 {
+		return 0, fmt.Errorf("series id %d is in use", id)
+	}
+	d.free = slices.Delete(d.free, i, i+1)
+	return id, nil
+}
+
+// publish makes a reserved series findable.
+func (d *directory) publish(ref sample.Ref) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.entryLocked(ref)
+	if e == nil || e.state != reserved {
+		return fmt.Errorf("series %d: publish: not reserved", ref)
+	}
+	if err := d.roomLocked(); err != nil {
+		return err
+	}
+	var stack [128]uint32
+	if err := d.index.Add(ref.ID(), d.pairsLocked(e, stack[:0])); err != nil {
+		return err
+	}
+	d.insertLocked(ref.ID(), e.hash)
+	e.state = published
+	return nil
+}
+
+// entryLocked returns the entry of a series, nil if there is none of that generation.
+func (d *directory) entryLocked(ref sample.Ref) *entry {
+	if ref.ID() >= d.entries.len() {
+		return nil
+	}
+	if e := d.entries.at(ref.ID()); e.gen == ref.Generation() && e.state != vacant {
+		return e
+	}
+	return nil
+}
+
+// unreserve forgets a series that was not published.
+func (d *directory) unreserve(ref sample.Ref) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	e := d.entryLocked(ref)
+	if e == nil || e.state != reserved {
+		return
+	}
+	var stack [128]uint32
+	d.index.Release(d.pairsLocked(e, stack[:0]))
+	d.vacateLocked(ref.ID(), e)
+}
+
+func (d *directory) vacateLocked(id uint32, e *entry) {
+	d.bytes.Free(e.labels)
+	*e = entry{gen: e.gen}
+	d.free = append(d.free, id)
+}
+
+// lookup returns the published series of ls.
+func (d *directory) lookup(ls labels.Labels) (sample.Ref, bool) {
+	hash := index.HashLabels(ls)
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if len(d.table) == 0 {
+		return 0, false
+	}
+	mask := uint64(len(d.table) - 1)
+	for i := hash.Lo & mask; d.table[i] != 0; i = (i + 1) & mask {
+		id := d.table[i] - 1
+		if e := d.entries.at(id); e.hash == hash && d.sameLabelsLocked(e, ls) {
+			return sample.MakeRef(e.gen, id), true
+		}
+	}
+	return 0, false
+}
+
+// sameLabelsLocked compares the labels themselves: the hash is not seeded, so that one could make two label sets
+// that share it.
+func (d *directory) sameLabelsLocked(e *entry, ls labels.Labels) bool {
+	var stack, have [128]uint32
+	want, ok := d.index.FindPairs(ls, stack[:0])
+	return ok && slices.Equal(want, d.pairsLocked(e, have[:0]))
+}
+
+// pairsLocked appends the symbols of the labels, name, value, name, value, ….
+func (d *directory) pairsLocked(e *entry, dst []uint32) []uint32 {
+	if e.labels == 0 {
+		return dst
+	}
+	for b := d.bytes.Bytes(e.labels)[:e.size]; len(b) > 0; {
+		sym, n := binary.Uvarint(b)
+		if n <= 0 {
+			break
+		}
+		dst, b = append(dst, uint32(sym)), b[n:]
+	}
+	return dst
+}
+
+// pairs appends the symbols of the labels of a series.
+func (d *directory) pairs(id uint32, dst []uint32) []uint32 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if id >= d.entries.len() {
+		return dst
+	}
+	return d.pairsLocked(d.entries.at(id), dst)
+}
+
+func (d *directory) hash(id uint32) index.Hash128 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if id >= d.entries.len() {
+		return index.Hash128{}
+	}
+	return d.entries.at(id).hash
+}
+
+// generation returns that of the series that has id, or had it last; 0 if none did.
+func (d *directory) generation(id uint32) uint32 {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if id >= d.entries.len() {
+		return 0
+	}
+	return d.entries.at(id).gen
+}
+
+// leave makes a series unfindable by its labels. Selecting it goes on working until release.
+func (d *directory) leave(ref sample.Ref) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e := d.entryLocked(ref); e != nil && e.state == published {
+		e.state = leaving
+		d.deleteLocked(ref.ID(), e.hash)
+	}
+}
+
+// release frees the ids of series that have left. ids ascend.
+func (d *directory) release(ids []uint32) {
+	if len(ids) == 0 {
+		return
+	}
+	d.index.Remove(ids, d.pairs)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range ids {
+		d.vacateLocked(id, d.entries.at(id))
+	}
+}
+
+// roomLocked makes room in the table for one more.
+func (d *directory) roomLocked() error {
+	if d.used < len(d.table)/4*3 {
+		return nil
+	}
+	size := max(64, 2*len(d.table))
+	if err := d.account.Reserve(int64(size) * 4); err != nil {
+		return err
+	}
+	old := d.table
+	d.table, d.used = make([]uint32, size), 0
+	for _, x := range old {
+		if x != 0 {
+			d.insertLocked(x-1, d.entries.at(x-1).hash)
+		}
+	}
+	d.account.Release(int64(len(old)) * 4)
+	return nil
+}
+
+func (d *directory) insertLocked(id uint32, hash index.Hash128) {
+	mask := uint64(len(d.table) - 1)
+	i := hash.Lo & mask
+	for d.table[i] != 0 {
+		i = (i + 1) & mask
+	}
+	d.table[i] = id + 1
+	d.used++
+}
+
+// deleteLocked takes id out of the table and moves up what would not be found behind the gap.
+func (d *directory) deleteLocked(id uint32, hash index.Hash128) {
+	mask := uint64(len(d.table) - 1)
+	gap := hash.Lo & mask
+	for d.table[gap] != id+1 {
+		if d.table[gap] == 0 {
+			return
+		}
+		gap = (gap + 1) & mask
+	}
+	for i := (gap + 1) & mask; d.table[i] != 0; i = (i + 1) & mask {
+		home := d.entries.at(d.table[i]-1).hash.Lo & mask
+		if (i-home)&mask >= (i-gap)&mask {
+			d.table[gap] = d.table[i]
+			gap = i
+		}
+	}
+	d.table[gap] = 0
+	d.used--
+}
 
 // Lookup returns the series of ls, if there is one.
 func (h *Head) Lookup(ls labels.Labels) (sample.Ref, bool) { return h.dir.lookup(ls) }

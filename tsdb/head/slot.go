@@ -80,3 +80,101 @@ func (h *Head) Slots() []Slot {
 	slices.SortFunc(out, func(a, b Slot) int { return cmp.Compare(a.Start, b.Start) })
 	return out
 }
+
+// SlotSeries returns the ids of the series of which the pin sees samples in a slot, in label order.
+func (p *Pin) SlotSeries(slot int64) []uint32 {
+	h := p.head
+	end := h.slotEnd(slot)
+	var ids []uint32
+	for _, s := range h.shards {
+		s.mu.RLock()
+		for local := range s.headers.len() {
+			if s.inSlotLocked(p, local, slot, end) {
+				ids = append(ids, s.id(local))
+			}
+		}
+		s.mu.RUnlock()
+	}
+	p.sortByLabels(ids)
+	return ids
+}
+
+// inSlotLocked reports whether the pin sees samples of a series in [slot, end]. It does not look at deleted
+// ranges, so that a slot may turn out to be empty.
+func (s *shard) inSlotLocked(p *Pin, local uint32, slot, end int64) bool {
+	hd := s.headers.at(local)
+	if hd.gen == 0 && !s.seesEndedLocked(p, local) {
+		return false
+	}
+	if hd.flags&hasLate != 0 {
+		if l := s.late[local].slot(slot); l != nil && slices.ContainsFunc(l.rows, p.seesLate) {
+			return true
+		}
+	}
+	chunks, n, ok := s.stateLocked(local, hd, p.epoch)
+	if !ok {
+		return false
+	}
+	if hd.n > 0 && hd.chunks == chunks && n > 0 && hd.mint >= slot && hd.mint <= end {
+		return true
+	}
+	for number := hd.closed; number != 0; {
+		c := s.closed.at(number - 1)
+		if c.maxt < slot {
+			return false
+		}
+		if c.mint <= end && p.seesClosed(c, chunks, n) > 0 {
+			return true
+		}
+		number = c.older
+	}
+	return false
+}
+
+// sortByLabels brings series into label order. The texts are sorted once; the series are compared by the ranks
+// of theirs.
+func (p *Pin) sortByLabels(ids []uint32) {
+	off := make([]int, 1, len(ids)+1)
+	var pairs []uint32
+	place := make(map[uint32]uint32, len(ids)/4) // symbol -> index into texts
+	var texts []string
+	for _, id := range ids {
+		start := len(pairs)
+		pairs = p.Pairs(id, pairs)
+		for i := start; i < len(pairs); i++ {
+			sym := pairs[i]
+			at, ok := place[sym]
+			if !ok {
+				at = uint32(len(texts))
+				place[sym] = at
+				texts = append(texts, p.head.dir.index.Symbol(sym))
+			}
+			pairs[i] = at
+		}
+		off = append(off, len(pairs))
+	}
+	order := make([]uint32, len(texts))
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	slices.SortFunc(order, func(a, b uint32) int { return cmp.Compare(texts[a], texts[b]) })
+	rank := make([]uint32, len(texts))
+	for r, i := range order {
+		rank[i] = uint32(r)
+	}
+	for i, at := range pairs {
+		pairs[i] = rank[at]
+	}
+	perm := make([]int, len(ids))
+	for i := range perm {
+		perm[i] = i
+	}
+	slices.SortFunc(perm, func(a, b int) int {
+		return slices.Compare(pairs[off[a]:off[a+1]], pairs[off[b]:off[b+1]])
+	})
+	sorted := make([]uint32, len(ids))
+	for i, k := range perm {
+		sorted[i] = ids[k]
+	}
+	copy(ids, sorted)
+}
