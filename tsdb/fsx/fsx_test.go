@@ -6,6 +6,7 @@ package fsx_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -20,6 +21,8 @@ import (
 
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 )
+
+var seedFlag = flag.Uint64("seed", 0, "repeat a random test with the seed it printed")
 
 // each runs a test on every file system, in an empty directory.
 func each(t *testing.T, test func(t *testing.T, fsys fsx.FS, dir string)) {
@@ -139,7 +142,10 @@ func TestFileSystemsBehaveAlike(t *testing.T) {
 // TestRandomWritesReadBack compares every file system with a plain byte slice.
 func TestRandomWritesReadBack(t *testing.T) {
 	each(t, func(t *testing.T, fsys fsx.FS, dir string) {
-		seed := rand.Uint64()
+		seed := *seedFlag
+		if seed == 0 {
+			seed = rand.Uint64()
+		}
 		t.Logf("seed %d", seed)
 		rng := rand.New(rand.NewPCG(seed, 1))
 		f, err := fsys.Create(path.Join(dir, "f"))

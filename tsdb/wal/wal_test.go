@@ -5,9 +5,11 @@ package wal_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strconv"
 	"testing"
@@ -21,6 +23,8 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 	"github.com/tidemarkdb/tidemark/tsdb/wal"
 )
+
+var seedFlag = flag.Uint64("seed", 0, "repeat a random test with the seed it printed")
 
 // compare sees bits: NaN payloads and negative zero differ from what they are not.
 var compare = cmp.Options{
@@ -128,10 +132,17 @@ func TestBatchComesBackBitForBit(t *testing.T) {
 	one := &sample.Batch{}
 	one.AppendHistogram(1, 0, 5, &histogram.Histogram{}, nil, 0)
 	check(one)
+	seed := *seedFlag
+	if seed == 0 {
+		seed = rand.Uint64()
+	}
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
 	for range 200 {
 		b := &sample.Batch{}
-		for range rand.IntN(20) {
-			b.AppendFloat(sample.Ref(rand.Uint64()), int64(rand.Uint64()), int64(rand.Uint64()), math.Float64frombits(rand.Uint64()<<(8*rand.IntN(9))), sample.Flag(rand.IntN(4)))
+		for range rng.IntN(20) {
+			v := math.Float64frombits(rng.Uint64() << (8 * rng.IntN(9)))
+			b.AppendFloat(sample.Ref(rng.Uint64()), int64(rng.Uint64()), int64(rng.Uint64()), v, sample.Flag(rng.IntN(4)))
 		}
 		check(b)
 	}
@@ -222,13 +233,14 @@ func records() map[string][]byte {
 	return map[string][]byte{
 		"series": wal.AppendSeries(nil, refs, ls),
 		"batch":  wal.AppendBatch(nil, fullBatch()),
+		"packed": wal.AppendBatch(nil, scrape(800)),
 		"delete": wal.AppendDelete(nil, wal.Delete{Refs: refs, MinT: -5, MaxT: 1 << 40}),
 		"free":   wal.AppendFree(nil, refs),
 	}
 }
 
 func TestDamagedRecordsAreErrors(t *testing.T) {
-	index := map[string]int{"batch": 1, "delete": 2, "free": 3, "series": 4}
+	index := map[string]int{"batch": 1, "packed": 1, "delete": 2, "free": 3, "series": 4}
 	for name, p := range records() {
 		for n := range len(p) {
 			var corrupt *wal.CorruptError
@@ -254,17 +266,37 @@ func TestDamagedRecordsAreErrors(t *testing.T) {
 }
 
 func TestCountsAreCheckedBeforeMemoryIsTaken(t *testing.T) {
-	huge := []byte{1, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f}
-	allocated := testing.AllocsPerRun(10, func() {
+	check := func(huge ...byte) {
+		t.Helper()
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
 		for _, err := range decodeAny(huge) {
 			if err == nil {
-				t.Error("a count beyond the record is no error")
+				t.Errorf("% x: a count beyond the record is no error", huge)
 			}
 		}
-	})
-	if allocated > 100 {
-		t.Errorf("%v allocations", allocated)
+		runtime.ReadMemStats(&after)
+		if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+			t.Errorf("% x: %d bytes allocated", huge, n)
+		}
 	}
+	check(1, 0xff, 0xff, 0xff, 0xff, 0xff, 0x0f)                            // rows, or symbols
+	check(1, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f)                         // exemplars
+	check(1, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x7f)                      // descriptions
+	check(1, 1, 2, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // a histogram cut short
+	check(2, 0x80, 0x80, 0x80, 0x80, 0x04, 0)                               // 1 GiB unpacked
+}
+
+func TestSmallAndDenseBatchesStayUnpacked(t *testing.T) {
+	check := func(b *sample.Batch, packed bool) {
+		t.Helper()
+		if got := wal.AppendBatch(nil, b)[0] == 2; got != packed {
+			t.Errorf("%d rows packed: %t, want %t", b.Len(), got, packed)
+		}
+	}
+	check(scrape(100), false)
+	check(scrape(2000), true)
+	check(pushed(2000), false)
 }
 
 func FuzzDecode(f *testing.F) {
