@@ -29,8 +29,9 @@ type Spec struct {
 	Name  string // for messages
 	Path  string
 	Args  []string
-	Dir   string // working directory; default: the test's
-	Ready string // URL that answers 200 once the program works; empty: not waited for
+	Dir   string     // working directory; default: the test's
+	Ready string     // URL that answers 200 once the program works; empty: not waited for
+	Owner testing.TB // the test whose end ends the program; default: the one that starts it
 }
 
 // Process is a program that a test started.
@@ -67,10 +68,14 @@ func Run(tb testing.TB, s Spec) *Process {
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
-	tb.Cleanup(func() {
+	owner := s.Owner
+	if owner == nil {
+		owner = tb
+	}
+	owner.Cleanup(func() {
 		p.end(stopTimeout)
-		if tb.Failed() {
-			tb.Logf("output of %s (%s):\n%s", s.Name, strings.Join(p.cmd.Args, " "), p.out.tail(shownLines))
+		if owner.Failed() {
+			owner.Logf("output of %s (%s):\n%s", s.Name, strings.Join(p.cmd.Args, " "), p.out.tail(shownLines))
 		}
 	})
 	return p
