@@ -185,8 +185,8 @@ func (db *DB) limits() head.Limits {
 	if db.opts.MaxFuture > 0 {
 		lim.MaxT = now + db.opts.MaxFuture.Milliseconds()
 	}
-	newest, any := db.head.MaxTime()
-	if !any {
+	newest, ok := db.head.MaxTime()
+	if !ok {
 		newest = now
 	}
 	if keep := db.retention.Load(); keep > 0 {

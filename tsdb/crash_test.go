@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"path"
@@ -48,10 +49,7 @@ func (l *ledger) clone() map[string]map[int64]uint64 {
 	defer l.mu.Unlock()
 	out := map[string]map[int64]uint64{}
 	for s, ps := range l.acked {
-		out[s] = map[int64]uint64{}
-		for t, v := range ps {
-			out[s][t] = v
-		}
+		out[s] = maps.Clone(ps)
 	}
 	return out
 }

@@ -53,9 +53,8 @@ func (db *DB) raiseFailedSync(err error) {
 
 // noteUnreadable raises the condition of a block with an unreadable part. Its other parts keep answering.
 func (db *DB) noteUnreadable(err error) {
-	var corrupt *block.CorruptError
 	name := "a block"
-	if errors.As(err, &corrupt) {
+	if corrupt, ok := errors.AsType[*block.CorruptError](err); ok {
 		name = corrupt.File
 	}
 	if db.conds.set(Condition{

@@ -84,20 +84,18 @@ func (db *DB) loadCheckpoint() (sample.LSN, error) {
 		}
 	}
 	slices.Sort(db.checkpoints)
-	for i := len(db.checkpoints) - 1; i >= 0; i-- {
-		lsn := db.checkpoints[i]
+	for i, lsn := range slices.Backward(db.checkpoints) {
 		err := db.loadCheckpointFile(lsn)
 		if err == nil {
 			return lsn, nil
 		}
-		var corrupt *head.CorruptError
-		if !errors.As(err, &corrupt) {
+		if _, ok := errors.AsType[*head.CorruptError](err); !ok {
 			return 0, fmt.Errorf("read checkpoint %d: %w", lsn, err)
 		}
 		if err := db.quarantine(db.checkpointPath(lsn), err); err != nil {
 			return 0, err
 		}
-		db.checkpoints = slices.Delete(db.checkpoints, i, i+1)
+		db.checkpoints = db.checkpoints[:i]
 		if err := db.head.Close(); err != nil {
 			return 0, fmt.Errorf("drop a half loaded head: %w", err)
 		}
@@ -111,7 +109,7 @@ func (db *DB) loadCheckpointFile(lsn sample.LSN) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	size, err := f.Size()
 	if err != nil {
 		return err

@@ -55,8 +55,7 @@ func (v *view) scanRow(ctx context.Context, h *handle, row uint32, n column.Need
 		src := v.sources[loc.source]
 		from := len(dst.T)
 		err := src.read(ctx, loc.id, n, dst)
-		var corrupt *block.CorruptError
-		if errors.As(err, &corrupt) {
+		if _, ok := errors.AsType[*block.CorruptError](err); ok {
 			truncateRows(dst, from)
 			v.unreadable(err)
 			continue

@@ -105,7 +105,7 @@ func copyFile(ctx context.Context, fsys fsx.FS, from, to string) error {
 		}
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	size, err := f.Size()
 	if err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery"
-	"github.com/prometheus/prometheus/discovery/targetgroup"
 	promscrape "github.com/prometheus/prometheus/scrape"
 
 	"github.com/tidemarkdb/tidemark/ingest"
@@ -129,8 +128,7 @@ func (p *parts) start(ctx context.Context) <-chan error {
 	scraping, p.endScraping = context.WithCancel(base)
 	notifying, p.endNotifying = context.WithCancel(base)
 	run(&p.receiving, p.receivers.Run)
-	var found <-chan map[string][]*targetgroup.Group = p.receivers.SyncCh()
-	run(&p.notifying, func() error { return p.notifier.Run(notifying, found) })
+	run(&p.notifying, func() error { return p.notifier.Run(notifying, p.receivers.SyncCh()) })
 	run(&p.scraping, func() error { return p.scraper.Run(scraping) })
 	run(&p.ruling, func() error { return p.rules.Run(base) })
 	return p.errs
