@@ -185,6 +185,7 @@ func equalsPinned(t *testing.T, st *stack, start time.Time) {
 	t.Helper()
 	equals(t, st, st.pinned, "node_v2", start)
 }
+
 func equalsOld(t *testing.T, st *stack, start time.Time) {
 	t.Helper()
 	equals(t, st, st.old, "node_v1", start)
