@@ -90,8 +90,11 @@ func TestNoAcceptedSampleIsLostUnderChurn(t *testing.T) {
 				}
 				_, r := x.commit(&b, allTimes)
 				for k, i := range who {
-					switch r.At(k) {
-					case sample.Accepted:
+					if r.At(k) == sample.StaleRef {
+						delete(refs, i)
+						left.Add(1)
+					}
+					if r.At(k) == sample.Accepted {
 						name := named(i).String()
 						if accepted[c][name] == nil {
 							accepted[c][name] = map[int64]float64{}
@@ -99,9 +102,6 @@ func TestNoAcceptedSampleIsLostUnderChurn(t *testing.T) {
 						if _, ok := accepted[c][name][b.T[k]]; !ok { // a block's value stays
 							accepted[c][name][b.T[k]] = b.V[k]
 						}
-					case sample.StaleRef:
-						delete(refs, i)
-						left.Add(1)
 					}
 				}
 			}

@@ -4,7 +4,9 @@
 package head
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -159,6 +161,57 @@ func BenchmarkRead(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(rows), "ns/sample")
 		})
 	}
+}
+
+// BenchmarkSnapshot writes and loads a checkpoint of 100,000 series with 60 samples.
+func BenchmarkSnapshot(b *testing.B) {
+	x, refs, walks := newFleet(b, 100_000, nil)
+	fill(x, refs, walks, 60)
+	p := x.pin()
+	defer p.Close()
+	file := snapshotOf(b, x.h, p)
+	b.Run("write", func(b *testing.B) {
+		for b.Loop() {
+			if err := x.h.Snapshot(p, io.Discard); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(len(file))/float64(len(refs)), "B/series")
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(refs)), "ns/series")
+	})
+	b.Run("load", func(b *testing.B) {
+		for b.Loop() {
+			h := New(x.h.opts)
+			if err := h.LoadSnapshot(bytes.NewReader(file)); err != nil {
+				b.Fatal(err)
+			}
+			_ = h.Close()
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(refs)), "ns/series")
+	})
+}
+
+// BenchmarkDropSlot marks and gives back a slot of 100,000 series.
+func BenchmarkDropSlot(b *testing.B) {
+	x, refs, walks := newFleet(b, 100_000, nil)
+	for b.Loop() {
+		b.StopTimer()
+		fill(x, refs, walks, 10)
+		p := x.pin()
+		slot := x.h.Slots()[0].Start
+		b.StartTimer()
+		x.h.DropSlot(slot, p.Epoch())
+		p.Close()
+		b.StopTimer()
+		// The next round's samples would be late.
+		for _, s := range x.h.shards {
+			for local := range s.headers.len() {
+				s.headers.at(local).lastT = 0
+			}
+		}
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(refs)), "ns/series")
 }
 
 func BenchmarkCreate(b *testing.B) {

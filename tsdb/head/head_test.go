@@ -240,8 +240,7 @@ func TestFullBudgetRefusesSeriesThenSamplesAndLosesNothing(t *testing.T) {
 			refs = append(refs, ref)
 		}
 	}
-	var exceeded *budget.ExceededError
-	if !errors.As(refused, &exceeded) {
+	if _, ok := errors.AsType[*budget.ExceededError](refused); !ok {
 		t.Fatalf("refused with %v", refused)
 	}
 	account.SetLimit(account.Used() + 64<<10)
@@ -307,5 +306,35 @@ func TestCloseGivesBackAllThatWasCharged(t *testing.T) {
 	}
 	if n := account.Used(); n != 0 {
 		t.Errorf("%d bytes are still charged", n)
+	}
+}
+
+// A series that was logged but could not be published for lack of memory is in the log, and so are the next users
+// of its id and of its labels.
+func TestRestoreReplacesSeriesThatWereNeverPublished(t *testing.T) {
+	x := newBench(t, Options{})
+	restore := func(ref sample.Ref, i int) {
+		t.Helper()
+		if err := x.h.Restore(ref, named(i)); err != nil {
+			t.Error(err)
+		}
+		x.lsn++
+		x.h.Skip(x.lsn)
+		if got, ok := x.h.Lookup(named(i)); !ok || got != ref {
+			t.Errorf("%s is %#x (%t), want %#x", named(i), uint64(got), ok, uint64(ref))
+		}
+	}
+	restore(sample.MakeRef(1, 5), 0)
+	restore(sample.MakeRef(2, 5), 1) // the id again
+	restore(sample.MakeRef(1, 7), 1) // the labels again
+	restore(sample.MakeRef(1, 7), 1) // from a checkpoint
+	if _, ok := x.h.Lookup(named(0)); ok || x.h.Stats().Series != 1 {
+		t.Errorf("%d series are left, want the last", x.h.Stats().Series)
+	}
+	if err := x.h.Restore(sample.MakeRef(1, 5), named(9)); err != nil || x.h.Live(sample.MakeRef(1, 5)) {
+		t.Errorf("an old generation of an id: %v, live %t", err, x.h.Live(sample.MakeRef(1, 5)))
+	}
+	if ref := x.series(named(3)); ref.Generation() == 0 || ref.ID() == 7 {
+		t.Errorf("a new series got %#x", uint64(ref))
 	}
 }

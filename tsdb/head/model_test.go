@@ -181,7 +181,6 @@ type machine struct {
 	log     []record
 	pins    []pinned
 	flushes []flush
-	names   []labels.Labels
 	stale   []sample.Ref
 }
 
@@ -214,10 +213,10 @@ func (x *machine) drawBatch(t *rapid.T) *sample.Batch {
 			st = tm - rapid.Int64Range(1, 50).Draw(t, "st")
 		}
 		flags := rapid.SampledFrom([]sample.Flag{0, 0, 0, sample.Scraped, sample.RejectOutOfOrder}).Draw(t, "flags")
-		switch k := rapid.IntRange(0, 9).Draw(t, "kind"); {
-		case k == 0:
+		switch rapid.IntRange(0, 9).Draw(t, "kind") {
+		case 0:
 			b.AppendHistogram(ref, st, tm, rapid.SampledFrom(modelHistograms).Draw(t, "h").Copy(), nil, flags)
-		case k == 1:
+		case 1:
 			h := rapid.SampledFrom(modelHistograms[:4]).Draw(t, "fh")
 			b.AppendHistogram(ref, st, tm, nil, h.ToFloat(nil), flags)
 		default:

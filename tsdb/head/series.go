@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -32,12 +33,13 @@ type directory struct {
 	free    []uint32     // guarded by mu; ids without a series
 }
 
-// entry is what the directory has of one id. 32 bytes.
+// entry is what the directory has of one id. 40 bytes.
 type entry struct {
 	hash   index.Hash128
-	labels arena.Ref // the symbols of the labels, as varints; 0: there is no series
-	size   uint32    // bytes of labels
-	gen    uint32    // generation of the series, or of the last one there was
+	since  sample.LSN // of the record that made the series, or of its place in the log to come; 0: from a checkpoint
+	labels arena.Ref  // the symbols of the labels, as varints; 0: there is no series
+	size   uint32     // bytes of labels
+	gen    uint32     // generation of the series, or of the last one there was
 	state  entryState
 }
 
@@ -102,7 +104,7 @@ func (d *directory) enterLocked(hash index.Hash128, pairs []uint32, want sample.
 	if want != 0 {
 		gen = want.Generation()
 	}
-	*e = entry{hash: hash, labels: text, size: uint32(len(buf)), gen: gen, state: reserved}
+	*e = entry{hash: hash, labels: text, size: uint32(len(buf)), since: math.MaxUint64, gen: gen, state: reserved}
 	return sample.MakeRef(gen, id), nil
 }
 
@@ -136,8 +138,8 @@ func (d *directory) takeIDLocked(want sample.Ref) (uint32, error) {
 	return id, nil
 }
 
-// publish makes a reserved series findable.
-func (d *directory) publish(ref sample.Ref) error {
+// publish makes a reserved series findable; since is the LSN of its record.
+func (d *directory) publish(ref sample.Ref, since sample.LSN) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e := d.entryLocked(ref)
@@ -152,7 +154,7 @@ func (d *directory) publish(ref sample.Ref) error {
 		return err
 	}
 	d.insertLocked(ref.ID(), e.hash)
-	e.state = published
+	e.state, e.since = published, since
 	return nil
 }
 
@@ -384,33 +386,38 @@ func (h *Head) Unreserve(ref sample.Ref) {
 	}
 }
 
-// Publish makes a reserved series findable. The caller holds the sequencer lock and has logged the series. On
+// Publish makes a reserved series findable. The caller holds the sequencer lock, has logged the series as the next
+// LSN, and enqueues or skips that before anything else. On
 // error, a *budget.ExceededError, the series is gone again: its rows will be StaleRef.
 func (h *Head) Publish(ref sample.Ref, _ labels.Labels) error {
-	if err := h.dir.publish(ref); err != nil {
+	return h.publish(ref, sample.LSN(h.order.enqueued.Load()+1))
+}
+
+func (h *Head) publish(ref sample.Ref, since sample.LSN) error {
+	if err := h.dir.publish(ref, since); err != nil {
 		h.Unreserve(ref)
 		return fmt.Errorf("publish series: %w", err)
 	}
 	return nil
 }
 
-// Restore makes a series with the Ref it had when it was logged. One that is there already, from a checkpoint,
-// stays as it is. A series that the log has not ended, though its id is in use again, was never published; it
-// goes.
+// Restore makes a series with the Ref it had when it was logged, as the next LSN. One that is there already, from a
+// checkpoint, stays as it is. Where its labels or its id belong to another series, which the log has not ended,
+// that one was never published for lack of memory; it goes. One whose id the checkpoint says is past its generation
+// was not published either, and is left out: its rows are StaleRef, as they were.
 func (h *Head) Restore(ref sample.Ref, ls labels.Labels) error {
 	if ref.Generation() == 0 {
-		return fmt.Errorf("restore series: ref %#x has no generation", uint64(ref))
+		return fmt.Errorf("restore series %s: ref %#x has no generation", ls, uint64(ref))
 	}
-	if have, ok := h.dir.lookup(ls); ok {
-		if have == ref {
-			return nil
-		}
-		if have.ID() != ref.ID() {
-			return fmt.Errorf("restore series %s: it is there already as %#x, not %#x", ls, uint64(have), uint64(ref))
-		}
+	have, ok := h.dir.lookup(ls)
+	if ok && have == ref {
+		return nil
 	}
-	if gen := h.dir.generation(ref.ID()); gen >= ref.Generation() {
-		return fmt.Errorf("restore series %s: generation %d of its id was there before", ls, gen)
+	if h.dir.generation(ref.ID()) >= ref.Generation() {
+		return nil
+	}
+	if ok {
+		h.evict(have.ID())
 	}
 	h.evict(ref.ID())
 	if h.garbage.Load() {

@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/tidemarkdb/tidemark/tsdb/chunk"
-	"github.com/tidemarkdb/tidemark/tsdb/index"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -51,7 +50,6 @@ const snapshotRun = 512
 // of now. Ingestion goes on meanwhile.
 func (h *Head) Snapshot(p *Pin, w io.Writer) error {
 	x := snapshotWriter{head: h, pin: p, w: w, known: map[uint32]uint32{}}
-	x.left = p.left()
 	ids := h.dir.ids()
 	x.frame = append(x.frame[:0], frameHead, snapshotVersion)
 	x.uvarint(uint64(len(h.shards)), uint64(h.opts.SlotMillis), uint64(p.epoch), uint64(ids))
@@ -80,12 +78,11 @@ type snapshotWriter struct {
 	err    error
 	series int
 
-	left   map[index.Hash128]uint32 // series that have left since the pin: label hash -> id
-	frame  []byte                   // being built
-	other  []byte                   // memory for the one after it
-	known  map[uint32]uint32        // symbol -> its number in the file
-	fresh  []string                 // symbols that no frame has yet
-	bodies []byte                   // of the series of a run, by shard
+	frame  []byte            // being built
+	other  []byte            // memory for the one after it
+	known  map[uint32]uint32 // symbol -> its number in the file
+	fresh  []string          // symbols that no frame has yet
+	bodies []byte            // of the series of a run, by shard
 	spans  [snapshotRun][2]int
 	pairs  []uint32
 }
@@ -157,10 +154,10 @@ const snapshotFrame = 1 << 20
 
 // record appends what the file says of one id. body is empty if it has no series.
 func (x *snapshotWriter) record(id uint32, body []byte) {
-	gen, pairs := x.head.dir.describe(id, x.pairs[:0])
+	gen, since, pairs := x.head.dir.describe(id, x.pairs[:0])
 	x.pairs = pairs
-	if len(body) > 0 && x.successor(id) {
-		gen, body = gen-1, nil
+	if since > x.pin.epoch && gen > 0 {
+		gen, body = gen-1, nil // the log behind the checkpoint makes it
 	}
 	x.uvarint(uint64(gen))
 	if len(body) == 0 {
@@ -194,38 +191,6 @@ func (x *snapshotWriter) seriesFrame(from, to uint32) {
 	x.frame = append(x.frame, records...)
 	x.flush()
 	x.frame, x.other = records[:0], x.frame
-}
-
-// successor reports whether a series has the labels of one that the pin sees but that has left since: then it came
-// after the pin, and the log behind the checkpoint makes it.
-func (x *snapshotWriter) successor(id uint32) bool {
-	if len(x.left) == 0 {
-		return false
-	}
-	first, ok := x.left[x.head.dir.hash(id)]
-	if !ok || first == id {
-		return false
-	}
-	_, theirs := x.head.dir.describe(first, nil)
-	return slices.Equal(theirs, x.pairs)
-}
-
-// left returns the series that the pin sees though they have left, by the hash of their labels: of those of equal
-// labels the one that left first, since the others were made after it had left.
-func (p *Pin) left() map[index.Hash128]uint32 {
-	out := map[index.Hash128]uint32{}
-	when := map[index.Hash128]sample.LSN{}
-	for _, s := range p.head.shards {
-		s.mu.RLock()
-		for _, e := range s.ended {
-			hash := p.head.dir.hash(s.id(e.local))
-			if lsn, ok := when[hash]; e.lsn > p.epoch && (!ok || e.lsn < lsn) {
-				out[hash], when[hash] = s.id(e.local), e.lsn
-			}
-		}
-		s.mu.RUnlock()
-	}
-	return out
 }
 
 // symbol returns the number that a symbol has in the file.
@@ -415,12 +380,13 @@ func (d *directory) ids() uint32 {
 	return d.entries.len()
 }
 
-// describe returns the generation of an id and appends the symbols of its series, if it has one, to dst.
-func (d *directory) describe(id uint32, dst []uint32) (uint32, []uint32) {
+// describe returns the generation of an id and the LSN its series came with, and appends the symbols of the series,
+// if there is one, to dst.
+func (d *directory) describe(id uint32, dst []uint32) (gen uint32, since sample.LSN, pairs []uint32) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	e := d.entries.at(id)
-	return e.gen, d.pairsLocked(e, dst)
+	return e.gen, e.since, d.pairsLocked(e, dst)
 }
 
 // Ref returns the Ref of a series that the pin sees.
