@@ -230,6 +230,44 @@ func TestUnreadableSectorsCostOnlyTheirRecords(t *testing.T) {
 	}
 }
 
+// TestUnreadableNewestFile puts a log aside whose newest file cannot be read, twice: LSNs it may have held are not
+// given out again, and neither copy in quarantine replaces the other.
+func TestUnreadableNewestFile(t *testing.T) {
+	base, want := sessions(t)
+	name := segments(t, base)[2]
+	last := sample.LSN(10)
+	for round := range 2 {
+		faulty := fsx.NewFaulty(base, fsx.Fault{Op: fsx.OpRead, Path: name, Err: syscall.EIO})
+		j := open(t, small(faulty))
+		got, rec := replay(t, j, 1)
+		if len(got) != 10+round || rec.LostRecords != 0 || len(rec.Corrupt) != 1 {
+			t.Fatalf("round %d: %d records, %+v", round, len(got), rec)
+		}
+		for _, e := range got[:10] {
+			if e != want[e.lsn-1] {
+				t.Errorf("wrong record %d", e.lsn)
+			}
+		}
+		lsn := appendOne(t, j, 1, 5)
+		if lsn < last+1000 {
+			t.Errorf("round %d: record %d was given out after %d", round, lsn, last)
+		}
+		last = lsn
+		ok(t, j.Close())
+		names, err := base.List(path.Join(dir, "quarantine"))
+		ok(t, err)
+		if len(names) != round+1 {
+			t.Errorf("in quarantine: %q", names)
+		}
+		write, err := base.Create(path.Join(dir, "0000009999.seg"))
+		ok(t, err)
+		_, err = write.WriteAt([]byte("no segment"), 0)
+		ok(t, err)
+		ok(t, write.Close())
+		name = "0000009999.seg"
+	}
+}
+
 // TestPayloadCannotPassForARecord damages the header of a record whose payload holds whole frames of another
 // segment number and of none of this log's identity.
 func TestPayloadCannotPassForARecord(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 
@@ -21,7 +22,12 @@ type found struct {
 	torn    int64
 	corrupt []*CorruptError // whole files; parts of files are found by Replay
 	last    sample.LSN      // the last LSN on disk
+	unknown bool            // the newest file is unreadable: who knows which LSNs it held
 }
+
+// unknownLSNs is how many LSNs are left out when it is not known which ones were given out: more than a segment
+// holds.
+const unknownLSNs = 1 << 32
 
 // Open finds the segments in o.Dir and where the log ends. It verifies only the end; Replay verifies the rest.
 //
@@ -109,9 +115,13 @@ func (j *Journal) resume(records []record) {
 		acked = records[0].lsn - 1
 		f.prev.last = last
 	}
-	if j.opts.After > last {
-		put(j.opts.After, kindSkip, binary.LittleEndian.AppendUint64(nil, uint64(last)))
-		last = j.opts.After
+	after := max(j.opts.After, last)
+	if j.found.unknown {
+		after += unknownLSNs
+	}
+	if after > last {
+		put(after, kindSkip, binary.LittleEndian.AppendUint64(nil, uint64(last)))
+		last = after
 	}
 	f.last = acked
 	j.acked.Store(uint64(acked))
@@ -140,13 +150,19 @@ func (j *Journal) segmentFiles() ([]*segment, error) {
 	return files, nil
 }
 
-// identify sets the identity of the journal: that of its newest intact segment, or a new one.
+// identify sets the identity of the journal: that of most of its segments, so that a stray file of another log
+// does not unseat them, or a new one.
 func (j *Journal) identify(files []*segment) error {
+	count := map[[8]byte]int{}
 	for _, s := range slices.Backward(files) {
 		if s.intact {
-			j.id = s.header.id
-			return nil
+			if count[s.header.id]++; count[s.header.id] > count[j.id] || len(count) == 1 {
+				j.id = s.header.id
+			}
 		}
+	}
+	if len(count) > 0 {
+		return nil
 	}
 	_, err := rand.Read(j.id[:])
 	return err
@@ -176,10 +192,11 @@ func (j *Journal) sift(files []*segment) ([]*segment, error) {
 		}
 		chained := next != nil && next.header.prev == s.number
 		switch {
-		case s.intact || t.unreadable || chained && t.frames == 0 || !known && !s.blank:
+		case s.intact || s.unread && t.end == dataStart || t.unreadable || chained && t.frames == 0 || !known && !s.blank:
 			if err := j.discard(s, "no readable segment header"); err != nil {
 				return nil, err
 			}
+			j.found.unknown = i+1 == len(files)
 		case !known || t.end == dataStart || next != nil && !chained || t.last <= last:
 			if err := j.fs.Remove(s.name); err != nil {
 				return nil, err
@@ -208,6 +225,14 @@ func (j *Journal) discard(s *segment, msg string) error {
 		return err
 	}
 	bad.Quarantine = path.Join(j.quarantineDir(), path.Base(s.name))
+	for n := 2; ; n++ {
+		if _, err := j.fs.Stat(bad.Quarantine); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return err
+		}
+		bad.Quarantine = path.Join(j.quarantineDir(), fmt.Sprintf("%s-%d", path.Base(s.name), n))
+	}
 	if err := j.fs.Rename(s.name, bad.Quarantine); err != nil {
 		return err
 	}

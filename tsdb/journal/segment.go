@@ -85,6 +85,7 @@ type segment struct {
 	intact bool // the header could be read
 	blank  bool // there never was one: a crash left the making of the file half-done
 	broken bool // it could not although it had been synced
+	unread bool // the disk did not give it
 
 	first sample.LSN // of its first record
 	last  sample.LSN // of its last record; first-1 if it has none
@@ -121,7 +122,8 @@ func loadSegment(fsys fsx.FS, dir string, number uint32) (*segment, error) {
 	b := make([]byte, dataStart)
 	n, rerr := f.ReadAt(b, 0)
 	if rerr != nil && !errors.Is(rerr, io.EOF) {
-		return s, nil // An unreadable sector: the rest of the file may be sound.
+		s.unread = true
+		return s, nil // The rest of the file may be sound.
 	}
 	s.blank = len(bytes.Trim(b[:n], "\x00")) == 0
 	h, ok := decodeHeader(b[:n])
