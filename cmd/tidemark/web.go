@@ -6,6 +6,7 @@ package main
 import (
 	"errors"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -22,7 +23,7 @@ func (s *server) webOptions() web.Options {
 	return web.Options{
 		ListenAddresses: w.ListenAddresses, ConfigFile: w.ConfigFile, ExternalURL: w.ExternalURL, RoutePrefix: w.RoutePrefix,
 		MaxConnections: w.MaxConnections, ReadTimeout: w.ReadTimeout, CORSOrigin: w.CORSOrigin,
-		EnableLifecycle: w.EnableLifecycle, EnableAdmin: w.EnableAdminAPI, PageTitle: w.PageTitle,
+		EnableLifecycle: w.EnableLifecycle, EnableAdmin: w.EnableAdminAPI, PageTitle: s.pageTitle(),
 		LookbackDelta: s.opts.Query.LookbackDelta, Parser: s.queryFeatures().NewParser(),
 		RemoteRead: api.RemoteReadOptions{
 			SampleLimit: s.opts.Storage.RemoteReadSampleLimit, ConcurrencyLimit: s.opts.Storage.RemoteReadConcurrency,
@@ -31,6 +32,14 @@ func (s *server) webOptions() web.Options {
 		Healthy: s.healthy, Reload: s.reload, Quit: func() { s.quit() },
 		Gatherer: s.registry, Registerer: s.registry, Logger: s.log.With("component", "web"),
 	}
+}
+
+// pageTitle is the one asked for; the flag's default, which is Prometheus', is no name for this server's pages.
+func (s *server) pageTitle() string {
+	if slices.Contains(s.opts.Explicit, "web.page-title") {
+		return s.opts.Web.PageTitle
+	}
+	return "Tidemark"
 }
 
 // healthy says whether a restart would help: after a failed sync it would.
