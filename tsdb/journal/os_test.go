@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
@@ -196,4 +197,63 @@ func BenchmarkReplay(b *testing.B) {
 	if err := j.Close(); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// BenchmarkOpen opens a log whose last segment is full and was not closed, as after a kill.
+func BenchmarkOpen(b *testing.B) {
+	o := journal.Options{FS: fsx.OS(), Dir: path.Join(b.TempDir(), "wal"), FirstSegmentBytes: 64 << 20}
+	j, err := journal.Open(o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	p := make([]byte, 20_000)
+	for range 3000 {
+		if _, err := j.Append(kind, p); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := j.Durable(b.Context(), j.Last()); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		again, err := journal.Open(journal.Options{FS: readOnly{o.FS}, Dir: o.Dir})
+		if err != nil || again.Last() != 3000 {
+			b.Fatal(again.Last(), err)
+		}
+		b.StopTimer()
+		_ = again.Close()
+		b.StartTimer()
+	}
+	if err := j.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// readOnly refuses new files, so that each opening finds the same.
+type readOnly struct{ fsx.FS }
+
+func (readOnly) Create(name string) (fsx.File, error) { return nil, syscall.ENOSPC }
+
+func TestVolatileDiskKeepsWhatWasAcknowledged(t *testing.T) {
+	faulty := fsx.NewFaulty(fsx.NewVolatile(fsx.OS()))
+	o := journal.Options{FS: faulty, Dir: path.Join(t.TempDir(), "wal"), SegmentBytes: 64 << 10}
+	j, err := journal.Open(o)
+	ok(t, err)
+	for range 100 {
+		appendOne(t, j, 1, 2000)
+	}
+	ok(t, j.Durable(t.Context(), 100))
+	faulty.Inject(fsx.Fault{Op: fsx.OpSync, Err: syscall.EIO}) // From here on the disk forgets.
+	if err := j.Durable(t.Context(), appendOne(t, j, 1, 2000)); err == nil {
+		t.Error("acknowledged without a sync")
+	}
+	_ = j.Close()
+	o.FS = fsx.OS()
+	j, err = journal.Open(o)
+	ok(t, err)
+	got, rec := replay(t, j, 0)
+	if len(got) != 100 || rec.LostRecords != 0 || len(rec.Corrupt) != 0 {
+		t.Errorf("%d records, %+v", len(got), rec)
+	}
+	ok(t, j.Close())
 }
