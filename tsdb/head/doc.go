@@ -40,7 +40,7 @@
 // # Concurrency
 //
 // All methods are safe for concurrent use but where they say that the sequencer lock must be held, or that they
-// belong to the time before the first Enqueue. Lock order: shard, then directory, then index; pins, the order of
+// belong to the time before the first Enqueue. Lock order: maintain, shard, directory, index; pins, the order of
 // works and queues have locks of their own that are held for a few instructions and never while taking another.
 //
 // The checkpoint that Snapshot writes is described in docs/format-checkpoint.md.

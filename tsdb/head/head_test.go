@@ -338,3 +338,35 @@ func TestRestoreReplacesSeriesThatWereNeverPublished(t *testing.T) {
 		t.Errorf("a new series got %#x", uint64(ref))
 	}
 }
+
+func TestHistogramsAreStoredUpToTheirLimitAndNoLarger(t *testing.T) {
+	x := newBench(t, Options{})
+	of := func(buckets int) *histogram.Histogram {
+		h := &histogram.Histogram{Schema: 8, Sum: 1, PositiveSpans: []histogram.Span{{Length: uint32(buckets)}}}
+		for i := range buckets {
+			h.PositiveBuckets = append(h.PositiveBuckets, int64(1-i%2*2)*(1<<40))
+			if i%2 == 0 {
+				h.Count += 1 << 40
+			}
+		}
+		return h
+	}
+	check := func(i, buckets int, want sample.Reason) {
+		t.Helper()
+		ref := x.series(named(i))
+		for tm := range int64(3) { // the second closes the chunk of the first
+			var b sample.Batch
+			b.AppendHistogram(ref, 0, tm, of(buckets), nil, 0)
+			if _, r := x.commit(&b, allTimes); r.At(0) != want {
+				t.Fatalf("%d buckets at %d: %s, want %s", buckets, tm, r.At(0), want)
+			}
+		}
+		p := x.pin()
+		defer p.Close()
+		if n := len(x.read(p, ref.ID(), 0, 9).T); n != 3 && want == sample.Accepted {
+			t.Errorf("%d buckets: %d samples came back", buckets, n)
+		}
+	}
+	check(0, 32_000, sample.Accepted)
+	check(1, 33_000, sample.Invalid)
+}

@@ -78,18 +78,22 @@ func (r *row) toStaleHistogram(k sample.Kind) {
 	r.fh = &histogram.FloatHistogram{Sum: math.Float64frombits(value.StaleNaN)}
 }
 
+// maxHistogram is the size of the largest histogram that is stored, about 32,000 buckets: a chunk of one must fit into
+// a block of the arena, 1 MiB, where a bucket may take 10 bytes.
+const maxHistogram = 256 << 10
+
 // digest validates the histogram and sets v to a hash of what it counts, by which equal ones are found. It does
 // not depend on how empty buckets are written, nor on the counter reset hint.
 func (r *row) digest() bool {
 	var d digester
 	switch {
 	case r.kind == sample.Histogram && r.h != nil:
-		if r.h.Validate() != nil {
+		if histBytes(r.h, nil) > maxHistogram || r.h.Validate() != nil {
 			return false
 		}
 		r.v = d.histogram(r.h)
 	case r.kind == sample.FloatHistogram && r.fh != nil:
-		if r.fh.Validate() != nil {
+		if histBytes(nil, r.fh) > maxHistogram || r.fh.Validate() != nil {
 			return false
 		}
 		r.v = d.floatHistogram(r.fh)

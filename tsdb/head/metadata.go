@@ -18,6 +18,9 @@ import (
 // maxDescriptions is how many different descriptions of a metric family a shard keeps, the newest ones.
 const maxDescriptions = 4
 
+// maxFamilies is how many metric families a shard describes; those that come later are not.
+const maxFamilies = 1 << 16
+
 // description is what some sender said of a metric family, from the work of an LSN on.
 type description struct {
 	metadata.Metadata
@@ -36,7 +39,10 @@ func (s *shard) metadataLocked(m *sample.Metadata, lsn sample.LSN) {
 		return
 	}
 	d := description{metadata.Metadata{Type: model.MetricType(m.Type), Unit: m.Unit, Help: m.Help}, lsn}
-	all := s.families[family]
+	all, known := s.families[family]
+	if !known && len(s.families) >= maxFamilies {
+		return
+	}
 	if n := len(all); n > 0 && all[n-1].Metadata == d.Metadata {
 		return
 	}
