@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -132,5 +133,30 @@ func (p *heldPin) check(t *testing.T, refs []sample.Ref) {
 				p.pin.Epoch(), ids[i], to-from, sum, last, p.n, p.sum, p.last)
 			return
 		}
+	}
+}
+
+func TestVersionRingForgetsWhatNoPinNeedsAndThenItsMemory(t *testing.T) {
+	account := budget.NewRoot("head", 0)
+	r := versions{account: account}
+	link := uint64(0)
+	for i := range 3 * keptVersions {
+		link = r.push(version{id: uint32(i % 7), from: sample.LSN(i), to: sample.LSN(i + 1)})
+	}
+	if v := r.get(link, uint32((3*keptVersions-1)%7)); v == nil || v.to != 3*keptVersions {
+		t.Errorf("the newest version is %+v", v)
+	}
+	if v := r.get(link, 100); v != nil {
+		t.Errorf("a version of another series: %+v", v)
+	}
+	r.forget(2 * keptVersions) // a pin at this epoch needs those that end after it
+	if n := r.next - r.front; n != keptVersions || r.get(1, 0) != nil || r.get(0, 0) != nil {
+		t.Errorf("%d versions are left, want %d", n, keptVersions)
+	}
+	for range idleWorks + 1 {
+		r.forget(math.MaxUint64)
+	}
+	if r.next != r.front || account.Used() != 0 {
+		t.Errorf("%d versions and %d bytes are left", r.next-r.front, account.Used())
 	}
 }

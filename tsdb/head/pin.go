@@ -121,6 +121,7 @@ type versions struct {
 	account *budget.Account // charged for the ring, where it has room: an append that is logged must not fail
 	charged int64
 	ring    []version
+	idle    int    // works since the ring was last needed
 	front   uint64 // number of the oldest
 	next    uint64 // number of the next
 }
@@ -137,6 +138,7 @@ func (r *versions) push(v version) uint64 {
 	}
 	r.ring[int(r.next)&(len(r.ring)-1)] = v
 	r.next++
+	r.idle = 0
 	return r.next
 }
 
@@ -152,15 +154,19 @@ func (r *versions) get(link uint64, id uint32) *version {
 	return nil
 }
 
-// keptVersions is how many versions an idle ring may keep room for: 64 KiB.
-const keptVersions = 1024
+// keptVersions is how many versions an idle ring may keep room for, 72 KiB; a larger one is kept for idleWorks works,
+// because pins usually come one after the other.
+const (
+	keptVersions = 1024
+	idleWorks    = 1024
+)
 
 // forget drops the versions that no epoch from oldest on needs.
 func (r *versions) forget(oldest sample.LSN) {
 	for r.front != r.next && r.ring[int(r.front)&(len(r.ring)-1)].to <= oldest {
 		r.front++
 	}
-	if r.front == r.next && len(r.ring) > keptVersions {
+	if r.idle++; r.front == r.next && r.idle > idleWorks && len(r.ring) > keptVersions {
 		r.ring = nil
 		r.charge()
 	}
