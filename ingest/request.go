@@ -112,7 +112,7 @@ func (r *Request) Begin(key Key) bool {
 
 // Define begins a series that is not known by its labels, which are valid.
 func (r *Request) Define(key Key, ls labels.Labels) {
-	r.unknown = append(r.unknown, int32(len(r.series))) // a request has fewer bytes than that.
+	r.unknown = append(r.unknown, int32(len(r.series))) // an int32 holds it: a request has fewer bytes
 	r.labels = append(r.labels, ls)
 	r.push(series{key: key})
 }
@@ -128,9 +128,6 @@ func (r *Request) push(s series) {
 	s.row, s.exemplar = int32(len(r.batch.Ref)), int32(len(r.batch.Exemplars))
 	r.series = append(r.series, s)
 }
-
-// Series returns the number of series that were begun.
-func (r *Request) Series() int { return len(r.series) }
 
 // Float adds a row; st is 0 for none.
 func (r *Request) Float(st, t int64, v float64) {
