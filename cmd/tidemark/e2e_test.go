@@ -68,11 +68,12 @@ scrape_configs:
   - job_name: node
     static_configs: [{targets: [%q]}]
   - job_name: trigger
-    static_configs: [{targets: [%q]}]
+    file_sd_configs: [{files: [trigger.json]}]
 tidemark:
   webhooks:
     - {url_file: hook, send_resolved: true}
-`, strings.TrimPrefix(st.am, "http://"), st.node, st.trigger.host()))
+`, strings.TrimPrefix(st.am, "http://"), st.node))
+	st.server.write(t, "trigger.json", fmt.Sprintf(`[{"targets": [%q]}]`, st.trigger.host()))
 	st.server.write(t, "hook", st.hook.URL)
 	st.server.write(t, "rules.yml", alertRules)
 	st.server.start(t)
