@@ -45,8 +45,10 @@ run: build ## build and start the server on docs/example, data under ./data
 lint: ## golangci-lint and cmd/tidy
 	@$(timed)
 	$(LINT) config verify
-	$(LINT) run ./...
-	go run ./cmd/tidy
+	failed=0
+	$(LINT) run ./... || failed=1
+	go run ./cmd/tidy || failed=1
+	exit $$failed
 
 .PHONY: deps
 deps: ## install what the tests start, and build the pinned peers into the cache
@@ -89,6 +91,7 @@ fmt: ## rewrite the sources as golangci-lint wants them
 	@$(LINT) fmt ./...
 
 .PHONY: docs
-docs: ## rewrite what is generated from the code: docs/deps.txt
+docs: ## rewrite what is generated from the code: docs/deps.txt, docs/configuration.md
 	@$(timed)
 	go run ./cmd/tidy -update
+	go test -count=1 -run Reference ./ingest/config -update
