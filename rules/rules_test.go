@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -165,12 +166,32 @@ func (f *fixture) running(body func()) {
 	}
 }
 
+// timeList is a list of times that goroutines share.
+type timeList struct {
+	mu   sync.Mutex
+	list []time.Time
+}
+
+// add appends t and returns how many there are.
+func (l *timeList) add(t time.Time) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.list = append(l.list, t)
+	return len(l.list)
+}
+
+func (l *timeList) all() []time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.list)
+}
+
 func TestGroupsAreEvaluatedAtTheirSlots(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFixture(t)
-		var asked []time.Time
+		var times timeList
 		f.opts.Query = func(_ context.Context, _ string, ts time.Time) (promql.Vector, error) {
-			asked = append(asked, ts)
+			times.add(ts)
 			return nil, nil
 		}
 		f.rules("groups: [{name: g, interval: 10s, rules: [{record: x, expr: m}]}]")
@@ -179,6 +200,7 @@ func TestGroupsAreEvaluatedAtTheirSlots(t *testing.T) {
 			time.Sleep(45 * time.Second)
 			synctest.Wait()
 		})
+		asked := times.all()
 		if len(asked) != 4 && len(asked) != 5 {
 			t.Fatalf("%d evaluations in 45 s", len(asked))
 		}
@@ -199,22 +221,22 @@ func TestLateEvaluationIsCountedAsMissedAndNeverRunTwice(t *testing.T) {
 		reg := prometheus.NewRegistry()
 		f.opts.Registerer = reg
 		took := []time.Duration{0, 15 * time.Second, 0, 35 * time.Second, 0}
-		var asked []time.Time
+		var times timeList
 		f.opts.Query = func(_ context.Context, _ string, ts time.Time) (promql.Vector, error) {
-			asked = append(asked, ts)
-			if n := len(asked); n <= len(took) {
+			if n := times.add(ts); n <= len(took) {
 				time.Sleep(took[n-1])
 			}
 			return nil, nil
 		}
 		f.rules("groups: [{name: g, interval: 10s, rules: [{record: x, expr: m}]}]")
 		f.running(func() {
-			for len(asked) < 7 {
+			for len(times.all()) < 7 {
 				time.Sleep(time.Second)
 				synctest.Wait()
 			}
 		})
 		var slots []int
+		asked := times.all()
 		for _, ts := range asked {
 			slots = append(slots, int(ts.Sub(asked[0])/(10*time.Second)))
 		}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -274,25 +275,25 @@ func TestStateIsWrittenAtMostOnceASecondAndOnlyWhenItChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newServer(t, "groups: [{name: g, interval: 100ms, rules: [{alert: A, expr: m, for: 1h}]}]")
 		s.set(one("1"))
-		writes := 0
+		var writes atomic.Int32
 		faulty := fsx.NewFaulty(s.fs)
 		faulty.Observe(func(op fsx.Op, _ string) {
 			if op == fsx.OpRename {
-				writes++
+				writes.Add(1)
 			}
 		})
 		s.tune = func(o *Options) { o.FS = faulty }
 		s.run(false, func(*fixture) {
 			s.wait(30 * time.Second)
-			if writes != 1 {
-				t.Errorf("%d writes of a state that changed once", writes)
+			if n := writes.Load(); n != 1 {
+				t.Errorf("%d writes of a state that changed once", n)
 			}
 			for i := range 50 { // a new alert at each evaluation
 				s.set(append(slices.Clone(s.result), one(fmt.Sprint("x", i))...))
 				s.wait(100 * time.Millisecond)
 			}
-			if writes < 4 || writes > 7 {
-				t.Errorf("%d writes in 5 s of changes", writes)
+			if n := writes.Load(); n < 4 || n > 7 {
+				t.Errorf("%d writes in 5 s of changes", n)
 			}
 		})
 	})
