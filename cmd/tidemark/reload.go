@@ -125,16 +125,27 @@ func (s *server) check(c *config.Config) error {
 			return err
 		}
 	}
+	if err := s.parts.notifier.Check(notifyConfig(c)); err != nil {
+		return err
+	}
 	rc, err := s.rulesConfig(c)
 	if err != nil {
 		return err
 	}
-	return rules.Check(rc, rules.Options{Parser: s.queryFeatures().NewParser(), NameValidation: c.Prom.GlobalConfig.MetricNameValidationScheme})
+	return rules.Check(rc, rules.Options{Parser: s.queryFeatures().NewParser()})
 }
 
 func (s *server) applyScrape(c *config.Config) error { return s.parts.scraper.ApplyConfig(c.Prom) }
 
 func (s *server) applyNotifier(c *config.Config) error {
+	n := notifyConfig(c)
+	if err := s.parts.notifier.Apply(n); err != nil {
+		return err
+	}
+	return s.parts.receivers.ApplyConfig(n.DiscoveryConfigs())
+}
+
+func notifyConfig(c *config.Config) notify.Config {
 	n := notify.Config{
 		Alertmanagers: c.Prom.AlertingConfig.AlertmanagerConfigs, Relabel: c.Prom.AlertingConfig.AlertRelabelConfigs,
 		ExternalLabels: c.Prom.GlobalConfig.ExternalLabels, NameValidation: c.Prom.GlobalConfig.MetricNameValidationScheme,
@@ -142,10 +153,7 @@ func (s *server) applyNotifier(c *config.Config) error {
 	for _, w := range c.Tidemark.Webhooks {
 		n.Webhooks = append(n.Webhooks, notify.Webhook{URLFile: w.URLFile, SendResolved: w.SendResolved})
 	}
-	if err := s.parts.notifier.Apply(n); err != nil {
-		return err
-	}
-	return s.parts.receivers.ApplyConfig(n.DiscoveryConfigs())
+	return n
 }
 
 func (s *server) applyRules(c *config.Config) error {
@@ -165,6 +173,7 @@ func (s *server) rulesConfig(c *config.Config) (rules.Config, error) {
 		Files: files, Interval: time.Duration(c.Prom.GlobalConfig.EvaluationInterval),
 		QueryOffset:    time.Duration(c.Prom.GlobalConfig.RuleQueryOffset),
 		ExternalLabels: c.Prom.GlobalConfig.ExternalLabels, ExternalURL: s.opts.Web.ExternalURL.String(),
+		NameValidation: c.Prom.GlobalConfig.MetricNameValidationScheme,
 	}, nil
 }
 
