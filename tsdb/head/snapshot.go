@@ -140,11 +140,13 @@ func (x *snapshotWriter) run(from, to uint32) {
 	}
 	x.bodies = append(x.bodies[:0], x.frame...)
 	x.frame = x.frame[:0]
+	first := from // of the frame
 	for id := from; id < to; id++ {
-		x.record(id, x.bodies[x.spans[id-from][0]:x.spans[id-from][1]])
+		body := x.spans[id-from]
+		x.record(id, x.bodies[body[0]:body[1]])
 		if len(x.frame) > snapshotFrame || id+1 == to {
-			x.seriesFrame(from, id+1)
-			from = id + 1
+			x.seriesFrame(first, id+1)
+			first = id + 1
 		}
 	}
 }

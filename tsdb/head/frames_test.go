@@ -1,0 +1,46 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// The samples of a run of series take several frames: each must come back with its own series.
+func TestCheckpointOfManySamplesKeepsThemWithTheirSeries(t *testing.T) {
+	const series, rows = 600, 400
+	x := newBench(t, Options{Shards: 4, SlotMillis: 1000 * testSlot})
+	refs := make([]sample.Ref, series)
+	for i := range refs {
+		refs[i] = x.series(named(i))
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	for tm := range int64(rows) {
+		var b sample.Batch
+		for _, ref := range refs {
+			b.AppendFloat(ref, 0, tm, rng.NormFloat64(), 0)
+		}
+		x.commit(&b, allTimes)
+	}
+	p := x.pin()
+	defer p.Close()
+	y := &bench{tb: t, h: New(Options{Shards: 4, SlotMillis: 1000 * testSlot}), lsn: x.lsn}
+	defer func() { _ = y.h.Close() }()
+	if err := y.h.LoadSnapshot(bytes.NewReader(snapshotOf(t, x.h, p))); err != nil {
+		t.Fatal(err)
+	}
+	q := y.pin()
+	defer q.Close()
+	for i, ref := range refs {
+		want := text(x.read(p, ref.ID(), math.MinInt64, math.MaxInt64))
+		if got := text(y.read(q, ref.ID(), math.MinInt64, math.MaxInt64)); got != want {
+			t.Fatalf("series %d came back with other samples: %.40s… instead of %.40s…", i, got, want)
+		}
+	}
+}
