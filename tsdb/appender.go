@@ -24,6 +24,7 @@ type appender struct {
 	storage *promStorage
 	db      *DB
 	limits  head.Limits
+	oldest  int64 // samples before it are out of bounds, whatever their series holds
 	batch   sample.Batch
 	labels  []labels.Labels // of each row, for series that leave the head before Commit
 }
@@ -42,6 +43,9 @@ func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64, 
 	flags := sample.Scraped
 	if opts.RejectOutOfOrder {
 		flags |= sample.RejectOutOfOrder
+	}
+	if t < a.oldest {
+		return 0, storage.ErrOutOfBounds
 	}
 	row := head.Row{Ref: r, T: t, V: v, H: h, FH: fh, Flags: flags}
 	if err := reasonError(a.db.head.Check(row, a.limits), a.limits); err != nil {

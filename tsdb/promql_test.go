@@ -20,6 +20,7 @@ func TestPrometheusSuiteOverThisStorage(t *testing.T) {
 	promqltest.RunBuiltinTestsWithStorage(t, engine, func(tb testing.TB) storage.Storage {
 		db, err := Open(context.Background(), Options{
 			Dir: testDir, FS: fsx.NewCrashable(), SegmentBytes: minSegmentBytes, MaxFuture: -1, Shards: 2,
+			Late: LateWindows{Scrape: AllRetention}, // the suite writes each series whole before the next
 		})
 		if err != nil {
 			tb.Fatal(err)
@@ -34,6 +35,7 @@ func TestPrometheusSuiteOverBlocks(t *testing.T) {
 	promqltest.RunBuiltinTestsWithStorage(t, engine, func(tb testing.TB) storage.Storage {
 		db, err := Open(context.Background(), Options{
 			Dir: testDir, FS: fsx.NewCrashable(), SegmentBytes: minSegmentBytes, MaxFuture: -1, Shards: 2, Slot: 12 * time.Hour,
+			Late: LateWindows{Scrape: AllRetention},
 		})
 		if err != nil {
 			tb.Fatal(err)

@@ -73,10 +73,19 @@ func (s *server) newParts() (*parts, error) {
 	return p, nil
 }
 
+// The parts of memory.limit that the ways in may take: 25 B per series that is written to, and the requests in
+// flight. What they do not take is free for others.
+const (
+	keysPercent     = 5
+	requestsPercent = 15
+)
+
 // newIngest makes the ways in: remote write and scraping.
 func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
 	intake, err := ingest.New(ingest.Options{
-		Appender: s.db, Keys: s.memory.Child("ingest keys", 0), Requests: s.memory.Child("requests", 0), Registerer: s.registry,
+		Appender: s.db, Registerer: s.registry,
+		Keys:     s.memory.Child("ingest keys", s.memory.Limit()/100*keysPercent),
+		Requests: s.memory.Child("requests", s.memory.Limit()/100*requestsPercent),
 	})
 	if err != nil {
 		return err
