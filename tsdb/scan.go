@@ -31,14 +31,10 @@ func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n co
 		if err := ctx.Err(); err != nil {
 			return i, err
 		}
-		before := blockBytes(dst)
 		if err := v.scanRow(ctx, h, id, n, dst); err != nil {
 			return i, err
 		}
 		dst.EndSeries()
-		if err := dst.Budget.Reserve(blockBytes(dst) - before); err != nil {
-			return i, fmt.Errorf("read samples: %w", err)
-		}
 		if len(dst.T) >= scanRows {
 			return i + 1, nil
 		}
@@ -138,10 +134,4 @@ func truncateRows(b *column.Block, n int) {
 	if len(b.Kind) > 0 {
 		b.Kind, b.H.Int, b.H.Float = b.Kind[:n], b.H.Int[:n], b.H.Float[:n]
 	}
-}
-
-// blockBytes is the memory that the columns of a block take. It grows only while a block is new to its query:
-// the account that is charged is the query's and given back as a whole.
-func blockBytes(b *column.Block) int64 {
-	return int64(cap(b.T)*8 + cap(b.V)*8 + cap(b.ST)*8 + cap(b.Kind) + cap(b.H.Int)*8 + cap(b.H.Float)*8)
 }
