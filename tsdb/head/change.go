@@ -128,8 +128,8 @@ func (s *shard) emptyLocked(local uint32, hd *header) bool {
 	if hd.flags&hasLate == 0 {
 		return true
 	}
-	for _, slot := range s.late[local].slots {
-		if slices.ContainsFunc(slot.rows, func(x lateRow) bool { return x.dead == 0 }) {
+	for _, page := range s.late[local].pages {
+		if slices.ContainsFunc(page.rows, func(x lateRow) bool { return x.dead == 0 }) {
 			return false
 		}
 	}

@@ -83,9 +83,9 @@ func (d *dropping) runLocked(s *shard, from, to uint32) {
 
 func (d *dropping) seriesLocked(s *shard, local uint32, hd *header) {
 	if hd.flags&hasLate != 0 {
-		if l := s.late[local].slot(d.slot); l != nil {
-			for i := range l.rows {
-				if x := &l.rows[i]; x.dead == 0 && x.lsn <= d.lsn {
+		for _, page := range s.late[local].in(d.slot) {
+			for i := range page.rows {
+				if x := &page.rows[i]; x.dead == 0 && x.lsn <= d.lsn {
 					x.dead = d.number
 					d.late++
 				}
@@ -220,8 +220,8 @@ func (s *shard) emptySeriesLocked(local uint32) {
 		number = older
 	}
 	if l := s.late[local]; l != nil {
-		for i := range l.slots {
-			s.freeLateLocked(&l.slots[i], func(*lateRow) bool { return true })
+		for i := range l.pages {
+			s.freeLateLocked(&l.pages[i], func(*lateRow) bool { return true })
 		}
 		delete(s.late, local)
 	}
@@ -275,20 +275,20 @@ func (s *shard) sweepSeriesLocked(local, drops uint32) (left bool) {
 // sweepLateLocked does so for late rows, and reports whether dead ones are left.
 func (s *shard) sweepLateLocked(local uint32, hd *header, drops uint32) (left bool) {
 	l := s.late[local]
-	for i := range l.slots {
-		s.freeLateLocked(&l.slots[i], func(x *lateRow) bool { return x.dead != 0 && x.dead <= drops })
-		left = left || slices.ContainsFunc(l.slots[i].rows, func(x lateRow) bool { return x.dead != 0 })
+	for i := range l.pages {
+		s.freeLateLocked(&l.pages[i], func(x *lateRow) bool { return x.dead != 0 && x.dead <= drops })
+		left = left || slices.ContainsFunc(l.pages[i].rows, func(x lateRow) bool { return x.dead != 0 })
 	}
-	l.slots = slices.DeleteFunc(l.slots, func(x lateSlot) bool { return len(x.rows) == 0 })
-	if len(l.slots) == 0 {
+	l.pages = slices.DeleteFunc(l.pages, func(x latePage) bool { return len(x.rows) == 0 })
+	if len(l.pages) == 0 {
 		delete(s.late, local)
 		hd.flags &^= hasLate
 	}
 	return left
 }
 
-// freeLateLocked gives back the rows of a slot that go says.
-func (s *shard) freeLateLocked(l *lateSlot, goes func(*lateRow) bool) {
+// freeLateLocked gives back the rows of a page that goes says.
+func (s *shard) freeLateLocked(l *latePage, goes func(*lateRow) bool) {
 	before, hists := cap(l.rows), int64(0)
 	l.rows = slices.DeleteFunc(l.rows, func(x lateRow) bool {
 		if !goes(&x) {

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/prometheus/prometheus/model/histogram"
 
@@ -14,16 +15,20 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
-// lateRows are the late samples of one series, by slot, so that inserting one moves the samples of a slot at most
-// and dropping a slot is dropping a list.
+// lateRows are the late samples of one series, in pages, so that inserting one moves the samples of a page at most,
+// in whatever order a backfill comes, and dropping a slot is dropping its pages.
 type lateRows struct {
-	slots []lateSlot // by start
+	pages []latePage // by time
 }
 
-type lateSlot struct {
-	start int64
-	rows  []lateRow // by (t, lsn)
+// latePage is some of the late samples of a slot. Those of one time are in one page.
+type latePage struct {
+	slot int64     // its start
+	rows []lateRow // by (t, lsn); never empty
 }
+
+// maxPage is how many rows a page has before it is split: inserting one moves 7 KiB at most.
+const maxPage = 128
 
 // lateRow is one late sample.
 type lateRow struct {
@@ -41,30 +46,30 @@ type lateHist struct {
 	fh *histogram.FloatHistogram
 }
 
-const lateRowBytes = 64 // unsafe.Sizeof(lateRow{})
+const lateRowBytes = 64 // unsafe.Sizeof(lateRow{}) is 56; the rest is for its page
 
-// slot returns the rows of a slot, nil if there are none.
-func (l *lateRows) slot(start int64) *lateSlot {
+// in returns the pages of a slot.
+func (l *lateRows) in(slot int64) []latePage {
 	if l == nil {
 		return nil
 	}
-	i, ok := slices.BinarySearchFunc(l.slots, start, func(x lateSlot, start int64) int { return cmp.Compare(x.start, start) })
-	if !ok {
-		return nil
-	}
-	return &l.slots[i]
+	from := sort.Search(len(l.pages), func(i int) bool { return l.pages[i].slot >= slot })
+	pages := l.pages[from:]
+	return pages[:sort.Search(len(pages), func(i int) bool { return pages[i].slot > slot })]
 }
 
-func (l *lateRows) makeSlot(start int64) *lateSlot {
-	i, ok := slices.BinarySearchFunc(l.slots, start, func(x lateSlot, start int64) int { return cmp.Compare(x.start, start) })
-	if !ok {
-		l.slots = slices.Insert(l.slots, i, lateSlot{start: start})
+// find returns the number of the page that t belongs into: the last of its slot that does not begin after t, or the
+// first. Where the slot has none ok is false, and i is where its first one goes.
+func (l *lateRows) find(slot, t int64) (i int, ok bool) {
+	i = sort.Search(len(l.pages), func(i int) bool { return l.pages[i].rows[0].t > t })
+	if i > 0 && l.pages[i-1].slot == slot {
+		return i - 1, true
 	}
-	return &l.slots[i]
+	return i, i < len(l.pages) && l.pages[i].slot == slot
 }
 
 // search returns the place of the first row at or after t.
-func (l *lateSlot) search(t int64) int {
+func (l *latePage) search(t int64) int {
 	if n := len(l.rows); n == 0 || l.rows[n-1].t < t { // a backfill comes in order
 		return n
 	}
@@ -73,7 +78,7 @@ func (l *lateSlot) search(t int64) int {
 }
 
 // insert puts x behind the rows of its time and of lower ones.
-func (l *lateSlot) insert(x lateRow) {
+func (l *latePage) insert(x lateRow) {
 	i := l.search(x.t)
 	for i < len(l.rows) && l.rows[i].t == x.t {
 		i++
@@ -123,35 +128,97 @@ func (s *shard) addLateLocked(local uint32, hd *header, slot int64, x lateRow) b
 	l := s.late[local]
 	if l == nil {
 		l = &lateRows{}
-		s.late[local] = l
-		hd.flags |= hasLate
 	}
-	rows := l.makeSlot(slot)
-	if len(rows.rows) == cap(rows.rows) {
-		more := max(4, cap(rows.rows)/2)
-		if s.head.opts.Account.Reserve(int64(more)*lateRowBytes) != nil {
-			return false
-		}
-		rows.rows = append(make([]lateRow, 0, cap(rows.rows)+more), rows.rows...)
+	page := s.latePageLocked(l, slot, x.t)
+	if page == nil {
+		return false
 	}
-	rows.insert(x)
+	page.insert(x)
+	s.late[local] = l
+	hd.flags |= hasLate
 	hd.flags &^= wasIdle
+	return true
+}
+
+// latePageLocked returns the page that t belongs into, with room for one more row; nil where memory has run out.
+func (s *shard) latePageLocked(l *lateRows, slot, t int64) *latePage {
+	i, ok := l.find(slot, t)
+	if ok && len(l.pages[i].rows) >= maxPage {
+		rows := l.pages[i].rows
+		if rows[len(rows)-1].t < t { // a backfill in order fills page after page
+			i, ok = i+1, false
+		} else if !s.splitLateLocked(l, i) {
+			return nil
+		} else {
+			i, _ = l.find(slot, t)
+		}
+	}
+	if ok {
+		p := &l.pages[i]
+		if len(p.rows) == cap(p.rows) && !s.growLateLocked(p, max(4, cap(p.rows)/2)) {
+			return nil
+		}
+		return p
+	}
+	p := latePage{slot: slot}
+	if !s.growLateLocked(&p, 4) {
+		return nil
+	}
+	l.pages = slices.Insert(l.pages, i, p)
+	return &l.pages[i]
+}
+
+// splitLateLocked moves the upper half of page i to one of its own; a page of one time stays as it is. It reports
+// false where memory has run out.
+func (s *shard) splitLateLocked(l *lateRows, i int) bool {
+	rows := l.pages[i].rows
+	k := len(rows) / 2
+	for k < len(rows) && rows[k].t == rows[k-1].t {
+		k++
+	}
+	if k == len(rows) {
+		for k--; k > 0 && rows[k].t == rows[k-1].t; {
+			k--
+		}
+	}
+	if k == 0 {
+		return true
+	}
+	upper := latePage{slot: l.pages[i].slot}
+	if n := len(rows) - k; !s.growLateLocked(&upper, n+n/2) {
+		return false
+	}
+	upper.rows = append(upper.rows, rows[k:]...)
+	clear(rows[k:])
+	l.pages[i].rows = rows[:k]
+	l.pages = slices.Insert(l.pages, i+1, upper)
+	return true
+}
+
+// growLateLocked makes room for more rows. It reports false where memory has run out.
+func (s *shard) growLateLocked(p *latePage, more int) bool {
+	if s.head.opts.Account.Reserve(int64(more)*lateRowBytes) != nil {
+		return false
+	}
+	p.rows = append(make([]lateRow, 0, cap(p.rows)+more), p.rows...)
 	return true
 }
 
 // storedLocked returns the live sample of a series at t, which is not above the time of its newest.
 func (s *shard) storedLocked(local uint32, hd *header, t int64) (kind sample.Kind, v uint64, ok bool) {
-	deleted := s.deletedLocked(local, hd, t)
+	deleted, slot := s.deletedLocked(local, hd, t), s.head.slotOf(t)
 	if hd.flags&hasLate != 0 {
-		if l := s.late[local].slot(s.head.slotOf(t)); l != nil {
-			for i := l.search(t); i < len(l.rows) && l.rows[i].t == t; i++ {
-				if x := &l.rows[i]; x.dead == 0 && x.lsn > deleted {
+		l := s.late[local]
+		if i, ok := l.find(slot, t); ok {
+			page := &l.pages[i]
+			for i := page.search(t); i < len(page.rows) && page.rows[i].t == t; i++ {
+				if x := &page.rows[i]; x.dead == 0 && x.lsn > deleted {
 					return x.kind, x.v, true
 				}
 			}
 		}
 	}
-	if deleted > 0 {
+	if c := s.slots[slot]; deleted > 0 || c == nil || c.inOrder == 0 {
 		return 0, 0, false
 	}
 	if hd.n > 0 && hd.mint <= t {

@@ -65,7 +65,7 @@ func (s *shard) visibleLocked(p *Pin, local uint32, hd *header) bool {
 	if hd.gen == 0 && !s.seesEndedLocked(p, local) {
 		return false
 	}
-	if hd.flags&hasLate != 0 && slices.ContainsFunc(s.late[local].slots, func(l lateSlot) bool {
+	if hd.flags&hasLate != 0 && slices.ContainsFunc(s.late[local].pages, func(l latePage) bool {
 		return slices.ContainsFunc(l.rows, p.seesLate)
 	}) {
 		return true
@@ -293,12 +293,12 @@ func (r *reader) copyLateLocked(p *Pin, s *shard, local uint32, hd *header) {
 	if hd.flags&hasLate == 0 {
 		return
 	}
-	for _, slot := range s.late[local].slots {
-		if slot.start > r.want.maxt || s.head.slotEnd(slot.start) < r.want.mint {
+	for _, page := range s.late[local].pages {
+		if page.rows[0].t > r.want.maxt || page.rows[len(page.rows)-1].t < r.want.mint {
 			continue
 		}
-		for i := range slot.rows {
-			if x := slot.rows[i]; x.t >= r.want.mint && x.t <= r.want.maxt && p.seesLate(x) {
+		for i := range page.rows {
+			if x := page.rows[i]; x.t >= r.want.mint && x.t <= r.want.maxt && p.seesLate(x) {
 				r.late = append(r.late, x)
 			}
 		}

@@ -107,8 +107,10 @@ func (s *shard) inSlotLocked(p *Pin, local uint32, slot, end int64) bool {
 		return false
 	}
 	if hd.flags&hasLate != 0 {
-		if l := s.late[local].slot(slot); l != nil && slices.ContainsFunc(l.rows, p.seesLate) {
-			return true
+		for _, page := range s.late[local].in(slot) {
+			if slices.ContainsFunc(page.rows, p.seesLate) {
+				return true
+			}
 		}
 	}
 	chunks, n, ok := s.stateLocked(local, hd, p.epoch)

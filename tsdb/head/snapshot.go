@@ -300,9 +300,9 @@ func (x *snapshotWriter) open(size uint16, mint int64, n uint16, stream, starts 
 func (x *snapshotWriter) lateLocked(s *shard, local uint32) {
 	var rows []*lateRow
 	if l := s.late[local]; l != nil {
-		for _, slot := range l.slots {
-			for i := range slot.rows {
-				if r := &slot.rows[i]; x.pin.seesLate(*r) {
+		for _, page := range l.pages {
+			for i := range page.rows {
+				if r := &page.rows[i]; x.pin.seesLate(*r) {
 					rows = append(rows, r)
 				}
 			}

@@ -1,0 +1,122 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// backfill commits n late rows in random order, a thousand a batch, to series whose newest sample is at n. Each
+// time below n comes once.
+func backfill(x *bench, refs []sample.Ref, n int) {
+	x.tb.Helper()
+	var b sample.Batch
+	for _, ref := range refs {
+		b.AppendFloat(ref, 0, int64(n), 0, 0)
+	}
+	x.commit(&b, allTimes)
+	for at, tm := range rand.New(rand.NewPCG(5, uint64(n))).Perm(n) {
+		if at%1000 == 0 {
+			b.Reset()
+		}
+		b.AppendFloat(refs[tm%len(refs)], 0, int64(tm), float64(tm), 0)
+		if at%1000 == 999 {
+			if _, r := x.commit(&b, allTimes); r.Reason != nil {
+				x.tb.Errorf("late rows were not accepted: %v", r.Reason)
+			}
+		}
+	}
+}
+
+func TestLateRowsInRandomOrderMoveFewOthers(t *testing.T) {
+	const n = 20_000
+	account := budget.NewRoot("late", 0)
+	x := newBench(t, Options{Shards: 2, SlotMillis: 10 * n, Account: account})
+	refs := []sample.Ref{x.series(named(0)), x.series(named(1))}
+	backfill(x, refs, n)
+	for _, s := range x.h.shards {
+		for _, l := range s.late {
+			for i, page := range l.pages {
+				if len(page.rows) == 0 || len(page.rows) > maxPage {
+					t.Errorf("page %d of %d has %d rows", i, len(l.pages), len(page.rows))
+				}
+			}
+			if most := 4 * n / 2 / maxPage; len(l.pages) > most {
+				t.Errorf("%d pages for %d rows, want %d at most", len(l.pages), n/2, most)
+			}
+		}
+	}
+	p := x.pin()
+	for i, ref := range refs {
+		b := x.read(p, ref.ID(), math.MinInt64, math.MaxInt64)
+		if len(b.T) != n/2+1 {
+			t.Fatalf("series %d has %d rows, want %d", i, len(b.T), n/2+1)
+		}
+		for k, tm := range b.T[:n/2] {
+			if tm != int64(2*k+i) || b.V[k] != float64(tm) {
+				t.Fatalf("row %d of series %d is %d=%g", k, i, tm, b.V[k])
+			}
+		}
+	}
+	p.Close()
+	for _, tm := range []int64{0, n / 3, n - 1} {
+		if got := x.append(refs[tm%2], tm, float64(tm), 0); got != sample.Same {
+			t.Errorf("the row at %d again is %s", tm, got)
+		}
+		if got := x.append(refs[tm%2], tm, -1, 0); got != sample.Conflict {
+			t.Errorf("another value at %d is %s", tm, got)
+		}
+	}
+	flush := x.pin()
+	x.h.DropSlot(0, flush.Epoch())
+	flush.Close()
+	x.h.Reclaim()
+	for _, s := range x.h.shards {
+		if len(s.late) > 0 {
+			t.Errorf("late rows are left after their slot was dropped: %v", s.late)
+		}
+	}
+}
+
+// Late rows of one time, each deleted before the next, stay together whatever becomes of the page.
+func TestLateRowsOfOneTimeStayTogether(t *testing.T) {
+	x := newBench(t, Options{Shards: 1})
+	ref := x.series(named(0))
+	x.append(ref, 5000, 0, 0)
+	for i := range 3 * maxPage {
+		if got := x.append(ref, 100, float64(i), 0); got != sample.Accepted {
+			t.Fatalf("rewrite %d is %s", i, got)
+		}
+		x.append(ref, int64(101+i), 1, 0)
+		x.seq.Lock()
+		x.lsn++
+		x.h.Delete([]sample.Ref{ref}, 100, 100, x.lsn)
+		x.seq.Unlock()
+	}
+	if got := x.append(ref, 100, -1, 0); got != sample.Accepted {
+		t.Errorf("the last rewrite is %s", got)
+	}
+	if got := x.append(ref, 100, -1, 0); got != sample.Same {
+		t.Errorf("the last rewrite again is %s", got)
+	}
+	p := x.pin()
+	defer p.Close()
+	x.want(p, ref, "100=-1 "+text(x.read(p, ref.ID(), 101, math.MaxInt64)))
+}
+
+func BenchmarkLateRowsInRandomOrder(b *testing.B) {
+	for b.Loop() {
+		x := newBench(b, Options{SlotMillis: 1 << 40})
+		refs := make([]sample.Ref, 10)
+		for i := range refs {
+			refs[i] = x.series(named(i))
+		}
+		backfill(x, refs, 200_000)
+	}
+}
