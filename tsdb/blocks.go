@@ -139,11 +139,13 @@ func (s *blockSet) replace(out storedBlock, in ...storedBlock) {
 // delete takes b out of the set and removes its files; the readers it has go on until they release it.
 func (s *blockSet) delete(l layout, b storedBlock) error {
 	s.replace(b)
-	if len(b.dead) > 0 {
-		// After the block: without it, its tombstones mean nothing.
-		defer func() { _ = l.fs.Remove(tombstonePath(block.Path(l.blocks(), b.Meta().ULID))) }()
+	if err := b.Delete(); err != nil {
+		return err // the file may be there at the next start: then its tombstones must be, too
 	}
-	return b.Delete()
+	if len(b.dead) > 0 {
+		_ = l.fs.Remove(tombstonePath(block.Path(l.blocks(), b.Meta().ULID))) // or the next start does
+	}
+	return nil
 }
 
 // acquire returns the blocks that overlap [mint, maxt], each to be released by the caller.

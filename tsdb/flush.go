@@ -121,9 +121,18 @@ func (db *DB) flushSlot(ctx context.Context, slot int64) error {
 	return nil
 }
 
-// openBlock opens a block that was just written.
+// openBlock opens a block that was just written. One that cannot be opened goes: what is deleted from now on would
+// not be deleted from it, and the next try writes it again.
 func (db *DB) openBlock(id string) (*block.Block, error) {
-	return block.Open(db.opts.FS, block.Path(db.layout.blocks(), id), db.cache, block.Options{Account: db.opts.Budget})
+	name := block.Path(db.layout.blocks(), id)
+	b, err := block.Open(db.opts.FS, name, db.cache, block.Options{Account: db.opts.Budget})
+	if err == nil {
+		return b, nil
+	}
+	if rerr := db.opts.FS.Remove(name); rerr != nil {
+		return nil, errors.Join(err, rerr)
+	}
+	return nil, errors.Join(err, db.opts.FS.SyncDir(db.layout.blocks()))
 }
 
 // dropIdleSeries lets the series leave the head that have no sample in it and got none for a slot. The record is

@@ -4,6 +4,8 @@
 package tsdb
 
 import (
+	"errors"
+	"syscall"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -14,6 +16,61 @@ import (
 )
 
 func one(v float64) func(int) float64 { return func(int) float64 { return v } }
+
+func mustClose(t *testing.T, db *DB) {
+	t.Helper()
+	if err := db.Close(); err != nil {
+		t.Fatalf("close: %v", err)
+	}
+}
+
+func TestABlockThatCannotBeOpenedAfterItsWriteLeavesNoFileBehind(t *testing.T) {
+	disk := fsx.NewCrashable()
+	faulty := fsx.NewFaulty(disk)
+	o := small(faulty)
+	db := openTest(t, o)
+	commit(t, db, []labels.Labels{seriesName(1)}, 1000, one(1))
+	want := contents(t, db)
+	faulty.Inject(fsx.Fault{Op: fsx.OpOpen, Path: "*.blk", Err: syscall.EMFILE})
+	for range 2 {
+		if err := db.Flush(t.Context()); !errors.Is(err, syscall.EMFILE) {
+			t.Fatalf("flush without file descriptors: %v", err)
+		}
+	}
+	names, err := disk.List(testDir + "/tidemark/blocks")
+	if err != nil || len(names) > 0 {
+		t.Errorf("files %v (%v) are left of blocks that are not in use", names, err)
+	}
+	wantContents(t, db, want)
+	faulty.Heal()
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantContents(t, db, want)
+}
+
+func TestTombstonesStayWhileTheirBlockCannotBeRemoved(t *testing.T) {
+	disk := fsx.NewCrashable()
+	faulty := fsx.NewFaulty(disk)
+	o := small(faulty)
+	db := openTest(t, o)
+	commit(t, db, []labels.Labels{seriesName(1), seriesName(2)}, 1000, one(1))
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Delete(t.Context(), minTime, maxTime, equal("i", "0001")); err != nil {
+		t.Fatal(err)
+	}
+	want := contents(t, db)
+	faulty.Inject(fsx.Fault{Op: fsx.OpRemove, Path: "*.blk", Err: syscall.EACCES})
+	db.SetRetention(0, 1)
+	if err := db.Maintain(t.Context()); !errors.Is(err, syscall.EACCES) {
+		t.Fatalf("retention over a directory that cannot be changed: %v", err)
+	}
+	faulty.Heal()
+	mustClose(t, db)
+	wantContents(t, openTest(t, o), want)
+}
 
 func TestScanGivesBackWithItsBlockAllThatItCharged(t *testing.T) {
 	db := openTest(t, small(fsx.NewCrashable()))
