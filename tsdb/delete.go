@@ -113,6 +113,9 @@ func (db *DB) rewrite(ctx context.Context, old storedBlock) error {
 		SlotStart: meta.SlotStart, SlotEnd: meta.SlotEnd, LSN: meta.LSN, Level: meta.Level, Parents: []string{meta.ULID},
 	}, db.rewriteSource(ctx, old))
 	if errors.Is(err, block.ErrEmpty) {
+		if err := db.passCheckpoints(ctx, meta.LSN); err != nil {
+			return err
+		}
 		return db.blocks.delete(db.layout, old)
 	}
 	if err != nil {
@@ -124,4 +127,35 @@ func (db *DB) rewrite(ctx context.Context, old storedBlock) error {
 	}
 	db.blocks.replace(old, storedBlock{Block: b})
 	return db.blocks.delete(db.layout, old)
+}
+
+// passCheckpoints sees to it that no start, not even one from the older checkpoint, reads rows up to lsn again that
+// left the head. Before, it is the block of these rows that keeps them from coming back; without another block in
+// its place it must not go.
+func (db *DB) passCheckpoints(ctx context.Context, lsn sample.LSN) error {
+	for len(db.checkpoints) < 2 || db.checkpoints[0] <= lsn {
+		if err := db.logNothing(ctx); err != nil {
+			return err
+		}
+		if err := db.checkpointLocked(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// logNothing logs a record that changes nothing, so that a checkpoint has an LSN of its own.
+func (db *DB) logNothing(ctx context.Context) error {
+	rec := wal.AppendFree(nil, nil)
+	if err := db.journal.Admit(ctx, len(rec)); err != nil {
+		return db.unavailable(err)
+	}
+	db.seq.Lock()
+	defer db.seq.Unlock()
+	lsn, err := db.journal.Append(wal.KindFree, rec)
+	if err != nil {
+		return db.unavailable(err)
+	}
+	db.head.Skip(lsn)
+	return nil
 }

@@ -24,6 +24,31 @@ func mustClose(t *testing.T, db *DB) {
 	}
 }
 
+// The checkpoint was written before the flush, and nothing came since: the block alone says that its rows are
+// not to be taken from the checkpoint again.
+func TestDeletedSamplesStayDeletedWhenTheirWholeBlockIsCleaned(t *testing.T) {
+	o := small(fsx.NewCrashable())
+	db := openTest(t, o)
+	commit(t, db, []labels.Labels{seriesName(1)}, 1000, one(1))
+	mustClose(t, db)
+	db = openTest(t, o)
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Delete(t.Context(), minTime, maxTime, equal(labels.MetricName, "m")); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.CleanTombstones(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(db.Blocks()); n != 0 {
+		t.Errorf("%d blocks are left of deleted samples", n)
+	}
+	wantContents(t, db, map[string][]point{})
+	mustClose(t, db)
+	wantContents(t, openTest(t, o), map[string][]point{})
+}
+
 func TestABlockThatCannotBeOpenedAfterItsWriteLeavesNoFileBehind(t *testing.T) {
 	disk := fsx.NewCrashable()
 	faulty := fsx.NewFaulty(disk)
