@@ -12,8 +12,6 @@ import (
 
 // endedSeries is a series that has left by the work of an LSN, but that a pin from before may still see.
 type endedSeries struct {
-	local uint32
-	gen   uint32
 	lsn   sample.LSN
 	drops uint32 // number of the last drop begun when it left: a pin may see what that took
 }
@@ -64,7 +62,7 @@ func (s *shard) endLocked(ref sample.Ref, lsn sample.LSN) {
 	if hd == nil {
 		return
 	}
-	s.ended = append(s.ended, endedSeries{local: local, gen: hd.gen, lsn: lsn, drops: s.head.dropping.Load()})
+	s.ended[local] = endedSeries{lsn: lsn, drops: s.head.dropping.Load()}
 	hd.gen = 0
 	s.counts.Series--
 	s.head.dir.leave(ref)

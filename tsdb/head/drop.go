@@ -195,16 +195,14 @@ func (h *Head) reclaimLocked() {
 
 // releaseEndedLocked empties the headers of the series that no pin sees, and appends their ids to gone.
 func (s *shard) releaseEndedLocked(drops uint32, epoch sample.LSN, gone []uint32) []uint32 {
-	keep := s.ended[:0]
-	for _, e := range s.ended {
+	for local, e := range s.ended {
 		if e.lsn > epoch || e.drops > drops {
-			keep = append(keep, e)
 			continue
 		}
-		s.emptySeriesLocked(e.local)
-		gone = append(gone, s.id(e.local))
+		s.emptySeriesLocked(local)
+		gone = append(gone, s.id(local))
+		delete(s.ended, local)
 	}
-	s.ended = keep
 	return gone
 }
 

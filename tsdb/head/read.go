@@ -89,9 +89,8 @@ func (s *shard) visibleLocked(p *Pin, local uint32, hd *header) bool {
 
 // seesEndedLocked reports whether the series that was at local is one that left after the pin was made.
 func (s *shard) seesEndedLocked(p *Pin, local uint32) bool {
-	return slices.ContainsFunc(s.ended, func(e endedSeries) bool {
-		return e.local == local && (e.lsn > p.epoch || e.drops > p.drops)
-	})
+	e, ok := s.ended[local]
+	return ok && (e.lsn > p.epoch || e.drops > p.drops)
 }
 
 // stateLocked returns the state of a series at an epoch: how many chunks were closed, and the samples of the

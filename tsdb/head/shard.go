@@ -60,13 +60,13 @@ type shard struct {
 	mu       sync.RWMutex // guards all below
 	headers  table[header]
 	closed   table[closedChunk]
-	bytes    *arena.Arena         // streams
-	versions versions             // for open pins
-	late     map[uint32]*lateRows // by local id, as the others
-	hists    map[uint32]*openHist // open chunks of histograms
-	starts   map[uint32]*openST   // start timestamps of open chunks
-	tombs    map[uint32][]tomb    // deleted ranges
-	ended    []endedSeries        // that have left but that a pin may see, in LSN order
+	bytes    *arena.Arena           // streams
+	versions versions               // for open pins
+	late     map[uint32]*lateRows   // by local id, as the others
+	hists    map[uint32]*openHist   // open chunks of histograms
+	starts   map[uint32]*openST     // start timestamps of open chunks
+	tombs    map[uint32][]tomb      // deleted ranges
+	ended    map[uint32]endedSeries // that have left but that a pin may see
 	slots    map[int64]*slotCount
 	current  *slotCount // of the slot that the last row went to; nil at first
 	examples exemplars
@@ -80,7 +80,7 @@ func newShard(h *Head, number uint32) *shard {
 	return &shard{
 		head: h, number: number, versions: versions{account: h.opts.Account},
 		headers: newTable[header](h.opts.Account), closed: newTable[closedChunk](h.opts.Account), bytes: arena.New(arena.Options{Account: h.opts.Account}),
-		late: map[uint32]*lateRows{}, hists: map[uint32]*openHist{}, starts: map[uint32]*openST{}, tombs: map[uint32][]tomb{},
+		late: map[uint32]*lateRows{}, hists: map[uint32]*openHist{}, starts: map[uint32]*openST{}, tombs: map[uint32][]tomb{}, ended: map[uint32]endedSeries{},
 		slots: map[int64]*slotCount{}, families: map[string][]description{},
 	}
 }
