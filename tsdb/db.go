@@ -93,6 +93,10 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 }
 
 func (db *DB) open(ctx context.Context) error {
+	// What was acknowledged under another limit, or before others took their share, is had all the same: the
+	// first flush makes room, and nothing new is taken before.
+	restore := db.opts.Budget.Lift()
+	defer restore()
 	meta, err := db.layout.create(db.opts)
 	if err != nil {
 		return err

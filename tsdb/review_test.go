@@ -5,6 +5,8 @@ package tsdb
 
 import (
 	"errors"
+	"math"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -13,6 +15,7 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 func one(v float64) func(int) float64 { return func(int) float64 { return v } }
@@ -121,5 +124,41 @@ func TestScanGivesBackWithItsBlockAllThatItCharged(t *testing.T) {
 	b.Free()
 	if n := b.Budget.Used(); n != 0 {
 		t.Errorf("%d bytes are still charged", n)
+	}
+}
+
+// A limit that was lowered, or a share that others took, must not make the replay drop what was acknowledged.
+func TestRecoveryKeepsAllThatWasAcknowledgedUnderASmallerBudget(t *testing.T) {
+	for _, checkpoint := range []bool{false, true} {
+		disk := fsx.NewCrashable()
+		db := openTest(t, small(disk))
+		ls := make([]labels.Labels, 2000)
+		for i := range ls {
+			ls[i] = seriesName(i)
+		}
+		for ts := range int64(20) {
+			commit(t, db, ls, 1000+ts, func(i int) float64 { return math.Sin(float64(i) * float64(ts)) })
+		}
+		want := contents(t, db)
+		if checkpoint {
+			if err := db.Checkpoint(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o := small(disk.Crash(0, 1))
+		root := budget.NewRoot("process", 64<<10)
+		o.Budget = root.Child("store", 0)
+		again := openTest(t, o)
+		wantContents(t, again, want)
+		if root.Limit() != 64<<10 {
+			t.Errorf("the limit is %d after the recovery", root.Limit())
+		}
+		var full *budget.ExceededError
+		for i := range ls {
+			ls[i] = labels.FromStrings("fresh", strings.Repeat("x", 100)+seriesName(i).Get("i"))
+		}
+		if err := again.Resolve(ls, make([]sample.Ref, len(ls))); !errors.As(err, &full) {
+			t.Errorf("new series above the budget: %v, want them refused", err)
+		}
 	}
 }

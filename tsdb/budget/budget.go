@@ -116,6 +116,22 @@ func (a *Account) SetLimit(n int64) {
 	}
 }
 
+// Lift takes the limits off a and the accounts above it until restore is called. It is for what must be had even
+// when there is no room for it, such as the data that a server held before it was started anew.
+func (a *Account) Lift() (restore func()) {
+	var lifted []func()
+	for x := a; x != nil; x = x.parent {
+		if limit := x.limit.Swap(0); limit > 0 {
+			lifted = append(lifted, func() { x.limit.CompareAndSwap(0, limit) }) // unless it was set meanwhile
+		}
+	}
+	return func() {
+		for _, f := range lifted {
+			f()
+		}
+	}
+}
+
 func (a *Account) notePeak(used int64) {
 	for {
 		p := a.peak.Load()

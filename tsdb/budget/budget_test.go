@@ -195,3 +195,28 @@ func BenchmarkReserveRelease(b *testing.B) {
 		a.Release(4096)
 	}
 }
+
+func TestLiftTakesTheLimitsOffUntilItIsRestored(t *testing.T) {
+	root := budget.NewRoot("root", 100)
+	a := root.Child("a", 50).Child("b", 0)
+	restore := a.Lift()
+	if err := a.Reserve(1000); err != nil {
+		t.Errorf("reserve without limits: %v", err)
+	}
+	restore()
+	if root.Limit() != 100 || a.Reserve(1) == nil {
+		t.Errorf("limit %d after it was restored, with %d in use", root.Limit(), root.Used())
+	}
+	a.Release(960)
+	if err := a.Reserve(5); err != nil {
+		t.Errorf("reserve below the limits: %v", err)
+	}
+	restore = a.Lift()
+	root.SetLimit(70)
+	restore()
+	if root.Limit() != 70 {
+		t.Errorf("limit %d, want the one that was set meanwhile", root.Limit())
+	}
+	var none *budget.Account
+	none.Lift()()
+}
