@@ -42,7 +42,7 @@ func (db *DB) openBlocks() (*blockSet, error) {
 			continue
 		}
 		name := path.Join(db.layout.blocks(), n)
-		b, err := block.Open(db.opts.FS, name, db.cache, block.Options{Account: db.opts.Budget})
+		b, err := block.Open(db.opts.FS, name, db.cache, block.Options{Account: db.upkeep})
 		var corrupt *block.CorruptError
 		switch {
 		case errors.As(err, &corrupt):

@@ -26,7 +26,7 @@ const slotReadRun = 256
 func (db *DB) slotSource(ctx context.Context, pin *head.Pin, slot int64) block.Source {
 	v := &view{db: db, pin: pin, mint: slot, maxt: db.slotLast(slot)}
 	v.sources = []source{headSource{pin: pin, index: db.head.Index()}}
-	return block.Source{Series: v.eachSeries(ctx), Metadata: sortedFamilies(pin.Metadata("")), Account: db.opts.Budget}
+	return block.Source{Series: v.eachSeries(ctx), Metadata: sortedFamilies(pin.Metadata("")), Account: db.upkeep}
 }
 
 // slotLast is the last millisecond of a slot.
@@ -81,7 +81,7 @@ func (v *view) eachSeries(ctx context.Context) iter.Seq2[block.Series, error] {
 func (db *DB) rewriteSource(ctx context.Context, b storedBlock) block.Source {
 	m := b.Meta()
 	v := &view{db: db, mint: min(m.MinT, m.SlotStart), maxt: max(m.MaxT, m.SlotEnd-1), sources: []source{newBlockSource(b)}}
-	return block.Source{Series: v.failOnDamage(v.eachSeries(ctx)), Metadata: b.Metadata(""), Account: db.opts.Budget}
+	return block.Source{Series: v.failOnDamage(v.eachSeries(ctx)), Metadata: b.Metadata(""), Account: db.upkeep}
 }
 
 // failOnDamage ends the iteration with an error where a part of the source could not be read: what is merely

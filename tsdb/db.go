@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/head"
 	"github.com/tidemarkdb/tidemark/tsdb/journal"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -34,6 +35,7 @@ type DB struct {
 	blocks  *blockSet
 	cache   *block.Cache
 	conds   *conditions
+	upkeep  *budget.Account // of blocks and of writing them: what gives memory back must not lack it
 
 	// seq is the sequencer: under it an LSN is assigned and the work of the shards enqueued, so that both
 	// are in one order. It is held for the time of a memory copy, never for that of a disk access.
@@ -67,7 +69,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	o = o.withDefaults()
 	db := &DB{
 		opts: o, log: o.Logger, conds: newConditions(), started: time.Now(), now: time.Now, done: make(chan struct{}),
-		layout: layout{fs: o.FS, root: path.Join(o.Dir, "tidemark")},
+		upkeep: o.Budget.Exempt("upkeep"), layout: layout{fs: o.FS, root: path.Join(o.Dir, "tidemark")},
 	}
 	db.retention.Store(o.Retention.Milliseconds())
 	db.retentionBytes.Store(o.RetentionBytes)

@@ -104,7 +104,7 @@ func (db *DB) flushSlot(ctx context.Context, slot int64) error {
 		SlotStart: slot, SlotEnd: slot + db.meta.SlotMillis, LSN: lsn,
 	}, db.slotSource(ctx, pin, slot))
 	if errors.Is(err, block.ErrEmpty) {
-		db.head.DropSlot(slot, lsn)
+		db.dropSlot(slot, lsn)
 		return nil
 	}
 	if err != nil {
@@ -115,17 +115,25 @@ func (db *DB) flushSlot(ctx context.Context, slot int64) error {
 		return fmt.Errorf("open the block of slot %s: %w", formatTime(slot), err)
 	}
 	db.blocks.add(storedBlock{Block: b})
-	db.head.DropSlot(slot, lsn)
+	db.dropSlot(slot, lsn)
 	db.log.Info("head slot became a block", "slot", formatTime(slot), "block", meta.ULID, "series", meta.Series,
 		"samples", meta.Floats+meta.Histograms, "bytes", b.Size(), "took", time.Since(start))
 	return nil
+}
+
+// dropSlot lets the head forget the rows of a slot. Ending the chunks that are still open takes a little memory, for
+// the moment until the drop gives back much more: without it the rows would stay, and become a block again and again.
+func (db *DB) dropSlot(slot int64, lsn sample.LSN) {
+	restore := db.opts.Budget.Lift()
+	defer restore()
+	db.head.DropSlot(slot, lsn)
 }
 
 // openBlock opens a block that was just written. One that cannot be opened goes: what is deleted from now on would
 // not be deleted from it, and the next try writes it again.
 func (db *DB) openBlock(id string) (*block.Block, error) {
 	name := block.Path(db.layout.blocks(), id)
-	b, err := block.Open(db.opts.FS, name, db.cache, block.Options{Account: db.opts.Budget})
+	b, err := block.Open(db.opts.FS, name, db.cache, block.Options{Account: db.upkeep})
 	if err == nil {
 		return b, nil
 	}

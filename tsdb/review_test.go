@@ -162,3 +162,27 @@ func TestRecoveryKeepsAllThatWasAcknowledgedUnderASmallerBudget(t *testing.T) {
 		}
 	}
 }
+
+// A flush is what gives memory back: it must not need what is not there.
+func TestAHeadThatFillsTheBudgetStillBecomesBlocks(t *testing.T) {
+	o := small(fsx.NewCrashable())
+	root := budget.NewRoot("process", 0)
+	o.Budget = root.Child("store", 0)
+	db := openTest(t, o)
+	ls := make([]labels.Labels, 500)
+	for i := range ls {
+		ls[i] = seriesName(i)
+	}
+	for ts := range int64(20) {
+		commit(t, db, ls, 1000+ts, func(i int) float64 { return math.Sin(float64(i) * float64(ts)) })
+	}
+	want := contents(t, db)
+	root.SetLimit(root.Used())
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatalf("flush: %v", err)
+	}
+	if n := len(db.Blocks()); n != 1 || len(db.head.Slots()) != 0 {
+		t.Errorf("%d blocks and %d slots in the head, want one block that holds all", n, len(db.head.Slots()))
+	}
+	wantContents(t, db, want)
+}

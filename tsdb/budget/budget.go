@@ -21,6 +21,7 @@ import (
 type Account struct {
 	name   string
 	parent *Account
+	exempt bool // nothing is refused
 	limit  atomic.Int64
 	used   atomic.Int64
 	peak   atomic.Int64
@@ -40,11 +41,23 @@ func (a *Account) Child(name string, limit int64) *Account {
 	return c
 }
 
+// Exempt returns a child of a whose reservations are counted in a and never refused. It is for a bounded amount of
+// memory without which no memory can be given back.
+func (a *Account) Exempt(name string) *Account {
+	c := a.Child(name, 0)
+	c.exempt = true
+	return c
+}
+
 // Reserve takes n bytes, not negative, from a and from every account above it, or none and returns an
 // *ExceededError. What is in use never passes a limit, not even for the moment of a refusal, so a large
 // reservation that is refused takes no room from a small one beside it.
 func (a *Account) Reserve(n int64) error {
 	for x := a; x != nil; x = x.parent {
+		if a.exempt {
+			x.used.Add(n)
+			continue
+		}
 		if err := x.take(n); err != nil {
 			for y := a; y != x; y = y.parent {
 				y.used.Add(-n)

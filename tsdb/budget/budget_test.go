@@ -220,3 +220,18 @@ func TestLiftTakesTheLimitsOffUntilItIsRestored(t *testing.T) {
 	var none *budget.Account
 	none.Lift()()
 }
+
+func TestAnExemptAccountCountsAndIsNeverRefused(t *testing.T) {
+	root := budget.NewRoot("root", 10)
+	a := root.Exempt("flush")
+	if err := a.Reserve(100); err != nil || root.Used() != 100 || root.Peak() != 100 {
+		t.Errorf("reserve: %v, %d used, peak %d", err, root.Used(), root.Peak())
+	}
+	if root.Child("other", 0).Reserve(1) == nil {
+		t.Error("another account got memory above the limit")
+	}
+	a.Release(100)
+	if root.Used() != 0 {
+		t.Errorf("%d bytes are in use", root.Used())
+	}
+}
