@@ -5,6 +5,7 @@ package head
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -35,11 +36,41 @@ func (s *shard) changeLocked(w *Work) {
 		if hd == nil || !hd.hasSample() || w.change.mint > hd.lastT {
 			continue
 		}
-		s.tombs[local] = append(s.tombs[local], tomb{w.change.mint, min(w.change.maxt, hd.lastT), w.lsn})
-		hd.flags |= hasTombs
+		s.buryLocked(local, hd, tomb{w.change.mint, min(w.change.maxt, hd.lastT), w.lsn}, w.guard)
 		if w.change.maxt >= hd.lastT {
 			hd.flags |= newestGone
 		}
+	}
+}
+
+// buryLocked adds a deleted range. Earlier ones within it go, but for those that a pin, whose epoch is guard at most,
+// sees without it.
+func (s *shard) buryLocked(local uint32, hd *header, x tomb, guard sample.LSN) {
+	all := slices.DeleteFunc(s.tombs[local], func(y tomb) bool {
+		return x.mint <= y.mint && y.maxt <= x.maxt && y.lsn > guard
+	})
+	s.tombs[local] = append(all, x)
+	hd.flags |= hasTombs
+}
+
+// forgetTombsLocked drops the deleted ranges before the oldest sample that is held.
+func (s *shard) forgetTombsLocked(local uint32, hd *header) {
+	oldest := int64(math.MaxInt64)
+	if hd.n > 0 {
+		oldest = hd.mint
+	}
+	for number := hd.closed; number != 0; {
+		c := s.closed.at(number - 1)
+		oldest, number = min(oldest, c.mint), c.older
+	}
+	if hd.flags&hasLate != 0 {
+		oldest = min(oldest, s.late[local].pages[0].rows[0].t)
+	}
+	left := slices.DeleteFunc(s.tombs[local], func(x tomb) bool { return x.maxt < oldest })
+	s.tombs[local] = left
+	if len(left) == 0 {
+		delete(s.tombs, local)
+		hd.flags &^= hasTombs
 	}
 }
 

@@ -263,9 +263,8 @@ func (s *shard) sweepSeriesLocked(local, drops uint32) (left bool) {
 	if hd.flags&hasLate != 0 {
 		left = s.sweepLateLocked(local, hd, drops) || left
 	}
-	if hd.flags&hasTombs != 0 && hd.n == 0 && hd.closed == 0 && hd.flags&hasLate == 0 {
-		delete(s.tombs, local)
-		hd.flags &^= hasTombs
+	if hd.flags&hasTombs != 0 {
+		s.forgetTombsLocked(local, hd)
 	}
 	return left
 }

@@ -143,6 +143,13 @@ func (h *Head) slotOf(t int64) int64 {
 	return slot
 }
 
+// bound takes the times that are not in a whole slot out of limits: there is no start, or no end, to name it by.
+func (h *Head) bound(lim Limits) Limits {
+	lim.MinT = max(lim.MinT, math.MinInt64+h.opts.SlotMillis)
+	lim.MaxT = min(lim.MaxT, math.MaxInt64-h.opts.SlotMillis)
+	return lim
+}
+
 // slotEnd returns the last ms of the slot that starts at start.
 func (h *Head) slotEnd(start int64) int64 {
 	if start > math.MaxInt64-h.opts.SlotMillis {

@@ -193,6 +193,7 @@ type Row struct {
 // nothing.
 func (h *Head) Check(x Row, lim Limits) sample.Reason {
 	s := h.shardOf(x.Ref.ID())
+	lim = h.bound(lim)
 	r := row{t: x.T, v: math.Float64bits(x.V), h: x.H, fh: x.FH, flags: x.Flags}
 	switch {
 	case x.H != nil:

@@ -120,3 +120,91 @@ func BenchmarkLateRowsInRandomOrder(b *testing.B) {
 		backfill(x, refs, 200_000)
 	}
 }
+
+// While a slot is dropped a pin still sees its rows. One that is written again meanwhile must not be there twice.
+func TestLateRowWrittenAgainDuringDropIsReadOnce(t *testing.T) {
+	x := newBench(t, Options{Shards: 1})
+	ref := x.series(named(0))
+	x.append(ref, 5000, 0, 0)
+	x.append(ref, 100, 1, 0)
+	flush := x.pin()
+	defer flush.Close()
+	before := x.h.drops.Load()
+	x.h.DropSlot(0, flush.Epoch())
+	x.h.drops.Store(before) // as it is until the last shard is through
+	if got := x.append(ref, 100, 2, 0); got != sample.Accepted {
+		t.Fatalf("the row in a block again is %s", got)
+	}
+	p := x.pin()
+	defer p.Close()
+	x.want(p, ref, "100=1 5000=0")
+}
+
+// Times at the ends of the range have no whole slot to be in.
+func TestTimesWithoutSlotAreRefused(t *testing.T) {
+	check := func(tm int64, want sample.Reason) {
+		t.Helper()
+		x := newBench(t, Options{Shards: 1})
+		ref := x.series(named(0))
+		if got := x.h.Check(Row{Ref: ref, T: tm}, allTimes); got != want {
+			t.Errorf("the check of time %d says %s, want %s", tm, got, want)
+		}
+		if got := x.append(ref, tm, 1, 0); got != want {
+			t.Errorf("time %d is %s, want %s", tm, got, want)
+		}
+		for _, slot := range x.h.Slots() {
+			if slot.Start > tm || slot.Start+testSlot <= tm {
+				t.Errorf("time %d is in the slot at %d", tm, slot.Start)
+			}
+		}
+	}
+	check(math.MinInt64, sample.TooOld)
+	check(math.MinInt64+testSlot, sample.Accepted)
+	check(-1, sample.Accepted)
+	check(-testSlot, sample.Accepted)
+	check(math.MaxInt64-testSlot, sample.Accepted)
+	check(math.MaxInt64, sample.TooNew)
+}
+
+// A store that goes on deleting from a series that goes on growing keeps no more of the deletes than matter.
+func TestDeletedRangesAreForgottenWithTheirSamples(t *testing.T) {
+	x := newBench(t, Options{Shards: 1})
+	ref := x.series(named(0))
+	remove := func(mint, maxt int64) {
+		x.seq.Lock()
+		x.lsn++
+		x.h.Delete([]sample.Ref{ref}, mint, maxt, x.lsn)
+		x.seq.Unlock()
+	}
+	tombs := func() int { return len(x.h.shards[0].tombs[0]) }
+	x.append(ref, 1, 1, 0)
+	for tm := range int64(100) {
+		x.append(ref, 10+tm, 1, 0)
+		remove(0, 5+tm)
+	}
+	if tombs() != 1 {
+		t.Errorf("%d ranges are kept where the last one covers all", tombs())
+	}
+	p := x.pin()
+	remove(0, 108)
+	if tombs() != 2 {
+		t.Errorf("%d ranges are kept, want that of the pin and the last", tombs())
+	}
+	x.want(p, ref, "105=1 106=1 107=1 108=1 109=1")
+	p.Close()
+	remove(200, 300) // nothing is there
+	x.append(ref, testSlot, 2, 0)
+	flush := x.pin()
+	x.h.DropSlot(0, flush.Epoch())
+	flush.Close()
+	x.h.Reclaim()
+	if tombs() != 0 {
+		t.Errorf("%d ranges are kept whose samples are gone", tombs())
+	}
+	if got := x.append(ref, 50, 7, 0); got != sample.Accepted {
+		t.Errorf("a row in a range that was deleted before is %s", got)
+	}
+	q := x.pin()
+	defer q.Close()
+	x.want(q, ref, "50=7 10000=2")
+}

@@ -455,7 +455,7 @@ func (d *directory) skip(id, gen uint32) error {
 		}
 	}
 	d.entries.at(id).gen = gen
-	d.free = append(d.free, id)
+	d.freeLocked(id)
 	return nil
 }
 

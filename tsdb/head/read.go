@@ -379,14 +379,18 @@ func moveRow(b *column.Block, to, from int) {
 }
 
 // mergeLate brings late rows, which ascend in time and are not empty, among the rows of b from start on. Of two
-// rows at one time the one that was there first stays: it can only be that both hold the same value.
+// rows at one time the one that was there first stays: the other came while the first was being dropped.
 func mergeLate(b *column.Block, start int, late []lateRow, tombs []tomb) error {
 	if err := b.Reserve(len(late)); err != nil {
 		return err
 	}
 	inOrder := len(b.T)
 	for i := range late {
-		if x := &late[i]; deletedBy(tombs, x.t) < x.lsn {
+		x := &late[i]
+		if n := len(b.T); n > inOrder && b.T[n-1] == x.t {
+			continue
+		}
+		if deletedBy(tombs, x.t) < x.lsn {
 			if err := appendLate(b, x); err != nil {
 				return err
 			}

@@ -38,7 +38,7 @@ type entry struct {
 	hash   index.Hash128
 	since  sample.LSN // of the record that made the series, or of its place in the log to come; 0: from a checkpoint
 	labels arena.Ref  // the symbols of the labels, as varints; 0: there is no series
-	size   uint32     // bytes of labels
+	size   uint32     // bytes of labels; where there is no series: the place of the id in free
 	gen    uint32     // generation of the series, or of the last one there was
 	state  entryState
 }
@@ -97,7 +97,7 @@ func (d *directory) enterLocked(hash index.Hash128, pairs []uint32, want sample.
 	e := d.entries.at(id)
 	text, err := put(d.bytes, buf)
 	if err != nil {
-		d.free = append(d.free, id)
+		d.freeLocked(id)
 		return 0, err
 	}
 	gen := e.gen + 1
@@ -124,18 +124,24 @@ func (d *directory) takeIDLocked(want sample.Ref) (uint32, error) {
 		if err != nil {
 			return 0, err
 		}
-		d.free = append(d.free, next)
+		d.freeLocked(next)
 	}
-	// While a log is replayed the id is nearly always the one that was freed or made last.
-	i := len(d.free) - 1
-	for i >= 0 && d.free[i] != id {
-		i--
-	}
-	if i < 0 {
+	i, last := int(d.entries.at(id).size), len(d.free)-1
+	if i > last || d.free[i] != id {
 		return 0, fmt.Errorf("series id %d is in use", id)
 	}
-	d.free = slices.Delete(d.free, i, i+1)
+	d.free[i] = d.free[last]
+	d.entries.at(d.free[i]).size = uint32(i)
+	d.free = d.free[:last]
 	return id, nil
+}
+
+// freeLocked lets an id be given out, unless its generations are used up.
+func (d *directory) freeLocked(id uint32) {
+	if e := d.entries.at(id); e.gen < math.MaxUint32 {
+		e.size = uint32(len(d.free))
+		d.free = append(d.free, id)
+	}
 }
 
 // publish makes a reserved series findable; since is the LSN of its record.
@@ -185,7 +191,7 @@ func (d *directory) unreserve(ref sample.Ref) {
 func (d *directory) vacateLocked(id uint32, e *entry) {
 	d.bytes.Free(e.labels)
 	*e = entry{gen: e.gen}
-	d.free = append(d.free, id)
+	d.freeLocked(id)
 }
 
 // lookup returns the published series of ls.

@@ -333,6 +333,9 @@ func (x *snapshotWriter) exemplars(s *shard) {
 		if y.lsn > x.pin.epoch || y.local == noSeries {
 			continue
 		}
+		if s.headers.at(y.local).gen == 0 && !s.seesEndedLocked(x.pin, y.local) {
+			continue // its series has left; the id may be another's when the file is read
+		}
 		x.frame = append(x.frame, 1)
 		x.uvarint(uint64(s.id(y.local)), uint64(y.lsn))
 		x.varint(y.Ts)

@@ -97,7 +97,7 @@ func resize[T any](s []T, n int) []T {
 // Prepare makes the work of a batch. The batch must not change until Apply has returned.
 func (h *Head) Prepare(b *sample.Batch, lim Limits) *Work {
 	w, _ := h.works.Get().(*Work)
-	w.limits, w.batch, w.now = lim, b, time.Now()
+	w.limits, w.batch, w.now = h.bound(lim), b, time.Now()
 	n := len(h.shards)
 	w.rows.split(b.Ref, n)
 	w.refs = w.refs[:0]
