@@ -33,6 +33,10 @@ type appender struct {
 func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64, v float64,
 	h *histogram.Histogram, fh *histogram.FloatHistogram, opts storage.AOptions,
 ) (storage.SeriesRef, error) {
+	if err := a.db.users.enter(); err != nil {
+		return 0, err
+	}
+	defer a.db.users.leave()
 	r, err := a.resolve(sample.Ref(ref), ls)
 	if err != nil {
 		return 0, err

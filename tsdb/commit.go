@@ -30,6 +30,10 @@ var records = sync.Pool{New: func() any { return new([]byte) }}
 
 // Resolve gets or creates the series of ls; see sample.Appender.
 func (db *DB) Resolve(ls []labels.Labels, refs []sample.Ref) error {
+	if err := db.users.enter(); err != nil {
+		return err
+	}
+	defer db.users.leave()
 	if len(ls) != len(refs) {
 		return fmt.Errorf("resolve: %d label sets, room for %d refs", len(ls), len(refs))
 	}
@@ -145,6 +149,10 @@ func checkLabels(l labels.Labels) error {
 // Commit applies b as one atomic step; see sample.Appender.
 func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sample.LSN, error) {
 	*r = sample.Result{Reason: r.Reason[:0]}
+	if err := db.users.enter(); err != nil {
+		return 0, err
+	}
+	defer db.users.leave()
 	if b.Len() == 0 && len(b.Exemplars) == 0 && len(b.Meta) == 0 {
 		return db.journal.Last(), nil
 	}
@@ -216,10 +224,7 @@ func oldestLate(newest int64, window time.Duration, oldest int64) int64 {
 
 // writable says whether the store takes writes.
 func (db *DB) writable() error {
-	switch {
-	case db.closed.Load():
-		return &sample.UnavailableError{Condition: "closed"}
-	case db.conds.has(ConditionReadOnly):
+	if db.conds.has(ConditionReadOnly) {
 		return &sample.UnavailableError{Condition: ConditionReadOnly, RetryAfter: retryReadOnly}
 	}
 	return nil

@@ -55,9 +55,9 @@ type DB struct {
 	recovery       Recovery
 	setGen         atomic.Uint64 // of the last SeriesSet made: no two share their symbols
 
-	stop   context.CancelFunc
-	done   chan struct{}
-	closed atomic.Bool
+	stop  context.CancelFunc
+	done  chan struct{}
+	users users
 }
 
 // Open opens the store in o.Dir, creating it where there is none, and recovers what a crash left. ctx ends the
@@ -140,18 +140,25 @@ func (db *DB) newHead() {
 }
 
 // Close ends the background work, writes a checkpoint so that the next start is quick, and releases the
-// directory. Views still open become unusable.
+// directory. Views that are open go on answering until they are closed; all else is refused.
 func (db *DB) Close() error {
-	if db.closed.Swap(true) {
+	if !db.users.close() {
 		return nil
 	}
 	db.stop()
 	<-db.done
-	err := db.Checkpoint(context.Background())
+	err := db.lastWords()
 	if errors.Is(err, errNothingNew) || db.conds.has(ConditionReadOnly) || db.conds.has(ConditionFailedSync) {
 		err = nil // a full disk or a failed sync must not fail the stop: the log holds all that was acknowledged
 	}
 	return errors.Join(err, db.release())
+}
+
+// lastWords writes the checkpoint of a stop.
+func (db *DB) lastWords() error {
+	db.maintain.Lock()
+	defer db.maintain.Unlock()
+	return db.checkpointLocked(context.Background())
 }
 
 // release gives back what open took, in reverse.
@@ -161,7 +168,7 @@ func (db *DB) release() error {
 		errs = append(errs, db.journal.Close())
 	}
 	if db.head != nil {
-		errs = append(errs, db.head.Close())
+		errs = append(errs, db.users.after(db.head.Close))
 	}
 	if db.blocks != nil {
 		errs = append(errs, db.blocks.close())
@@ -199,7 +206,7 @@ func (db *DB) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		db.watchDisk()
-		if err := db.Maintain(ctx); err != nil && ctx.Err() == nil {
+		if err := db.maintainDue(ctx); err != nil && ctx.Err() == nil {
 			db.log.Error("maintenance of the store failed; it is tried again", "err", err, "in", maintainEvery)
 		}
 	}

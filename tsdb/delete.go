@@ -23,6 +23,10 @@ func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matche
 	if maxt < mint {
 		return fmt.Errorf("delete: the end %s is before the start %s", formatTime(maxt), formatTime(mint))
 	}
+	if err := db.users.enter(); err != nil {
+		return err
+	}
+	defer db.users.leave()
 	if err := db.writable(); err != nil {
 		return err
 	}
@@ -88,6 +92,10 @@ func (db *DB) deleteFromBlock(ctx context.Context, b storedBlock, iv interval, m
 
 // CleanTombstones rewrites the blocks that have deleted samples without them, which frees their disk space.
 func (db *DB) CleanTombstones(ctx context.Context) error {
+	if err := db.users.enter(); err != nil {
+		return err
+	}
+	defer db.users.leave()
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
 	for _, b := range db.blocks.all() {

@@ -17,6 +17,14 @@ import (
 // Maintain does what is due: slots that are over become blocks, blocks beyond the retention go, and a checkpoint
 // is written when a block was, or when the log since the last one is long.
 func (db *DB) Maintain(ctx context.Context) error {
+	if err := db.users.enter(); err != nil {
+		return err
+	}
+	defer db.users.leave()
+	return db.maintainDue(ctx)
+}
+
+func (db *DB) maintainDue(ctx context.Context) error {
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
 	flushed, err := db.flushDue(ctx)
@@ -42,6 +50,10 @@ func (db *DB) Maintain(ctx context.Context) error {
 
 // Flush turns every slot of the head into a block, due or not.
 func (db *DB) Flush(ctx context.Context) error {
+	if err := db.users.enter(); err != nil {
+		return err
+	}
+	defer db.users.leave()
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
 	for _, slot := range db.head.Slots() {

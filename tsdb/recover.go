@@ -120,6 +120,10 @@ func (db *DB) loadCheckpointFile(lsn sample.LSN) error {
 // Checkpoint writes the head as it is now into a file, so that a restart need not replay the log before it.
 // Ingestion goes on meanwhile.
 func (db *DB) Checkpoint(ctx context.Context) error {
+	if err := db.users.enter(); err != nil {
+		return err
+	}
+	defer db.users.leave()
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
 	return db.checkpointLocked(ctx)

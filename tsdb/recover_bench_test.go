@@ -77,7 +77,7 @@ func BenchmarkReplay(b *testing.B) {
 		b.StopTimer()
 		again.stop()
 		<-again.done
-		again.closed.Store(true)
+		again.users.close()
 		if err := again.release(); err != nil {
 			b.Fatal(err)
 		}

@@ -4,11 +4,13 @@
 package tsdb
 
 import (
+	"context"
 	"errors"
 	"math"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -160,6 +162,52 @@ func TestRecoveryKeepsAllThatWasAcknowledgedUnderASmallerBudget(t *testing.T) {
 		if err := again.Resolve(ls, make([]sample.Ref, len(ls))); !errors.As(err, &full) {
 			t.Errorf("new series above the budget: %v, want them refused", err)
 		}
+	}
+}
+
+func TestCloseLeavesRunningCommitsAndViewsWhatTheyRead(t *testing.T) {
+	db, err := Open(context.Background(), small(fsx.NewCrashable()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ls := []labels.Labels{seriesName(1), seriesName(2)}
+	commit(t, db, ls, 1000, one(1))
+	want := contents(t, db)
+	v, err := db.View(minTime, maxTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refs := make([]sample.Ref, 2)
+	if err := db.Resolve(ls, refs); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		var b sample.Batch
+		var r sample.Result
+		for ts := int64(2000); ; ts++ {
+			b.Reset()
+			b.AppendFloat(refs[0], 0, ts, 1, 0)
+			if _, err := db.Commit(context.Background(), &b, &r); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	time.Sleep(10 * time.Millisecond)
+	mustClose(t, db)
+	if err := <-done; err == nil {
+		t.Error("a commit on a closed store succeeded")
+	}
+	got := scanAll(t, v)
+	if len(got) != len(want) {
+		t.Errorf("a view that was open at Close answers %v, want %v", got, want)
+	}
+	if err := v.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := db.View(minTime, maxTime); err == nil {
+		t.Error("a closed store gave a view")
 	}
 }
 

@@ -38,12 +38,17 @@ type view struct {
 
 // View pins the state of the store; see column.Source.
 func (db *DB) View(mint, maxt int64) (column.View, error) {
-	if db.closed.Load() {
-		return nil, &sample.UnavailableError{Condition: "closed"}
+	if err := db.users.enter(); err != nil {
+		return nil, err
 	}
-	return db.view(context.Background(), mint, maxt)
+	v, err := db.view(context.Background(), mint, maxt)
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
 }
 
+// view makes a view for a user who has entered; its Close leaves.
 func (db *DB) view(ctx context.Context, mint, maxt int64) (*view, error) {
 	v := &view{db: db, mint: mint, maxt: maxt}
 	db.seq.Lock()
@@ -85,6 +90,7 @@ func (v *view) Close() error {
 	for _, s := range v.sources {
 		s.release()
 	}
+	v.db.users.leave()
 	return nil
 }
 
