@@ -34,7 +34,7 @@ help: ## list the targets
 build: ## build bin/tidemark
 	@$(timed)
 	mkdir -p bin
-	go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tidemark
+	go build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tidemark
 
 .PHONY: run
 run: build ## build and start the server on docs/example, data under ./data

@@ -146,7 +146,7 @@ func locked(tb testing.TB, dir string, do func() error) {
 
 // build runs the go command, which finds out by itself what is up to date.
 func build(src, dir, tags string, packages ...string) error {
-	args := append([]string{"build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-tags", tags, "-o", dir + "/"}, packages...)
+	args := append([]string{"build", "-buildvcs=false", "-ldflags", "-s -w", "-tags", tags, "-o", dir + "/"}, packages...)
 	cmd := exec.Command("go", args...)
 	cmd.Dir = src
 	if out, err := cmd.CombinedOutput(); err != nil {
