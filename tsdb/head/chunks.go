@@ -55,6 +55,9 @@ func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.R
 		slot.inOrder++
 	}
 	if w.guard != 0 && before.from != 0 && before.from <= w.guard {
+		if s.versions.full() {
+			s.versions.compact(s.head.pins.epochs(), func(id uint32) *uint64 { return &s.headers.at(id).version })
+		}
 		before.older, before.to = hd.version, w.lsn
 		hd.version = s.versions.push(before)
 	}

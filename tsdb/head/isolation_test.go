@@ -160,3 +160,48 @@ func TestVersionRingForgetsWhatNoPinNeedsAndThenItsMemory(t *testing.T) {
 		t.Errorf("%d versions and %d bytes are left", r.next-r.front, account.Used())
 	}
 }
+
+// A pin that stays open while others come and go must not keep what those saw.
+func TestVersionsOfShortPinsGoWhileALongOneStays(t *testing.T) {
+	const series, rounds = 100, 400
+	x := newBench(t, Options{Shards: 1})
+	refs := make([]sample.Ref, series)
+	for i := range refs {
+		refs[i] = x.series(named(i))
+	}
+	commit := func(tm int64) {
+		var b sample.Batch
+		for _, ref := range refs {
+			b.AppendFloat(ref, 0, tm, float64(tm), 0)
+		}
+		x.commit(&b, allTimes)
+	}
+	commit(0)
+	held := []*heldPin{holdPin(t, x, refs)}
+	for tm := range int64(rounds) {
+		short := holdPin(t, x, refs)
+		commit(10 * (tm + 1))
+		short.check(t, refs)
+		if tm%(rounds/4) == 7 {
+			held = append(held, short)
+			continue
+		}
+		short.pin.Close()
+	}
+	for _, p := range held {
+		p.check(t, refs)
+	}
+	if got, most := len(x.h.shards[0].versions.ring), 32*series; got > most {
+		t.Errorf("%d pins of %d series keep room for %d versions, want %d at most", len(held), series, got, most)
+	}
+	held[0].pin.Close() // the oldest first, then the others out of order
+	commit(10 * (rounds + 1))
+	for _, i := range []int{3, 1, 4, 2} {
+		held[i].check(t, refs)
+		held[i].pin.Close()
+	}
+	commit(10 * (rounds + 2))
+	if st := x.h.Stats(); st.Versions != 0 || st.Pins != 0 {
+		t.Errorf("%d versions are left for %d pins", st.Versions, st.Pins)
+	}
+}

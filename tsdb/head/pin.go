@@ -101,6 +101,17 @@ func (h *Head) reclaimable() (drops uint32, ended sample.LSN) {
 	return drops, ended
 }
 
+// epochs returns the epochs of the open pins, which ascend.
+func (ps *pins) epochs() []sample.LSN {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	out := make([]sample.LSN, 0, len(ps.open))
+	for _, p := range ps.open {
+		out = append(out, p.epoch)
+	}
+	return out
+}
+
 // version is the state that a series had for the epochs from <= epoch < to.
 type version struct {
 	id       uint32 // of the series, local
@@ -115,8 +126,9 @@ type version struct {
 }
 
 // versions is a ring of versions in the order of to, which is the order of their making. So what no pin needs
-// any more is at its front, and forgetting is moving the front. Versions are numbered; the number of one that
-// has left the ring means nothing.
+// any more is at its front as a rule, and forgetting is moving the front; what many short pins leave behind one that
+// stays open goes when the ring is full. Versions are numbered; the number of one that has left the ring means
+// nothing.
 type versions struct {
 	account *budget.Account // charged for the ring, where it has room: an append that is logged must not fail
 	charged int64
@@ -126,15 +138,51 @@ type versions struct {
 	next    uint64 // number of the next
 }
 
+// full reports whether the ring has to grow for one more.
+func (r *versions) full() bool { return int(r.next-r.front) == len(r.ring) }
+
+// compact drops the versions that no open pin needs, wherever they are, and numbers the others anew. open is the
+// epochs of the pins, which ascend; link returns where a series keeps the number + 1 of its newest version.
+func (r *versions) compact(open []sample.LSN, link func(id uint32) *uint64) {
+	mask, next := len(r.ring)-1, r.front
+	moved := make([]uint64, r.next-r.front) // number + 1 that stands for each version now, 0 for none
+	for i := r.front; i != r.next; i++ {
+		v := r.ring[int(i)&mask]
+		if v.older > r.front {
+			v.older = moved[v.older-1-r.front]
+		} else {
+			v.older = 0
+		}
+		if k, _ := slices.BinarySearch(open, v.from); k < len(open) && open[k] < v.to {
+			r.ring[int(next)&mask] = v
+			next++
+			moved[i-r.front] = next
+		} else {
+			moved[i-r.front] = v.older
+		}
+		if newest := link(v.id); *newest == i+1 {
+			*newest = moved[i-r.front]
+		}
+	}
+	r.next = next
+	if 2*int(r.next-r.front) > len(r.ring) {
+		r.grow() // the next time is far off
+	}
+}
+
+func (r *versions) grow() {
+	bigger := make([]version, max(64, 2*len(r.ring)))
+	for i := r.front; i != r.next; i++ {
+		bigger[int(i)&(len(bigger)-1)] = r.ring[int(i)&(len(r.ring)-1)]
+	}
+	r.ring = bigger
+	r.charge()
+}
+
 // push adds v and returns its number + 1.
 func (r *versions) push(v version) uint64 {
-	if n := r.next - r.front; int(n) == len(r.ring) {
-		bigger := make([]version, max(64, 2*len(r.ring)))
-		for i := r.front; i != r.next; i++ {
-			bigger[int(i)&(len(bigger)-1)] = r.ring[int(i)&(len(r.ring)-1)]
-		}
-		r.ring = bigger
-		r.charge()
+	if r.full() {
+		r.grow()
 	}
 	r.ring[int(r.next)&(len(r.ring)-1)] = v
 	r.next++
