@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
 )
@@ -43,9 +42,8 @@ func (db *DB) openBlocks() (*blockSet, error) {
 		}
 		name := path.Join(db.layout.blocks(), n)
 		b, err := block.Open(db.opts.FS, name, db.cache, block.Options{Account: db.upkeep})
-		var corrupt *block.CorruptError
 		switch {
-		case errors.As(err, &corrupt):
+		case damaged(err):
 			if err := db.quarantine(name, err); err != nil {
 				return nil, errors.Join(err, set.close())
 			}
@@ -54,10 +52,11 @@ func (db *DB) openBlocks() (*blockSet, error) {
 			return nil, errors.Join(fmt.Errorf("open block %s: %w", name, err), set.close())
 		}
 		dead, err := loadTombstones(db.opts.FS, name)
+		if damaged(err) {
+			err = db.quarantine(tombstonePath(name), err)
+		}
 		if err != nil {
-			if err := db.quarantine(tombstonePath(name), err); err != nil {
-				return nil, errors.Join(err, b.Close(), set.close())
-			}
+			return nil, errors.Join(err, b.Close(), set.close())
 		}
 		set.add(storedBlock{b, dead})
 	}
@@ -96,20 +95,6 @@ func (db *DB) removeReplaced(set *blockSet) error {
 		if err := set.delete(db.layout, b); err != nil {
 			return fmt.Errorf("delete the replaced block %s: %w", b.Meta().ULID, err)
 		}
-	}
-	return nil
-}
-
-func (db *DB) quarantine(name string, cause error) error {
-	db.log.Error("a file of the store is unreadable; it is moved to quarantine and the store goes on without it",
-		"file", name, "err", cause, "quarantine", db.layout.quarantine())
-	db.conds.set(Condition{
-		Code:     ConditionQuarantined,
-		Effect:   fmt.Sprintf("answers over the time of %s lack its samples and carry a warning: %v", path.Base(name), cause),
-		NextStep: "restore the file from a backup into the store, or delete it from " + db.layout.quarantine() + " to accept the loss; then restart",
-	})
-	if err := db.layout.moveToQuarantine(name, time.Now()); err != nil {
-		return fmt.Errorf("move %s to quarantine: %w", name, err)
 	}
 	return nil
 }

@@ -53,6 +53,7 @@ type DB struct {
 	started        time.Time
 	now            func() time.Time // time.Now; tests of retention set the clock
 	recovery       Recovery
+	gaps           []gap // complete when Open returns
 	setGen         atomic.Uint64 // of the last SeriesSet made: no two share their symbols
 
 	stop  context.CancelFunc
@@ -109,6 +110,9 @@ func (db *DB) open(ctx context.Context) error {
 	}
 	db.cache = block.NewCache(db.opts.BlockCache, db.opts.Budget)
 	if db.blocks, err = db.openBlocks(); err != nil {
+		return err
+	}
+	if err := db.findGaps(); err != nil {
 		return err
 	}
 	start := time.Now()

@@ -46,6 +46,7 @@ func (db *DB) recover(ctx context.Context, from sample.LSN, start time.Time) err
 	if err := db.replay(ctx, from); err != nil {
 		return fmt.Errorf("replay the log: %w", err)
 	}
+	db.noteLostRecords()
 	db.floor = db.journal.NewFloor("checkpoint", db.keepFrom())
 	db.recovery.Took = time.Since(start)
 	if r := db.recovery; r.Checkpoint > 0 || r.Records > 0 {
@@ -89,7 +90,7 @@ func (db *DB) loadCheckpoint() (sample.LSN, error) {
 		if err == nil {
 			return lsn, nil
 		}
-		if _, ok := errors.AsType[*head.CorruptError](err); !ok {
+		if !damaged(err) {
 			return 0, fmt.Errorf("read checkpoint %d: %w", lsn, err)
 		}
 		if err := db.quarantine(db.checkpointPath(lsn), err); err != nil {

@@ -6,7 +6,9 @@ package tsdb
 import (
 	"context"
 	"errors"
+	"io"
 	"math"
+	"path"
 	"strings"
 	"syscall"
 	"testing"
@@ -211,6 +213,157 @@ func TestCloseLeavesRunningCommitsAndViewsWhatTheyRead(t *testing.T) {
 	}
 }
 
+// damage changes a byte of a file.
+func damage(t *testing.T, fsys fsx.FS, name string, off int64) {
+	t.Helper()
+	f, err := fsys.OpenReadWrite(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if off < 0 {
+		off += size
+	}
+	b := []byte{0}
+	if _, err := f.ReadAt(b, off); err != nil && !errors.Is(err, io.EOF) {
+		t.Fatal(err)
+	}
+	b[0] ^= 0xff
+	if _, err := f.WriteAt(b, off); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// twoBlocks returns a closed store of two blocks, in slots 0 and 10.
+func twoBlocks(t *testing.T) *fsx.Crashable {
+	t.Helper()
+	disk := fsx.NewCrashable()
+	db := openTest(t, small(disk))
+	commit(t, db, []labels.Labels{seriesName(1)}, 1000, one(1))
+	commit(t, db, []labels.Labels{seriesName(1)}, 601_000, one(1))
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, db)
+	return disk
+}
+
+func blockFiles(t *testing.T, disk fsx.FS) []string {
+	t.Helper()
+	names, err := disk.List(testDir + "/tidemark/blocks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, n := range names {
+		if strings.HasSuffix(n, ".blk") {
+			out = append(out, path.Join(testDir, "tidemark/blocks", n))
+		}
+	}
+	return out
+}
+
+func warnings(t *testing.T, db *DB, mint, maxt int64) int {
+	t.Helper()
+	v, err := db.View(mint, maxt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	return len(v.Warnings())
+}
+
+func TestAnswersOverAQuarantinedBlockCarryAWarningUntilItsFileIsDeleted(t *testing.T) {
+	disk := twoBlocks(t)
+	db := openTest(t, small(disk))
+	first := db.Blocks()[0]
+	mustClose(t, db)
+	// The index: the meta is sound and tells the time.
+	name := path.Join(testDir, "tidemark/blocks", first.ULID+".blk")
+	damage(t, disk, name, offsetOf(t, disk, name, "__name__"))
+	for range 2 {
+		db = openTest(t, small(disk))
+		if n := len(db.Blocks()); n != 1 {
+			t.Fatalf("%d blocks, want the sound one", n)
+		}
+		if n := warnings(t, db, 0, 59_999); n != 1 {
+			t.Errorf("%d warnings over the time of the block, want 1", n)
+		}
+		if n := warnings(t, db, 600_000, 660_000); n != 0 {
+			t.Errorf("%d warnings over another time", n)
+		}
+		if !db.conds.has(ConditionQuarantined) {
+			t.Error("no condition tells of the block")
+		}
+		mustClose(t, db)
+	}
+	names, err := disk.List(testDir + "/tidemark/quarantine")
+	if err != nil || len(names) != 1 {
+		t.Fatalf("quarantine holds %v (%v)", names, err)
+	}
+	if err := disk.Remove(path.Join(testDir, "tidemark/quarantine", names[0])); err != nil {
+		t.Fatal(err)
+	}
+	db = openTest(t, small(disk))
+	if warnings(t, db, 0, 59_999) != 0 || len(db.Conditions()) != 0 {
+		t.Error("warnings go on after the loss was accepted")
+	}
+}
+
+func TestABlockWithoutAReadableMetaWarnsOfAllTimes(t *testing.T) {
+	disk := twoBlocks(t)
+	damage(t, disk, blockFiles(t, disk)[0], -1)
+	db := openTest(t, small(disk))
+	if warnings(t, db, 0, 59_999) != 1 || warnings(t, db, 600_000, 660_000) != 1 {
+		t.Error("an answer that may lack samples carries no warning")
+	}
+}
+
+func TestADamagedLogRaisesAConditionAndWarns(t *testing.T) {
+	disk := fsx.NewCrashable()
+	db := openTest(t, small(disk))
+	for ts := range int64(100) {
+		commit(t, db, []labels.Labels{seriesName(1)}, 1000+ts, one(1))
+	}
+	crashed := disk.Crash(0, 1)
+	names, err := crashed.List(testDir + "/tidemark/wal")
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+	damage(t, crashed, path.Join(testDir, "tidemark/wal", names[0]), 3000)
+	again := openTest(t, small(crashed))
+	if again.Recovery().Log.LostRecords == 0 {
+		t.Fatal("nothing was lost: the test damages the wrong byte")
+	}
+	if !again.conds.has(ConditionQuarantined) {
+		t.Error("records were lost, and no condition says so")
+	}
+	if warnings(t, again, 0, 5000) == 0 {
+		t.Error("records were lost, and answers carry no warning")
+	}
+}
+
+func TestABadSectorDoesNotKeepTheStoreFromStarting(t *testing.T) {
+	for _, pattern := range []string{"*.blk", "*.ckpt"} {
+		disk := twoBlocks(t)
+		faulty := fsx.NewFaulty(disk)
+		faulty.Inject(fsx.Fault{Op: fsx.OpRead, Path: pattern, Times: 1, Err: syscall.EIO})
+		db, err := Open(t.Context(), small(faulty))
+		if err != nil {
+			t.Errorf("a bad sector in %s: %v", pattern, err)
+			continue
+		}
+		if !db.conds.has(ConditionQuarantined) {
+			t.Errorf("a bad sector in %s: no condition", pattern)
+		}
+		mustClose(t, db)
+	}
+}
+
 // A flush is what gives memory back: it must not need what is not there.
 func TestAHeadThatFillsTheBudgetStillBecomesBlocks(t *testing.T) {
 	o := small(fsx.NewCrashable())
@@ -233,4 +386,18 @@ func TestAHeadThatFillsTheBudgetStillBecomesBlocks(t *testing.T) {
 		t.Errorf("%d blocks and %d slots in the head, want one block that holds all", n, len(db.head.Slots()))
 	}
 	wantContents(t, db, want)
+}
+
+// offsetOf returns where a file holds a text.
+func offsetOf(t *testing.T, fsys fsx.FS, name, text string) int64 {
+	t.Helper()
+	b, err := fsx.ReadFile(fsys, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := strings.Index(string(b), text)
+	if i < 0 {
+		t.Fatalf("%s does not hold %q", name, text)
+	}
+	return int64(i)
 }

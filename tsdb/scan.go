@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/tidemarkdb/tidemark/tsdb/block"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -51,7 +50,7 @@ func (v *view) scanRow(ctx context.Context, h *handle, row uint32, n column.Need
 		src := v.sources[loc.source]
 		from := len(dst.T)
 		err := src.read(ctx, loc.id, n, dst)
-		if _, ok := errors.AsType[*block.CorruptError](err); ok {
+		if damaged(err) {
 			truncateRows(dst, from)
 			v.unreadable(err)
 			continue

@@ -69,6 +69,33 @@ func Open(fsys fsx.FS, name string, cache *Cache, o Options) (*Block, error) {
 	return b, nil
 }
 
+// Times reads the time that a damaged block file was cut for, as far as its frame and its meta are sound; ok is
+// false where they are not. The name does not matter.
+func Times(fsys fsx.FS, name string) (first, last int64, ok bool) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return 0, 0, false
+	}
+	defer f.Close()
+	b := &Block{fs: fsys, name: name, file: f}
+	if b.size, err = f.Size(); err != nil {
+		return 0, 0, false
+	}
+	foot, err := b.loadFooter()
+	if err != nil {
+		return 0, 0, false
+	}
+	s, ok := foot.find(sectionMeta)
+	if !ok {
+		return 0, 0, false
+	}
+	raw, err := b.readSection(s)
+	if err != nil || json.Unmarshal(raw, &b.meta) != nil || b.meta.MinT > b.meta.MaxT {
+		return 0, 0, false
+	}
+	return b.meta.MinT, b.meta.MaxT, true
+}
+
 func (b *Block) corrupt(off int64, msg string) error {
 	return &CorruptError{File: b.name, Off: off, Msg: msg}
 }
