@@ -214,6 +214,7 @@ func (s *shard) forgetOpenLocked(local uint32, hd *header) {
 		s.dropHistLocked(local)
 	}
 	if hd.flags&hasST != 0 {
+		s.head.opts.Account.Release(s.starts[local].charged)
 		delete(s.starts, local)
 	}
 	hd.flags &^= hasST
@@ -262,15 +263,17 @@ func histBytes(h *histogram.Histogram, fh *histogram.FloatHistogram) int64 {
 // appendHistLocked appends to the open chunk of histograms, which it makes if there is none.
 func (s *shard) appendHistLocked(local uint32, hd *header, r *row) bool {
 	o := s.hists[local]
-	if o == nil || hd.n == 0 {
-		charge := openHistBytes + 2*histBytes(r.h, r.fh)
-		if s.head.opts.Account.Reserve(charge) != nil {
-			return false
-		}
-		o = &openHist{charged: charge}
-		s.hists[local] = o
+	if o == nil {
+		o = &openHist{}
 	}
 	before := cap(o.stream)
+	if more := openHistBytes + 2*histBytes(r.h, r.fh) + int64(before) - o.charged; more > 0 { // the buckets became more
+		if s.head.opts.Account.Reserve(more) != nil {
+			return false
+		}
+		o.charged += more
+	}
+	s.hists[local] = o
 	o.stream = o.encoder.Append(o.stream, r.t, r.h, r.fh)
 	// The sample is in already: where the little that the stream has grown by passes the limit, it is not charged.
 	if more := int64(cap(o.stream) - before); more > 0 && s.head.opts.Account.Reserve(more) == nil {
@@ -289,9 +292,13 @@ func (s *shard) dropHistLocked(local uint32) {
 // openST is the start timestamps of an open chunk. Few series have them, and those that have them change them
 // rarely.
 type openST struct {
-	state chunk.STState
-	buf   []byte
+	state   chunk.STState
+	buf     []byte
+	charged int64 // bytes
 }
+
+// openSTBytes is what an openST takes beside its stream, its place in the map included.
+const openSTBytes = 96
 
 func (s *shard) appendStartLocked(local uint32, hd *header, r *row) {
 	o := s.starts[local]
@@ -301,4 +308,8 @@ func (s *shard) appendStartLocked(local uint32, hd *header, r *row) {
 		hd.flags |= hasST
 	}
 	o.buf = chunk.AppendST(o.buf, &o.state, int(hd.n), r.st)
+	// The sample is in already: what passes the limit is not charged.
+	if more := openSTBytes + int64(cap(o.buf)) - o.charged; more > 0 && s.head.opts.Account.Reserve(more) == nil {
+		o.charged += more
+	}
 }

@@ -83,13 +83,9 @@ func (d *dropping) runLocked(s *shard, from, to uint32) {
 
 func (d *dropping) seriesLocked(s *shard, local uint32, hd *header) {
 	if hd.flags&hasLate != 0 {
-		for _, page := range s.late[local].in(d.slot) {
-			for i := range page.rows {
-				if x := &page.rows[i]; x.dead == 0 && x.lsn <= d.lsn {
-					x.dead = d.number
-					d.late++
-				}
-			}
+		pages := s.late[local].in(d.slot)
+		for i := range pages {
+			d.late += pages[i].kill(d.lsn, d.number)
 		}
 	}
 	chunks, n, ok := s.stateLocked(local, hd, d.lsn)
@@ -273,8 +269,13 @@ func (s *shard) sweepSeriesLocked(local, drops uint32) (left bool) {
 func (s *shard) sweepLateLocked(local uint32, hd *header, drops uint32) (left bool) {
 	l := s.late[local]
 	for i := range l.pages {
-		s.freeLateLocked(&l.pages[i], func(x *lateRow) bool { return x.dead != 0 && x.dead <= drops })
-		left = left || slices.ContainsFunc(l.pages[i].rows, func(x lateRow) bool { return x.dead != 0 })
+		page := &l.pages[i]
+		if page.dead == 0 {
+			continue
+		}
+		gone := s.freeLateLocked(page, func(x *lateRow) bool { return x.dead != 0 && x.dead <= drops })
+		page.dead -= gone
+		left = left || page.dead > 0
 	}
 	l.pages = slices.DeleteFunc(l.pages, func(x latePage) bool { return len(x.rows) == 0 })
 	if len(l.pages) == 0 {
@@ -284,9 +285,9 @@ func (s *shard) sweepLateLocked(local uint32, hd *header, drops uint32) (left bo
 	return left
 }
 
-// freeLateLocked gives back the rows of a page that goes says.
-func (s *shard) freeLateLocked(l *latePage, goes func(*lateRow) bool) {
-	before, hists := cap(l.rows), int64(0)
+// freeLateLocked gives back the rows of a page that goes says, and returns how many.
+func (s *shard) freeLateLocked(l *latePage, goes func(*lateRow) bool) (gone int) {
+	had, before, hists := len(l.rows), cap(l.rows), int64(0)
 	l.rows = slices.DeleteFunc(l.rows, func(x lateRow) bool {
 		if !goes(&x) {
 			return false
@@ -296,8 +297,10 @@ func (s *shard) freeLateLocked(l *latePage, goes func(*lateRow) bool) {
 		}
 		return true
 	})
+	gone = had - len(l.rows)
 	if len(l.rows) < before/2 {
 		l.rows = slices.Clone(l.rows)
 	}
 	s.head.opts.Account.Release(hists + int64(before-cap(l.rows))*lateRowBytes)
+	return gone
 }

@@ -25,6 +25,7 @@ type lateRows struct {
 type latePage struct {
 	slot int64     // its start
 	rows []lateRow // by (t, lsn); never empty
+	dead int       // of them
 }
 
 // maxPage is how many rows a page has before it is split: inserting one moves 7 KiB at most.
@@ -46,7 +47,7 @@ type lateHist struct {
 	fh *histogram.FloatHistogram
 }
 
-const lateRowBytes = 64 // unsafe.Sizeof(lateRow{}) is 56; the rest is for its page
+const lateRowBytes = 64 // unsafe.Sizeof(lateRow{}) is 56; the rest is for the page
 
 // in returns the pages of a slot.
 func (l *lateRows) in(slot int64) []latePage {
@@ -84,6 +85,18 @@ func (l *latePage) insert(x lateRow) {
 		i++
 	}
 	l.rows = slices.Insert(l.rows, i, x)
+}
+
+// kill marks the rows up to lsn as taken by a drop, and returns how many there were.
+func (l *latePage) kill(lsn sample.LSN, drop uint32) (n int) {
+	for i := range l.rows {
+		if x := &l.rows[i]; x.dead == 0 && x.lsn <= lsn {
+			x.dead = drop
+			n++
+		}
+	}
+	l.dead += n
+	return n
 }
 
 // appendLateLocked stores a row that is older than the newest of its series, if its time is free.
@@ -189,8 +202,14 @@ func (s *shard) splitLateLocked(l *lateRows, i int) bool {
 		return false
 	}
 	upper.rows = append(upper.rows, rows[k:]...)
+	for _, x := range upper.rows {
+		if x.dead != 0 {
+			upper.dead++
+		}
+	}
 	clear(rows[k:])
 	l.pages[i].rows = rows[:k]
+	l.pages[i].dead -= upper.dead
 	l.pages = slices.Insert(l.pages, i+1, upper)
 	return true
 }

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/histogram"
+
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -207,4 +209,38 @@ func TestDeletedRangesAreForgottenWithTheirSamples(t *testing.T) {
 	q := x.pin()
 	defer q.Close()
 	x.want(q, ref, "50=7 10000=2")
+}
+
+// What is on the Go heap for an open chunk grows after its first sample, and all of it is charged.
+func TestOpenChunksAreChargedForWhatTheyGrowTo(t *testing.T) {
+	account := budget.NewRoot("open", 0)
+	x := newBench(t, Options{Shards: 1, Account: account})
+	hist, st := x.series(named(0)), x.series(named(1))
+	wide := func(n int) *histogram.Histogram {
+		h := &histogram.Histogram{Count: uint64(n), Sum: 1, PositiveSpans: []histogram.Span{{Length: uint32(n)}}, PositiveBuckets: make([]int64, n)}
+		h.PositiveBuckets[0] = 1
+		return h
+	}
+	appendHist := func(tm int64, n int) {
+		var b sample.Batch
+		b.AppendHistogram(hist, 0, tm, wide(n), nil, 0)
+		if _, r := x.commit(&b, allTimes); r.Reason != nil {
+			t.Fatal(r.Reason)
+		}
+	}
+	appendHist(1, 1)
+	before := account.Used()
+	appendHist(2, 10_000)
+	if got := account.Used() - before; got < 16*10_000 {
+		t.Errorf("%d bytes were charged when 10,000 buckets came, want the two copies of the encoder", got)
+	}
+	before = account.Used()
+	var b sample.Batch
+	for i := range int64(200) {
+		b.AppendFloat(st, 1+i*i*i, i, 0, 0)
+	}
+	x.commit(&b, allTimes)
+	if got := account.Used() - before; got < 400 {
+		t.Errorf("%d bytes were charged for 200 start timestamps that change", got)
+	}
 }
