@@ -53,7 +53,7 @@ type DB struct {
 	started        time.Time
 	now            func() time.Time // time.Now; tests of retention set the clock
 	recovery       Recovery
-	gaps           []gap // complete when Open returns
+	gaps           []gap         // complete when Open returns
 	setGen         atomic.Uint64 // of the last SeriesSet made: no two share their symbols
 
 	stop  context.CancelFunc

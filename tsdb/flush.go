@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
@@ -31,21 +32,17 @@ func (db *DB) maintainDue(ctx context.Context) error {
 	if rerr := db.applyRetention(); rerr != nil {
 		err = errors.Join(err, rerr)
 	}
-	if err != nil {
+	if flushed == 0 && db.journal.BytesSince(db.lastCheckpoint()) < checkpointEvery || ctx.Err() != nil {
 		return err
 	}
-	if flushed == 0 && db.journal.BytesSince(db.lastCheckpoint()) < checkpointEvery {
-		return nil
-	}
+	// Also where a slot or a block failed: without checkpoints the log would grow for as long as it does.
 	if flushed > 0 {
-		if err := db.dropIdleSeries(ctx); err != nil {
-			return err
-		}
+		err = errors.Join(err, db.dropIdleSeries(ctx))
 	}
-	if err := db.checkpointLocked(ctx); err != nil && !errors.Is(err, errNothingNew) {
-		return err
+	if cerr := db.checkpointLocked(ctx); !errors.Is(cerr, errNothingNew) {
+		err = errors.Join(err, cerr)
 	}
-	return nil
+	return err
 }
 
 // Flush turns every slot of the head into a block, due or not.
@@ -84,16 +81,18 @@ func (db *DB) flushDue(ctx context.Context) (int, error) {
 	now := db.now()
 	edge := max(newest, min(now.UnixMilli(), newest+2*db.meta.SlotMillis)) - db.meta.SlotMillis/2
 	n := 0
+	var errs []error
 	for _, slot := range db.head.Slots() {
 		if slot.Start+db.meta.SlotMillis > edge || now.Sub(slot.LastAppend) < lateRest && slot.InOrder == 0 {
 			continue
 		}
 		if err := db.flushSlot(ctx, slot.Start); err != nil {
-			return n, err
+			errs = append(errs, err)
+			continue
 		}
 		n++
 	}
-	return n, nil
+	return n, errors.Join(errs...)
 }
 
 // lateRest is how long a slot that holds only late samples must have rested before it becomes a block, so that a
@@ -215,21 +214,25 @@ func (db *DB) applyRetention() error {
 		for _, b := range gone {
 			used -= b.Size()
 		}
-		for _, b := range all[len(gone):] { // by time, and so are those that are gone
+		for _, b := range all {
 			if used <= limit {
 				break
+			}
+			if slices.ContainsFunc(gone, func(x storedBlock) bool { return x.Block == b.Block }) {
+				continue
 			}
 			used -= b.Size()
 			gone = append(gone, b)
 		}
 	}
+	var errs []error
 	for _, b := range gone {
 		db.log.Info("block is beyond the retention", "block", b.Meta().ULID, "newest", formatTime(b.Meta().MaxT), "bytes", b.Size())
 		if err := db.blocks.delete(db.layout, b); err != nil {
-			return fmt.Errorf("delete block %s: %w", b.Meta().ULID, err)
+			errs = append(errs, fmt.Errorf("delete block %s: %w", b.Meta().ULID, err))
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // newestSample returns the time of the newest sample of head and blocks.

@@ -364,6 +364,48 @@ func TestABadSectorDoesNotKeepTheStoreFromStarting(t *testing.T) {
 	}
 }
 
+func TestASlotThatCannotBecomeABlockHoldsUpNeitherOthersNorTheCheckpoint(t *testing.T) {
+	disk := fsx.NewCrashable()
+	faulty := fsx.NewFaulty(disk)
+	db := openTest(t, small(faulty))
+	for slot := range int64(4) {
+		commit(t, db, []labels.Labels{seriesName(1)}, slot*60_000, one(1))
+	}
+	faulty.Inject(fsx.Fault{Op: fsx.OpCreate, Path: "*.blk.tmp", Times: 1, Err: syscall.EIO})
+	if err := db.Maintain(t.Context()); err == nil {
+		t.Error("a slot could not be written, and nobody says so")
+	}
+	if n := len(db.Blocks()); n != 3 {
+		t.Errorf("%d blocks, want those of the three other slots", n)
+	}
+	if db.lastCheckpoint() == 0 {
+		t.Error("no checkpoint: the log grows for as long as one slot fails")
+	}
+}
+
+func TestRetentionByTimeAndBytesRemovesABlockOnce(t *testing.T) {
+	db := openTest(t, small(fsx.NewCrashable()))
+	ls := []labels.Labels{seriesName(1)}
+	commit(t, db, ls, 1000, one(1))
+	commit(t, db, ls, 50_000, one(1))
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, db, ls, 2000, one(1)) // late: a second block of the slot, which ends earlier
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, db, ls, 100_000, one(1)) // its slot is not over
+	db.now = func() time.Time { return time.UnixMilli(100_000) }
+	db.SetRetention(60*time.Second, 1)
+	if err := db.Maintain(t.Context()); err != nil {
+		t.Errorf("maintain: %v", err)
+	}
+	if n := len(db.Blocks()); n != 0 {
+		t.Errorf("%d blocks are left, want none", n)
+	}
+}
+
 // A flush is what gives memory back: it must not need what is not there.
 func TestAHeadThatFillsTheBudgetStillBecomesBlocks(t *testing.T) {
 	o := small(fsx.NewCrashable())
