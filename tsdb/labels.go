@@ -67,9 +67,12 @@ func (v *view) Exemplars(ctx context.Context, mint, maxt int64, sets ...[]*label
 			var es []exemplar.Exemplar
 			for _, loc := range h.locs[h.off[row]:h.off[row+1]] {
 				part, err := v.sources[loc.source].exemplars(ctx, loc.id, mint, maxt)
-				if err != nil {
+				if damaged(err) {
 					v.unreadable(err)
 					continue
+				}
+				if err != nil {
+					return nil, fmt.Errorf("read exemplars: %w", err)
 				}
 				es = append(es, part...)
 			}

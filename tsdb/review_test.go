@@ -406,6 +406,38 @@ func TestRetentionByTimeAndBytesRemovesABlockOnce(t *testing.T) {
 	}
 }
 
+func TestAReaderThatGivesUpRaisesNoCondition(t *testing.T) {
+	db := openTest(t, small(twoBlocks(t)))
+	v, err := db.View(minTime, maxTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	r, _ := v.(column.ExemplarReader)
+	src := v.(*view).sources
+	for i, s := range src {
+		src[i] = cancelling{s, cancel}
+	}
+	if _, err := r.Exemplars(ctx, minTime, maxTime, []*labels.Matcher{equal(labels.MetricName, "m")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("exemplars of a reader that gave up: %v", err)
+	}
+	if cs := db.Conditions(); len(cs) != 0 {
+		t.Errorf("conditions %v", cs)
+	}
+}
+
+// cancelling is a source whose reader gives up before it gets to the exemplars.
+type cancelling struct {
+	source
+	cancel func()
+}
+
+func (c cancelling) pairs(id uint32, dst []uint32) []uint32 {
+	c.cancel()
+	return c.source.pairs(id, dst)
+}
+
 // A flush is what gives memory back: it must not need what is not there.
 func TestAHeadThatFillsTheBudgetStillBecomesBlocks(t *testing.T) {
 	o := small(fsx.NewCrashable())

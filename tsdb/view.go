@@ -109,16 +109,14 @@ func (v *view) Warnings() annotations.Annotations {
 
 // unreadable notes a part of the store that an answer lacks.
 func (v *view) unreadable(err error) {
+	warning := fmt.Errorf("the answer may be incomplete: %w", err)
 	v.mu.Lock()
-	fresh := true
-	for _, have := range v.warn {
-		fresh = fresh && have.Error() != err.Error()
-	}
-	if fresh {
-		v.warn.Add(fmt.Errorf("the answer may be incomplete: %w", err))
+	_, known := v.warn[warning.Error()]
+	if !known {
+		v.warn.Add(warning)
 	}
 	v.mu.Unlock()
-	if fresh {
+	if !known {
 		v.db.noteUnreadable(err)
 	}
 }
