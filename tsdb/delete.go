@@ -7,10 +7,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/head"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 	"github.com/tidemarkdb/tidemark/tsdb/wal"
 )
@@ -52,11 +54,7 @@ func (db *DB) deleteFromHead(ctx context.Context, mint, maxt int64, ms []*labels
 	if err != nil {
 		return 0, err
 	}
-	ids, err := pin.Select(ctx, ms)
-	refs := make([]sample.Ref, 0, len(ids))
-	for _, id := range ids {
-		refs = append(refs, pin.Ref(id))
-	}
+	refs, err := db.matching(ctx, pin, ms)
 	pin.Close()
 	if err != nil || len(refs) == 0 {
 		return lsn, err
@@ -75,6 +73,29 @@ func (db *DB) deleteFromHead(ctx context.Context, mint, maxt int64, ms []*labels
 		return 0, db.unavailable(err)
 	}
 	return lsn, nil
+}
+
+// matching returns the series of the head that match, those too whose samples are all in blocks: without its newest
+// sample a series must take one of that time again.
+func (db *DB) matching(ctx context.Context, pin *head.Pin, ms []*labels.Matcher) ([]sample.Ref, error) {
+	ids, err := db.head.Index().Select(ctx, ms)
+	if err != nil {
+		return nil, fmt.Errorf("select series of the head: %w", err)
+	}
+	refs := make([]sample.Ref, 0, len(ids))
+	for _, id := range ids {
+		refs = append(refs, pin.Ref(id))
+	}
+	// An id may have gone to another series before its Ref was asked for. That one is in the second answer only if
+	// it matches, too.
+	again, err := db.head.Index().Select(ctx, ms)
+	if err != nil {
+		return nil, fmt.Errorf("select series of the head: %w", err)
+	}
+	return slices.DeleteFunc(refs, func(ref sample.Ref) bool {
+		_, ok := slices.BinarySearch(again, ref.ID())
+		return !ok
+	}), nil
 }
 
 func (db *DB) deleteFromBlock(ctx context.Context, b storedBlock, iv interval, ms []*labels.Matcher) error {

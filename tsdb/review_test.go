@@ -438,6 +438,25 @@ func (c cancelling) pairs(id uint32, dst []uint32) []uint32 {
 	return c.source.pairs(id, dst)
 }
 
+func TestTheNewestSampleCanBeWrittenAgainAfterItWasDeletedFromABlock(t *testing.T) {
+	db := openTest(t, small(fsx.NewCrashable()))
+	ls := []labels.Labels{seriesName(1)}
+	commit(t, db, ls, 1000, one(1))
+	want := contents(t, db)
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Delete(t.Context(), minTime, maxTime, equal(labels.MetricName, "m")); err != nil {
+		t.Fatal(err)
+	}
+	commit(t, db, ls, 1000, one(1))
+	wantContents(t, db, want)
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantContents(t, db, want)
+}
+
 // A flush is what gives memory back: it must not need what is not there.
 func TestAHeadThatFillsTheBudgetStillBecomesBlocks(t *testing.T) {
 	o := small(fsx.NewCrashable())
