@@ -414,6 +414,7 @@ func TestAReaderThatGivesUpRaisesNoCondition(t *testing.T) {
 	}
 	defer v.Close()
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	r, _ := v.(column.ExemplarReader)
 	src := v.(*view).sources
 	for i, s := range src {
@@ -455,6 +456,19 @@ func TestTheNewestSampleCanBeWrittenAgainAfterItWasDeletedFromABlock(t *testing.
 		t.Fatal(err)
 	}
 	wantContents(t, db, want)
+}
+
+func TestAFailedSnapshotLeavesNothingBehind(t *testing.T) {
+	disk := twoBlocks(t)
+	faulty := fsx.NewFaulty(disk)
+	db := openTest(t, small(faulty))
+	faulty.Inject(fsx.Fault{Op: fsx.OpCreate, Path: "store.json.tmp", Err: syscall.ENOSPC})
+	if _, err := db.Snapshot(t.Context(), false); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatalf("snapshot on a full disk: %v", err)
+	}
+	if names, err := disk.List(testDir + "/snapshots"); err != nil || len(names) > 0 {
+		t.Errorf("snapshots %v (%v) are left", names, err)
+	}
 }
 
 // A flush is what gives memory back: it must not need what is not there.

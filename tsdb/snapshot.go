@@ -37,7 +37,8 @@ func (db *DB) Snapshot(ctx context.Context, skipHead bool) (string, error) {
 	to := layout{fs: db.opts.FS, root: path.Join(db.opts.Dir, "snapshots", name, "tidemark")}
 	start := time.Now()
 	if err := db.snapshotTo(ctx, to, skipHead); err != nil {
-		return "", fmt.Errorf("snapshot %s: %w", name, err)
+		// Half a copy is none, and takes the room that the store may be out of.
+		return "", fmt.Errorf("snapshot %s: %w", name, errors.Join(err, removeTree(to.fs, path.Dir(to.root))))
 	}
 	db.log.Info("snapshot written", "name", name, "took", time.Since(start))
 	return name, nil
@@ -98,6 +99,28 @@ func (db *DB) snapshotHead(ctx context.Context, to layout) error {
 		}
 	}
 	return nil
+}
+
+// removeTree removes a directory and what is in it.
+func removeTree(fsys fsx.FS, dir string) error {
+	names, err := fsys.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, n := range names {
+		name := path.Join(dir, n)
+		info, err := fsys.Stat(name)
+		switch {
+		case err != nil:
+		case info.Dir:
+			err = removeTree(fsys, name)
+		default:
+			err = fsys.Remove(name)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, fsys.Remove(dir))...)
 }
 
 // copyFile copies one file of the store and publishes the copy whole.
