@@ -242,6 +242,7 @@ func (s *shard) sweep(drops uint32) (left bool) {
 
 func (s *shard) sweepSeriesLocked(local, drops uint32) (left bool) {
 	hd := s.headers.at(local)
+	freed := false
 	for link := &hd.closed; *link != 0; {
 		number := *link - 1
 		c := s.closed.at(number)
@@ -251,10 +252,14 @@ func (s *shard) sweepSeriesLocked(local, drops uint32) (left bool) {
 		case c.dead <= drops:
 			*link = c.older
 			s.freeClosedLocked(number)
+			freed = true
 		default:
 			left = true
 			link = &c.older
 		}
+	}
+	if freed {
+		s.rejumpLocked(hd)
 	}
 	if hd.flags&hasLate != 0 {
 		left = s.sweepLateLocked(local, hd, drops) || left

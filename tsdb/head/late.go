@@ -244,15 +244,8 @@ func (s *shard) storedLocked(local uint32, hd *header, t int64) (kind sample.Kin
 		stream, _ := s.openStreamsLocked(local, hd)
 		return s.lookLocked(stream, int(hd.n), hd.kind, t)
 	}
-	for number := hd.closed; number != 0; {
-		c := s.closed.at(number - 1)
-		if c.mint <= t && t <= c.maxt && c.dead == 0 {
-			return s.lookLocked(s.bytes.Bytes(c.stream)[:c.size], int(c.n), c.kind, t)
-		}
-		if c.maxt < t {
-			break
-		}
-		number = c.older
+	if c := s.closedAtLocked(hd, t); c != nil && c.dead == 0 {
+		return s.lookLocked(s.bytes.Bytes(c.stream)[:c.size], int(c.n), c.kind, t)
 	}
 	return 0, 0, false
 }

@@ -244,3 +244,51 @@ func TestOpenChunksAreChargedForWhatTheyGrowTo(t *testing.T) {
 		t.Errorf("%d bytes were charged for 200 start timestamps that change", got)
 	}
 }
+
+// A late row among many closed chunks is compared with a few of them, also after some have gone.
+func TestClosedChunksAreFoundInFewSteps(t *testing.T) {
+	const slots, perSlot = 12, 100 // chunks
+	x := newBench(t, Options{Shards: 1, SlotMillis: perSlot * maxSamples})
+	ref := x.series(named(0))
+	var b sample.Batch
+	for tm := range int64(slots*perSlot*maxSamples + 1) {
+		b.AppendFloat(ref, 0, 2*tm, 1, 0) // each slot has half as many
+	}
+	x.commit(&b, allTimes)
+	s := x.h.shards[0]
+	check := func(dropped ...int64) {
+		t.Helper()
+		most := 0
+		for link := s.headers.at(0).closed; link != 0; link = s.closed.at(link - 1).older {
+			c, steps := s.closed.at(link-1), 0
+			if got := s.closedAtLocked(s.headers.at(0), c.mint); got != c {
+				t.Fatalf("the chunk from %d to %d is not found", c.mint, c.maxt)
+			}
+			for at := s.headers.at(0).closed; at != link; steps++ {
+				if y := s.closed.at(at - 1); y.jump != 0 && s.closed.at(y.jump-1).maxt >= c.maxt {
+					at = y.jump
+				} else {
+					at = y.older
+				}
+			}
+			most = max(most, steps)
+		}
+		if n := s.counts.Chunks; most > 60 || n != (2*slots-len(dropped))*perSlot/2 {
+			t.Errorf("%d steps to one of %d chunks", most, n)
+		}
+		for _, slot := range dropped {
+			if s.closedAtLocked(s.headers.at(0), slot+2) != nil {
+				t.Errorf("a chunk of the slot at %d is found", slot)
+			}
+		}
+	}
+	check()
+	var dropped []int64
+	for _, i := range []int64{0, 7, 1, 23, 12} {
+		p := x.pin()
+		dropped = append(dropped, i*perSlot*maxSamples)
+		x.h.DropSlot(dropped[len(dropped)-1], p.Epoch())
+		p.Close()
+		check(dropped...)
+	}
+}
