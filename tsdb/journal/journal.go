@@ -162,15 +162,17 @@ type Journal struct {
 
 // Admit waits until n more bytes fit in memory, and says at once if the journal takes nothing. A writer calls it
 // before the locks it holds over Append, which never waits. The bytes are not set aside for the caller:
-// concurrent writers may exceed the limit by one record each.
+// concurrent writers may exceed the limit by one record each. A record above half of the limit counts as half of it,
+// or it would have to wait until all others pause.
 func (j *Journal) Admit(ctx context.Context, n int) error {
+	need := min(int64(n), j.opts.MaxPending/2)
 	j.mu.Lock()
 	for {
 		if err := j.refusalLocked(); err != nil {
 			j.mu.Unlock()
 			return err
 		}
-		if j.mu.bytes == 0 || j.mu.bytes+int64(n) <= j.opts.MaxPending {
+		if j.mu.bytes == 0 || j.mu.bytes+need <= j.opts.MaxPending {
 			j.mu.Unlock()
 			return nil
 		}

@@ -352,6 +352,29 @@ func TestAdmitHoldsWritersBackWhileTheDiskStalls(t *testing.T) {
 	ok(t, j.Close())
 }
 
+func TestLargeRecordIsAdmittedBesideSmallOnes(t *testing.T) {
+	stall := make(chan struct{})
+	faulty := fsx.NewFaulty(fsx.NewCrashable())
+	j := open(t, journal.Options{FS: faulty, MaxPending: 10_000})
+	ok(t, j.Durable(t.Context(), appendOne(t, j, 1, 1)))
+	faulty.Inject(fsx.Fault{Op: fsx.OpWrite, Stall: stall})
+	appendOne(t, j, 1, 1000)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := j.Admit(ctx, 20_000); err != nil {
+		t.Errorf("20000 bytes beside 1000: %v", err)
+	}
+	lsn := appendOne(t, j, 1, 20_000)
+	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := j.Admit(short, 20_000); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("20000 bytes beside 21000: %v", err)
+	}
+	close(stall)
+	ok(t, j.Durable(t.Context(), lsn))
+	ok(t, j.Close())
+}
+
 func TestWaitEndsWithItsContext(t *testing.T) {
 	stall := make(chan struct{})
 	faulty := fsx.NewFaulty(fsx.NewCrashable())
