@@ -256,7 +256,11 @@ func (d *document) loaderError(err error) error {
 	if d.syntax != nil {
 		err = d.syntax
 	}
-	return fromYAML(d.file, err)
+	e := fromYAML(d.file, err)
+	if e.Line == 0 {
+		e.Line = locate(d.rest, err)
+	}
+	return e
 }
 
 // parseSettingsFile reads a file that holds our settings without the outer key.
