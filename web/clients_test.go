@@ -25,9 +25,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"golang.org/x/crypto/bcrypt"
 
-	ours "github.com/tidemarkdb/tidemark/web/api"
-
 	"github.com/tidemarkdb/tidemark/tsdb/column/columntest"
+	ours "github.com/tidemarkdb/tidemark/web/api"
 )
 
 func bcryptOfSecret(t *testing.T) string {
@@ -155,6 +154,7 @@ func readRequest(t *testing.T, base string, types ...prompb.ReadRequest_Response
 func TestRemoteReadGivesSamples(t *testing.T) {
 	_, base := client(t)
 	resp := readRequest(t, base)
+	defer func() { _ = resp.Body.Close() }()
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -178,6 +178,7 @@ func TestRemoteReadGivesSamples(t *testing.T) {
 func TestRemoteReadStreamsChunks(t *testing.T) {
 	_, base := client(t)
 	resp := readRequest(t, base, prompb.ReadRequest_STREAMED_XOR_CHUNKS)
+	defer func() { _ = resp.Body.Close() }()
 	if ct := resp.Header.Get("Content-Type"); !strings.HasPrefix(ct, "application/x-streamed-protobuf") {
 		t.Fatalf("content type %q", ct)
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -65,8 +64,7 @@ func (f *federation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		f.server.metrics.federationErrors.Inc()
 		status := http.StatusInternalServerError
-		var unavailable *sample.UnavailableError
-		if errors.As(err, &unavailable) {
+		if _, ok := errors.AsType[*sample.UnavailableError](err); ok {
 			status = http.StatusServiceUnavailable
 		}
 		http.Error(w, err.Error(), status)
@@ -215,13 +213,13 @@ func newFamily(k familyKind) *dto.MetricFamily {
 	case k.histogram:
 		typ = dto.MetricType_HISTOGRAM
 	}
-	return &dto.MetricFamily{Name: proto.String(k.name), Type: typ.Enum()}
+	return &dto.MetricFamily{Name: new(k.name), Type: typ.Enum()}
 }
 
 func newMetric(x newest, external labels.Labels) *dto.Metric {
-	m := &dto.Metric{TimestampMs: proto.Int64(x.t)}
+	m := &dto.Metric{TimestampMs: new(x.t)}
 	add := func(name, value string) {
-		m.Label = append(m.Label, &dto.LabelPair{Name: proto.String(name), Value: proto.String(value)})
+		m.Label = append(m.Label, &dto.LabelPair{Name: new(name), Value: new(value)})
 	}
 	x.ls.Range(func(l labels.Label) {
 		if l.Name != labels.MetricName && l.Value != "" {
@@ -243,7 +241,7 @@ func newMetric(x newest, external labels.Labels) *dto.Metric {
 	}
 	switch {
 	case x.h == nil:
-		m.Untyped = &dto.Untyped{Value: proto.Float64(x.v)}
+		m.Untyped = &dto.Untyped{Value: new(x.v)}
 	case x.h.UsesCustomBuckets():
 		m.Histogram = classicHistogram(x.h)
 	default:
@@ -254,8 +252,8 @@ func newMetric(x newest, external labels.Labels) *dto.Metric {
 
 func nativeHistogram(h *histogram.FloatHistogram) *dto.Histogram {
 	return &dto.Histogram{
-		SampleCountFloat: proto.Float64(h.Count), SampleSum: proto.Float64(h.Sum),
-		Schema: proto.Int32(h.Schema), ZeroThreshold: proto.Float64(h.ZeroThreshold), ZeroCountFloat: proto.Float64(h.ZeroCount),
+		SampleCountFloat: new(h.Count), SampleSum: new(h.Sum),
+		Schema: new(h.Schema), ZeroThreshold: new(h.ZeroThreshold), ZeroCountFloat: new(h.ZeroCount),
 		PositiveSpan: bucketSpans(h.PositiveSpans), PositiveCount: h.PositiveBuckets,
 		NegativeSpan: bucketSpans(h.NegativeSpans), NegativeCount: h.NegativeBuckets,
 	}
@@ -264,14 +262,14 @@ func nativeHistogram(h *histogram.FloatHistogram) *dto.Histogram {
 func bucketSpans(spans []histogram.Span) []*dto.BucketSpan {
 	var out []*dto.BucketSpan
 	for _, s := range spans {
-		out = append(out, &dto.BucketSpan{Offset: proto.Int32(s.Offset), Length: proto.Uint32(s.Length)})
+		out = append(out, &dto.BucketSpan{Offset: new(s.Offset), Length: new(s.Length)})
 	}
 	return out
 }
 
 // classicHistogram writes custom buckets as cumulative ones. The encoder adds the one up to infinity.
 func classicHistogram(h *histogram.FloatHistogram) *dto.Histogram {
-	out := &dto.Histogram{SampleCountFloat: proto.Float64(h.Count), SampleSum: proto.Float64(h.Sum)}
+	out := &dto.Histogram{SampleCountFloat: new(h.Count), SampleSum: new(h.Sum)}
 	counts := make([]float64, len(h.CustomValues)+1)
 	for it := h.PositiveBucketIterator(); it.Next(); {
 		if b := it.At(); int(b.Index) < len(counts) {
@@ -281,7 +279,7 @@ func classicHistogram(h *histogram.FloatHistogram) *dto.Histogram {
 	total := 0.0
 	for i, bound := range h.CustomValues {
 		total += counts[i]
-		out.Bucket = append(out.Bucket, &dto.Bucket{UpperBound: proto.Float64(bound), CumulativeCountFloat: proto.Float64(total)})
+		out.Bucket = append(out.Bucket, &dto.Bucket{UpperBound: new(bound), CumulativeCountFloat: new(total)})
 	}
 	return out
 }

@@ -274,12 +274,15 @@ func (f *fakeTargets) TargetsDropped() map[string][]*scrape.Target { return f.dr
 func (*fakeTargets) TargetsDroppedCounts() map[string]int {
 	return map[string]int{"alpha": 0, "zeta": 1}
 }
+
 func (*fakeTargets) Alertmanagers() []*url.URL {
 	return []*url.URL{{Scheme: "http", Host: "am:9093", Path: "/api/v2/alerts"}}
 }
+
 func (*fakeTargets) DroppedAlertmanagers() []*url.URL {
 	return []*url.URL{{Scheme: "http", Host: "old:9093"}}
 }
+
 func (*fakeTargets) ScrapePoolConfig(pool string) (*promconfig.ScrapeConfig, error) {
 	if pool != "alpha" {
 		return nil, errors.New("scrape pool " + pool + " not found")
