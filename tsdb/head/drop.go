@@ -130,7 +130,8 @@ func (d *dropping) chunkLocked(s *shard, local uint32, hd *header, c *closedChun
 	d.inOrder += int(c.n)
 }
 
-// keepRowsLocked makes the rows of a chunk from n on late ones, but for deleted ones.
+// keepRowsLocked makes the rows of a chunk from n on late ones, but for deleted ones and those that an earlier try made
+// late before it ran out of memory.
 func (d *dropping) keepRowsLocked(s *shard, local uint32, hd *header, c *closedChunk, n int) bool {
 	b := &s.scratch
 	b.Reset()
@@ -139,7 +140,7 @@ func (d *dropping) keepRowsLocked(s *shard, local uint32, hd *header, c *closedC
 		return false
 	}
 	for i := n; i < len(b.T); i++ {
-		if s.deletedLocked(local, hd, b.T[i]) > 0 {
+		if s.deletedLocked(local, hd, b.T[i]) > 0 || s.lateAtLocked(local, hd, b.T[i], 0) != nil {
 			continue
 		}
 		x := lateRow{t: b.T[i], st: b.STAt(i), v: math.Float64bits(b.V[i]), lsn: c.changed, born: d.number, kind: c.kind}
@@ -152,6 +153,9 @@ func (d *dropping) keepRowsLocked(s *shard, local uint32, hd *header, c *closedC
 			}
 		}
 		if !s.addLateLocked(local, hd, d.slot, x) {
+			if x.hist != nil {
+				s.head.opts.Account.Release(histBytes(x.hist.h, x.hist.fh))
+			}
 			return false
 		}
 		d.moved++

@@ -223,19 +223,30 @@ func (s *shard) growLateLocked(p *latePage, more int) bool {
 	return true
 }
 
+// lateAtLocked returns the live late row at t that came after an LSN, nil if there is none.
+func (s *shard) lateAtLocked(local uint32, hd *header, t int64, after sample.LSN) *lateRow {
+	if hd.flags&hasLate == 0 {
+		return nil
+	}
+	l := s.late[local]
+	i, ok := l.find(s.head.slotOf(t), t)
+	if !ok {
+		return nil
+	}
+	rows := l.pages[i].rows
+	for k := l.pages[i].search(t); k < len(rows) && rows[k].t == t; k++ {
+		if x := &rows[k]; x.dead == 0 && x.lsn > after {
+			return x
+		}
+	}
+	return nil
+}
+
 // storedLocked returns the live sample of a series at t, which is not above the time of its newest.
 func (s *shard) storedLocked(local uint32, hd *header, t int64) (kind sample.Kind, v uint64, ok bool) {
 	deleted, slot := s.deletedLocked(local, hd, t), s.head.slotOf(t)
-	if hd.flags&hasLate != 0 {
-		l := s.late[local]
-		if i, ok := l.find(slot, t); ok {
-			page := &l.pages[i]
-			for i := page.search(t); i < len(page.rows) && page.rows[i].t == t; i++ {
-				if x := &page.rows[i]; x.dead == 0 && x.lsn > deleted {
-					return x.kind, x.v, true
-				}
-			}
-		}
+	if x := s.lateAtLocked(local, hd, t, deleted); x != nil {
+		return x.kind, x.v, true
 	}
 	if c := s.slots[slot]; deleted > 0 || c == nil || c.inOrder == 0 {
 		return 0, 0, false

@@ -6,6 +6,7 @@ package head
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -290,5 +291,46 @@ func TestClosedChunksAreFoundInFewSteps(t *testing.T) {
 		x.h.DropSlot(dropped[len(dropped)-1], p.Epoch())
 		p.Close()
 		check(dropped...)
+	}
+}
+
+// A drop that finds no memory to keep the rows that came after its block tries again with the next one.
+func TestDropWithoutMemoryKeepsRowsOnceAndLeaksNothing(t *testing.T) {
+	account := budget.NewRoot("drop", 0)
+	x := newBench(t, Options{Shards: 1, Account: account})
+	ref := x.series(named(0))
+	h := modelHistograms[0]
+	add := func(tm int64) {
+		var b sample.Batch
+		b.AppendHistogram(ref, 0, tm, h.Copy(), nil, 0)
+		if _, r := x.commit(&b, allTimes); r.Reason != nil {
+			t.Fatal(r.Reason)
+		}
+	}
+	add(1)
+	p := x.pin()
+	defer p.Close()
+	for _, tm := range []int64{2, 3, testSlot} {
+		add(tm)
+	}
+	before, one := account.Used(), histBytes(h, nil)
+	account.SetLimit(before + one)
+	x.h.DropSlot(0, p.Epoch())
+	if got := account.Used(); got != before {
+		t.Errorf("%d bytes are charged after a drop that had no memory, %d before it", got, before)
+	}
+	for i := range int64(2) { // first there is room for one row, then for another one
+		account.SetLimit(before + (1+i)*one + 4*lateRowBytes)
+		x.h.DropSlot(0, p.Epoch())
+	}
+	account.SetLimit(0)
+	x.h.DropSlot(0, p.Epoch())
+	if slots := x.h.Slots(); len(slots) != 2 || slots[0].InOrder != 0 || slots[0].Late != 2 {
+		t.Errorf("slots %+v, want two late rows in the first", slots)
+	}
+	q := x.pin()
+	defer q.Close()
+	if b := x.read(q, ref.ID(), 0, testSlot); !slices.Equal(b.T, []int64{2, 3, testSlot}) {
+		t.Errorf("samples at %v are left", b.T)
 	}
 }
