@@ -39,7 +39,7 @@ type Memory struct {
 type Storage struct {
 	// When a write is acknowledged: once it survives power loss (durable) or once it survives the end of the process only (process).
 	WALSync string `yaml:"wal_sync" acts:"restart" oneof:"durable process"`
-	// Free space below which on_full applies; never less than 1GiB.
+	// Free space below which on_full applies; never less than 1GiB, unless the disk is smaller than 10GiB.
 	MinFreeSpace Size `yaml:"min_free_space" of:"the file system's size"`
 	// What happens below min_free_space: the store takes no writes until there is space, or the oldest blocks are deleted.
 	OnFull string `yaml:"on_full" acts:"only read_only" oneof:"read_only delete_oldest"`
