@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -116,6 +117,9 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int) error
 	for i, ref := range newRefs {
 		if err := db.head.Publish(ref, newLabels[i]); err != nil {
 			reserveErr = errors.Join(reserveErr, fmt.Errorf("create series %s: %w", newLabels[i], err))
+			if at := slices.Index(refs, ref); at >= 0 {
+				clear(refs[at:]) // it is gone again
+			}
 		}
 	}
 	db.head.Skip(lsn)
@@ -198,7 +202,7 @@ func (db *DB) limits() head.Limits {
 		newest = now
 	}
 	if keep := db.retention.Load(); keep > 0 {
-		lim.MinT = min(now, newest) - keep
+		lim.MinT = before(min(now, newest), keep)
 	}
 	late := db.late.Load()
 	lim.MinPush, lim.MinScrape = lim.MinT, head.NoLate
@@ -219,7 +223,15 @@ func oldestLate(newest int64, window time.Duration, oldest int64) int64 {
 	case AllRetention:
 		return oldest
 	}
-	return max(oldest, newest-window.Milliseconds())
+	return max(oldest, before(newest, window.Milliseconds()))
+}
+
+// before is the time d ms before t, or the first one there is.
+func before(t, d int64) int64 {
+	if t < math.MinInt64+d {
+		return math.MinInt64
+	}
+	return t - d
 }
 
 // writable says whether the store takes writes.

@@ -201,7 +201,7 @@ func (db *DB) applyRetention() error {
 	all := db.blocks.all()
 	if keep := db.retention.Load(); keep > 0 {
 		if newest, ok := db.newestSample(); ok {
-			edge := min(db.now().UnixMilli(), newest) - keep
+			edge := before(min(db.now().UnixMilli(), newest), keep)
 			for _, b := range all {
 				if b.Meta().MaxT < edge {
 					gone = append(gone, b)

@@ -508,3 +508,77 @@ func offsetOf(t *testing.T, fsys fsx.FS, name, text string) int64 {
 	}
 	return int64(i)
 }
+
+// A series that finds no memory to be published is gone again: its Ref must not look as if it were there.
+func TestResolveAnswersNoRefForASeriesThatFoundNoMemory(t *testing.T) {
+	o := small(fsx.NewCrashable())
+	root := budget.NewRoot("process", 0)
+	o.Budget = root.Child("store", 0)
+	db := openTest(t, o)
+	failed := 0
+	for i := range 200 {
+		// Texts that are there already, so that the tables of what is published are what has to grow.
+		ls := []labels.Labels{labels.FromStrings("a", "x", "b", seriesName(i%20).Get("i"), "c", seriesName(i/20).Get("i")), seriesName(i)}
+		refs := make([]sample.Ref, 2)
+		root.SetLimit(max(1, root.Used()))
+		err := db.Resolve(ls, refs)
+		root.SetLimit(0)
+		if err == nil {
+			continue
+		}
+		if failed++; refs[0] != 0 && !db.head.Live(refs[0]) || refs[1] != 0 && (refs[0] == 0 || !db.head.Live(refs[1])) {
+			t.Fatalf("refs %#x of series that are not there: %v", refs, err)
+		}
+		if err := db.Resolve(ls, refs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if failed == 0 {
+		t.Error("memory was never short")
+	}
+}
+
+func TestTimesAtTheEndsOfTheRangeAreKept(t *testing.T) {
+	o := small(fsx.NewCrashable())
+	o.Retention = 0
+	db := openTest(t, o)
+	for i, ts := range []int64{math.MinInt64 + 60_000, math.MinInt64 + 120_001, -1, 0, math.MaxInt64 - 120_001, math.MaxInt64 - 60_000} {
+		if r := commit(t, db, []labels.Labels{seriesName(i)}, ts, one(float64(i))); r.Reason != nil {
+			t.Errorf("a sample at %d is answered %v", ts, r.Reason)
+		}
+	}
+	want := contents(t, db)
+	if len(want) != 6 {
+		t.Errorf("contents %v, want six samples", want)
+	}
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantContents(t, db, want)
+	if n := len(db.head.Slots()); n != 0 {
+		t.Errorf("%d slots are left in the head", n)
+	}
+	mustClose(t, db)
+	wantContents(t, openTest(t, o), want)
+}
+
+func TestLimitsDoNotWrapAround(t *testing.T) {
+	o := small(fsx.NewCrashable())
+	db := openTest(t, o)
+	commit(t, db, []labels.Labels{seriesName(1)}, math.MinInt64+60_005, one(1))
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	db.SetRetention(time.Hour, 0)
+	if err := db.Maintain(t.Context()); err != nil || len(db.Blocks()) != 1 {
+		t.Errorf("maintain: %v, %d blocks; want the newest sample kept", err, len(db.Blocks()))
+	}
+	window := time.Hour
+	db.SetLate(LateWindows{Push: &window, Scrape: time.Minute})
+	if lim := db.limits(); lim.MinT > 0 || lim.MinPush > 0 || lim.MinScrape > 0 {
+		t.Errorf("limits %+v refuse samples of now", lim)
+	}
+	if r := commit(t, db, []labels.Labels{seriesName(2)}, 1000, one(1)); r.Reason != nil {
+		t.Errorf("a sample of now is answered %v", r.Reason)
+	}
+}
