@@ -12,7 +12,9 @@ export GOFLAGS := $(GOFLAGS) -buildvcs=false
 # file and http are always there. `make build TAGS=` links every kind: a larger, slower build.
 TAGS ?= remove_all_sd,enable_dns_sd,enable_kubernetes_sd,enable_consul_sd,enable_moby_sd
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
-LDFLAGS := -s -w -X main.version=$(VERSION)
+# Scraping and discovery call themselves by the version of Prometheus that they are, as in their User-Agent.
+EMULATED := $(shell sed -n 's/^const emulated = "\(.*\)"$$/\1/p' cmd/tidemark/flags.go)
+LDFLAGS := -s -w -X main.version=$(VERSION) -X github.com/prometheus/common/version.Version=$(EMULATED)
 
 PKG ?= ./...
 FUZZTIME ?= 20s

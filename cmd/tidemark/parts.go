@@ -55,7 +55,7 @@ func (s *server) newParts() (*parts, error) {
 	p.notifier, err = notify.New(notify.Options{
 		QueueCapacity: s.opts.Notify.QueueCapacity, MaxBatchSize: s.opts.Notify.BatchSize,
 		DropOnShutdown: !s.opts.Notify.DrainOnShutdown, Shadow: s.shadow(), FS: s.fs, StateDir: s.stateDir("notify"),
-		ExternalURL: s.opts.Web.ExternalURL, Logger: s.log.With("component", "notifier"), Registerer: s.registry,
+		Version: version, ExternalURL: s.opts.Web.ExternalURL, Logger: s.log.With("component", "notifier"), Registerer: s.registry,
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.close())

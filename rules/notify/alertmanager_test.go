@@ -25,7 +25,7 @@ import (
 
 func TestAlertIsPostedInAlertmanagersAPI(t *testing.T) {
 	am := newReceiver(t)
-	r := start(t, Options{})
+	r := start(t, Options{Version: "7.1"})
 	c := amConfig(1)
 	c.Alertmanagers[0].PathPrefix = "/am"
 	c.ExternalLabels = labels.FromStrings("cluster", "reef", "own", "external")
@@ -36,7 +36,7 @@ func TestAlertIsPostedInAlertmanagersAPI(t *testing.T) {
 	eventually(t, "a request", func() bool { return am.count() == 1 })
 	req := am.requests[0]
 	if req.URL.Path != "/am/api/v2/alerts" || req.Method != http.MethodPost || req.Header.Get("Content-Type") != "application/json" ||
-		!strings.HasPrefix(req.Header.Get("User-Agent"), "Tidemark/") {
+		req.Header.Get("User-Agent") != "Tidemark/7.1" {
 		t.Errorf("%s %s %v", req.Method, req.URL, req.Header)
 	}
 	var got []apiAlert

@@ -40,6 +40,8 @@ type Options struct {
 	FS       fsx.FS
 	StateDir string
 
+	// Version is ours, for the User-Agent of requests.
+	Version string
 	// ExternalURL is what links in notifications begin with.
 	ExternalURL *url.URL
 	// Timing of webhooks; zero fields have defaults, see WebhookTiming.

@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/common/version"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/tidemarkdb/tidemark/rules"
@@ -29,14 +28,15 @@ const (
 // sender delivers alerts to one Alertmanager, in the order of their first arrival, each alert in its newest
 // version.
 type sender struct {
-	address  string
-	client   *http.Client
-	timeout  time.Duration
-	capacity int
-	batch    int
-	drain    bool
-	metrics  *senderMetrics
-	logger   *slog.Logger
+	address   string
+	userAgent string
+	client    *http.Client
+	timeout   time.Duration
+	capacity  int
+	batch     int
+	drain     bool
+	metrics   *senderMetrics
+	logger    *slog.Logger
 
 	mu struct {
 		sync.Mutex
@@ -57,7 +57,7 @@ type queued struct {
 func newSender(address string, s *amSet) *sender {
 	o := &s.n.opts
 	n := &sender{
-		address: address, client: s.client, timeout: time.Duration(s.cfg.Timeout),
+		address: address, userAgent: "Tidemark/" + o.Version, client: s.client, timeout: time.Duration(s.cfg.Timeout),
 		capacity: o.QueueCapacity, batch: o.MaxBatchSize, drain: !o.DropOnShutdown,
 		metrics: s.n.metrics.forSender(address), logger: o.Logger.With("alertmanager", address),
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}),
@@ -273,7 +273,7 @@ func (s *sender) request(ctx context.Context, body []byte) error {
 	if err != nil {
 		return &refusedError{status: err.Error()}
 	}
-	req.Header.Set("User-Agent", "Tidemark/"+version.Version)
+	req.Header.Set("User-Agent", s.userAgent)
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := s.client.Do(req)
 	if err != nil {
