@@ -44,3 +44,23 @@ func TestCheckpointOfManySamplesKeepsThemWithTheirSeries(t *testing.T) {
 		}
 	}
 }
+
+// A series that is reserved when its body is written and given up before its labels are looked up is none.
+func TestCheckpointLeavesOutSeriesGivenUpMeanwhile(t *testing.T) {
+	x := newBench(t, Options{Shards: 1})
+	p := x.pin()
+	defer p.Close()
+	ref, err := x.h.Reserve(named(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := snapshotWriter{head: x.h, pin: p, known: map[uint32]uint32{}}
+	w.seriesLocked(x.h.shards[0], 0)
+	body := bytes.Clone(w.frame)
+	x.h.Unreserve(ref)
+	w.frame = w.frame[:0]
+	w.record(ref.ID(), body)
+	if want := []byte{byte(ref.Generation()), idVacant}; !bytes.Equal(w.frame, want) {
+		t.Errorf("the record of the id is %v, want %v", w.frame, want)
+	}
+}

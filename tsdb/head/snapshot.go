@@ -162,7 +162,7 @@ func (x *snapshotWriter) record(id uint32, body []byte) {
 		gen, body = gen-1, nil // the log behind the checkpoint makes it
 	}
 	x.uvarint(uint64(gen))
-	if len(body) == 0 {
+	if len(body) == 0 || len(pairs) == 0 { // without labels: it was reserved, and given up since
 		x.frame = append(x.frame, idVacant)
 		return
 	}
