@@ -89,6 +89,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	if err := db.open(ctx); err != nil {
 		return nil, errors.Join(err, db.release())
 	}
+	db.watchDisk() // a start on a full disk says so at once
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	db.stop = stop
 	go db.run(loop)

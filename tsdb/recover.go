@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"runtime"
 	"slices"
@@ -147,13 +148,20 @@ func (db *DB) checkpointLocked(ctx context.Context) error {
 	if err := db.Durable(ctx, lsn); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	err = fsx.Publish(db.opts.FS, db.checkpointPath(lsn), func(w io.Writer) error { return db.head.Snapshot(pin, w) })
+	err = fsx.Publish(db.opts.FS, db.checkpointPath(lsn), func(w io.Writer) error {
+		if err := db.head.Snapshot(pin, w); err != nil {
+			return err
+		}
+		// It knows series that came since the pin and that will not be logged again: their records must not
+		// be lost either.
+		return db.Durable(ctx, db.journal.Last())
+	})
 	if err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
 	db.checkpoints = append(db.checkpoints, lsn)
 	for len(db.checkpoints) > 2 {
-		if err := db.opts.FS.Remove(db.checkpointPath(db.checkpoints[0])); err != nil {
+		if err := db.opts.FS.Remove(db.checkpointPath(db.checkpoints[0])); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove an old checkpoint: %w", err)
 		}
 		db.checkpoints = db.checkpoints[1:]

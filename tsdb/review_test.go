@@ -582,3 +582,51 @@ func TestLimitsDoNotWrapAround(t *testing.T) {
 		t.Errorf("a sample of now is answered %v", r.Reason)
 	}
 }
+
+// A series that comes while a checkpoint is written is in the checkpoint, though its record is above. A start from
+// there knows it and never logs it again: the record must be as durable as the checkpoint, for the start from the
+// checkpoint before.
+func TestACheckpointIsNotThereBeforeTheRecordsOfTheSeriesInIt(t *testing.T) {
+	faulty := fsx.NewFaulty(fsx.NewCrashable())
+	db := openTest(t, small(faulty))
+	commit(t, db, []labels.Labels{seriesName(1)}, 1000, one(1))
+	made, synced := sample.LSN(0), sample.LSN(0)
+	faulty.Observe(func(op fsx.Op, name string) {
+		switch {
+		case !strings.Contains(name, ".ckpt"):
+		case op == fsx.OpCreate:
+			if err := db.Resolve([]labels.Labels{seriesName(2)}, make([]sample.Ref, 1)); err != nil {
+				t.Error(err)
+			}
+			made = db.journal.Last()
+		case op == fsx.OpRename:
+			synced = db.journal.Synced()
+		}
+	})
+	if err := db.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	faulty.Observe(nil)
+	if made == 0 || synced < made {
+		t.Errorf("the log was synced up to %d when the checkpoint got its name, a series in it is record %d", synced, made)
+	}
+}
+
+func TestAnOldCheckpointThatIsGoneDoesNotHoldTheLog(t *testing.T) {
+	disk := fsx.NewCrashable()
+	db := openTest(t, small(disk))
+	for ts := range int64(4) {
+		commit(t, db, []labels.Labels{seriesName(1)}, 1000+ts, one(1))
+		if len(db.checkpoints) == 2 {
+			if err := disk.Remove(db.checkpointPath(db.checkpoints[0])); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := db.Checkpoint(t.Context()); err != nil {
+			t.Errorf("checkpoint: %v", err)
+		}
+	}
+	if at := db.floor.LSN(); at != db.keepFrom() || at == 1 {
+		t.Errorf("the log is kept from %d on, want %d", at, db.keepFrom())
+	}
+}

@@ -76,7 +76,7 @@ func Times(fsys fsx.FS, name string) (first, last int64, ok bool) {
 	if err != nil {
 		return 0, 0, false
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	b := &Block{fs: fsys, name: name, file: f}
 	if b.size, err = f.Size(); err != nil {
 		return 0, 0, false
@@ -214,6 +214,7 @@ func (b *Block) loadIndex(s section) error {
 	if uint64(b.index.N()) != b.meta.Series {
 		return b.corrupt(s.off, fmt.Sprintf("%d series in the index, %d in the meta", b.index.N(), b.meta.Series))
 	}
+	b.index.ChargeTo(b.account)
 	return b.charge(b.index.Bytes() - s.size)
 }
 
@@ -313,6 +314,7 @@ func (b *Block) Release() {
 		return
 	}
 	b.cache.forget(b.number)
+	b.index.Release()
 	b.account.Release(b.charged)
 	b.mu.closed = b.file.Close()
 }
