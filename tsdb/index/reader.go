@@ -7,13 +7,18 @@ import (
 	"encoding/binary"
 	"sort"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // Reader answers from the index of a block. The bytes stay encoded; what is added to them is where each
-// dictionary group, list and series group begins. It is safe for concurrent use and needs no closing.
+// dictionary group, list and series group begins. It is safe for concurrent use and needs no closing,
+// but for Release where ChargeTo was called.
 //
 // Symbols 0 to the number of names are the label names, in order; those above are the pairs, each standing for
 // its value: equal values of two names are two symbols.
@@ -29,6 +34,7 @@ type Reader struct {
 	hashes     []byte
 	texts      []atomic.Pointer[groupText] // decoded groups of values
 	valueBytes int64
+	kept       kept
 }
 
 // readerDict is a label name and its dictionary.
@@ -150,8 +156,39 @@ func (r *Reader) group(d *readerDict, k uint32) *groupText {
 		return true
 	})
 	g.text = text.String()
-	at.Store(&g)
+	r.keep(at, &g)
 	return &g
+}
+
+// kept is what the values that a reader keeps decoded are charged to.
+type kept struct {
+	sync.Mutex
+	account *budget.Account
+	bytes   int64
+	over    bool
+}
+
+// keep stores a decoded group, unless there is no memory for it: then the next look decodes it again.
+func (r *Reader) keep(at *atomic.Pointer[groupText], g *groupText) {
+	size := int64(unsafe.Sizeof(*g)) + int64(len(g.text))
+	r.kept.Lock()
+	defer r.kept.Unlock()
+	if r.kept.over || at.Load() != nil || r.kept.account.Reserve(size) != nil {
+		return
+	}
+	r.kept.bytes += size
+	at.Store(g)
+}
+
+// ChargeTo has the values that the reader keeps decoded charged to account. It comes before the first use.
+func (r *Reader) ChargeTo(account *budget.Account) { r.kept.account = account }
+
+// Release gives back what ChargeTo has charged. The reader stays readable, and keeps no more values.
+func (r *Reader) Release() {
+	r.kept.Lock()
+	defer r.kept.Unlock()
+	r.kept.account.Release(r.kept.bytes)
+	r.kept.bytes, r.kept.over = 0, true
 }
 
 // eachInGroup calls f with the values of one group, in order, until f returns false. value is valid during the

@@ -219,3 +219,31 @@ func FuzzOpenReader(f *testing.F) {
 		}
 	})
 }
+
+// The values that a reader decodes stay in memory: in that of the budget, or they are decoded again each time.
+func TestDecodedValuesAreChargedOrNotKept(t *testing.T) {
+	var series []labels.Labels
+	for i := range 500 {
+		series = append(series, labels.FromStrings("pod", fmt.Sprintf("pod-with-a-long-name-%05d", i)))
+	}
+	check := func(limit, least, most int64) {
+		t.Helper()
+		r, _ := build(t, series)
+		account := budget.NewRoot("decoded", limit)
+		r.ChargeTo(account)
+		for range 2 {
+			checkSeries(t, r, series)
+		}
+		if got := account.Used(); got < least || got > most {
+			t.Errorf("limit %d: %d bytes are charged, want %d to %d", limit, got, least, most)
+		}
+		r.Release()
+		checkSeries(t, r, series)
+		if got := account.Used(); got != 0 {
+			t.Errorf("limit %d: %d bytes are charged after the release", limit, got)
+		}
+	}
+	check(0, 500*26, 500*40)
+	check(2000, 1, 2000)
+	check(1, 0, 0)
+}
