@@ -21,7 +21,8 @@ const maxSpare = 2
 // begin opens the next segment for writing: at least need bytes long, for records from first on.
 func (j *Journal) begin(first sample.LSN, need int64) error {
 	f := &j.flusher
-	size := min(max(f.nextSize, (need+frameAlign-1)&^(frameAlign-1)), maxSegment)
+	need = (need + frameAlign - 1) &^ (frameAlign - 1)
+	size := min(max(f.nextSize, need), maxSegment)
 	s := &segment{
 		number: f.nextNumber,
 		name:   segmentName(j.opts.Dir, f.nextNumber),
@@ -33,6 +34,11 @@ func (j *Journal) begin(first sample.LSN, need int64) error {
 	}
 	f.nextNumber++ // Never given twice: frames of a failed attempt may be on disk.
 	file, err := j.makeFile(s)
+	// The last room of a disk is used in smaller segments.
+	for least := min(max(j.opts.FirstSegmentBytes, need), size); fsx.IsFull(err) && s.size > least; {
+		s.size = max(s.size/4, least)
+		file, err = j.makeFile(s)
+	}
 	if err != nil {
 		return fmt.Errorf("make a segment of the log: %w", err)
 	}

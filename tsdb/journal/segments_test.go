@@ -272,6 +272,30 @@ func retried(t *testing.T, o journal.Options, fault fsx.Fault, heal func(f *fsx.
 	ok(t, j.Close())
 }
 
+func TestLittleRoomIsUsedInSmallSegments(t *testing.T) {
+	check := func(name string, limit func(f *fsx.Faulty, base *fsx.Crashable)) {
+		t.Run(name, func(t *testing.T) {
+			base := fsx.NewCrashable()
+			faulty := fsx.NewFaulty(base)
+			j := open(t, journal.Options{FS: faulty, FirstSegmentBytes: 64 << 10, SegmentBytes: 1 << 20, MinFree: 100 << 10})
+			for range 20 { // 64 and 256 KiB are full, then there is one of 1 MiB.
+				ok(t, j.Durable(t.Context(), appendOne(t, j, 1, 60_000)))
+			}
+			limit(faulty, base)
+			for range 10 {
+				ok(t, j.Durable(t.Context(), appendOne(t, j, 1, 60_000)))
+			}
+			got, rec := replay(t, j, 0)
+			if len(got) != 30 || rec.LostRecords != 0 || len(rec.Corrupt) != 0 {
+				t.Errorf("%d records, %+v", len(got), rec)
+			}
+			ok(t, j.Close())
+		})
+	}
+	check("disk almost full", func(_ *fsx.Faulty, base *fsx.Crashable) { base.SetFree(700 << 10) })
+	check("almost down to the reserve", func(f *fsx.Faulty, _ *fsx.Crashable) { f.SetUsage(400<<10, 1<<30) })
+}
+
 func TestFreedSegmentsLetAFullLogGoOnAtOnce(t *testing.T) {
 	base := fsx.NewCrashable()
 	j := open(t, small(base))
