@@ -171,6 +171,9 @@ func overlay(p []byte, off int64, w pendingWrite) {
 }
 
 func (f *volatileFile) WriteAt(p []byte, off int64) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
 	f.cache.mu.Lock()
 	defer f.cache.mu.Unlock()
 	f.cache.writes = append(f.cache.writes, pendingWrite{off: off, data: append(make([]byte, 0, len(p)), p...)})
