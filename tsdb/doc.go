@@ -21,7 +21,9 @@
 // # Lifetime and concurrency
 //
 // All methods are safe for concurrent use. Close waits for the background loop, writes a checkpoint and leaves
-// a directory that opens fast. Lock order: sequencer, block list, shard. No lock is held during a disk access.
+// a directory that opens fast; calls and views that are under way keep the head's memory until they end. Lock
+// order: maintenance, sequencer, block list, shard. Only the maintenance lock, which lets one flush, checkpoint,
+// delete or snapshot run at a time, is held during a disk access.
 //
 // # Directory
 //
