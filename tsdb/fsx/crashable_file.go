@@ -40,6 +40,9 @@ func (h *memHandle) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, &fs.PathError{Op: "read", Path: h.name, Err: syscall.EINVAL}
 	}
+	if len(p) == 0 {
+		return 0, nil
+	}
 	if off >= int64(len(h.f.data)) {
 		return 0, io.EOF
 	}

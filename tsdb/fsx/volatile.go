@@ -127,7 +127,7 @@ type volatileFile struct {
 func (f *volatileFile) ReadAt(p []byte, off int64) (int, error) {
 	f.cache.mu.Lock()
 	defer f.cache.mu.Unlock()
-	if len(f.cache.writes) == 0 {
+	if len(f.cache.writes) == 0 || len(p) == 0 {
 		return f.inner.ReadAt(p, off)
 	}
 	under, err := f.inner.Size()
