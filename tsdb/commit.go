@@ -97,6 +97,7 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int) error
 		ref, err := db.head.Reserve(l)
 		if err != nil {
 			reserveErr = fmt.Errorf("create series %s: %w", l, err)
+			db.noteNoMemory(err)
 			break
 		}
 		refs[i] = ref
@@ -181,6 +182,9 @@ func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sa
 	db.head.Enqueue(w, lsn)
 	db.seq.Unlock()
 	db.head.Apply(w, r)
+	if slices.Contains(r.Reason, sample.OverLimit) {
+		db.raiseMemory()
+	}
 	return lsn, nil
 }
 

@@ -24,6 +24,7 @@ const (
 	ConditionReadOnly    = "read_only"
 	ConditionFailedSync  = "failed_sync"
 	ConditionQuarantined = "quarantined"
+	ConditionMemory      = "memory_pressure"
 )
 
 // conditions is the set of conditions that hold now.

@@ -49,6 +49,7 @@ type DB struct {
 	retention      atomic.Int64 // ms; 0: for ever
 	retentionBytes atomic.Int64
 	minFree        atomic.Int64
+	noMemory       atomic.Int64 // when something was last refused for lack of memory, Unix ms
 	late           atomic.Pointer[LateWindows]
 	started        time.Time
 	now            func() time.Time // time.Now; tests of retention set the clock

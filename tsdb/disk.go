@@ -7,13 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
-// watchDisk raises and clears the conditions that depend on the disk: too little free space, a log that found no
-// space or failed to sync.
+// watchDisk raises and clears the conditions that depend on what there is: too little free space, a log
+// that found no space or failed to sync, memory that was used up.
 func (db *DB) watchDisk() {
+	if last := db.noMemory.Load(); last > 0 && db.now().UnixMilli()-last > memoryRest.Milliseconds() && db.conds.clear(ConditionMemory) {
+		db.log.Info("there is memory for new series again")
+	}
 	if err := db.journal.Err(); err != nil {
 		_ = db.unavailable(err) // raises the condition
 		return
@@ -38,6 +43,27 @@ func (db *DB) raiseReadOnly(cause string) {
 		NextStep: "free disk space under " + db.layout.root + ", or lower the retention; writing resumes by itself within seconds",
 	}) {
 		db.log.Error("the store is read-only", "cause", cause)
+	}
+}
+
+// memoryRest is how long nothing must have been refused for lack of memory until the condition ends.
+const memoryRest = time.Minute
+
+// noteNoMemory raises the condition of a used-up budget if that is what err says.
+func (db *DB) noteNoMemory(err error) {
+	if _, ok := errors.AsType[*budget.ExceededError](err); ok {
+		db.raiseMemory()
+	}
+}
+
+func (db *DB) raiseMemory() {
+	db.noMemory.Store(db.now().UnixMilli())
+	if db.conds.set(Condition{
+		Code:     ConditionMemory,
+		Effect:   "the memory budget is used up: new series are refused and counted, known ones, rules and notifications go on",
+		NextStep: "find the series that came new in /api/v1/status/tsdb and stop their source, or raise memory.limit",
+	}) {
+		db.log.Error("the memory budget is used up; new series are refused")
 	}
 }
 

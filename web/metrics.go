@@ -62,6 +62,9 @@ func (m *metrics) instrument(route string, h http.Handler) http.Handler {
 			promhttp.InstrumentHandlerResponseSize(m.size.MustCurryWith(name), h)))
 }
 
+// restoring is the code of the state before Open.
+const restoring = "restoring"
+
 // conditionCollector shows the conditions that hold as 1, and those that held once as 0, so that an alert on one
 // resolves.
 type conditionCollector struct {
@@ -85,13 +88,14 @@ func (c *conditionCollector) Describe(ch chan<- *prometheus.Desc) { ch <- c.desc
 
 // Collect implements prometheus.Collector.
 func (c *conditionCollector) Collect(ch chan<- prometheus.Metric) {
-	o := c.server.open.Load()
-	if o == nil || o.src.Conditions == nil {
-		return
-	}
 	holds := map[string]struct{}{}
-	for _, cond := range o.src.Conditions() {
-		holds[cond.Code] = struct{}{}
+	switch o := c.server.open.Load(); {
+	case o == nil:
+		holds[restoring] = struct{}{}
+	case o.src.Conditions != nil:
+		for _, cond := range o.src.Conditions() {
+			holds[cond.Code] = struct{}{}
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
