@@ -176,9 +176,11 @@ func (g *group) evalRule(ctx context.Context, i int, r *rule, e *evaluation) int
 	// A commit under way is not given up with ctx: the store would take it all the same.
 	lsn, rej, err := r.out.commit(context.WithoutCancel(ctx), g.opts.Appender, millis(e.at()))
 	if err != nil {
-		r.setResult(err)
+		// A line per rule and evaluation would fill a disk that is full already.
+		if !r.setResult(err) {
+			logger.Warn("writing a rule's samples went wrong", "err", err)
+		}
 		g.metrics.failures.Inc()
-		logger.Warn("writing a rule's samples went wrong", "err", err)
 	} else {
 		r.setResult(rej.err)
 		g.metrics.countRejected(&rej)

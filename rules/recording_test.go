@@ -4,8 +4,10 @@
 package rules
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"strconv"
 	"strings"
 	"testing"
@@ -219,6 +221,31 @@ func TestFailedCommitKeepsTheSeriesForLaterStaleMarkers(t *testing.T) {
 	f.store.commitErr = nil
 	f.eval(at(2 * time.Minute))
 	f.wantSeries(`out`, `{__name__="out"} 0=1 120=stale`)
+}
+
+func TestStoreThatStaysClosedIsLoggedOnce(t *testing.T) {
+	f := newFixture(t)
+	var log bytes.Buffer
+	f.opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	f.rules("groups: [{name: g, rules: [{record: out, expr: vector(1)}]}]")
+	want := func(lines int) {
+		t.Helper()
+		if n := strings.Count(log.String(), "writing a rule's samples went wrong"); n != lines {
+			t.Errorf("%d lines, want %d:\n%s", n, lines, &log)
+		}
+	}
+	f.store.commitErr = &sample.UnavailableError{Condition: "read_only"}
+	f.eval(at(0))
+	f.eval(at(time.Minute))
+	want(1)
+	f.store.commitErr = &sample.UnavailableError{Condition: "failed_sync"}
+	f.eval(at(2 * time.Minute))
+	want(2)
+	f.store.commitErr = nil
+	f.eval(at(3 * time.Minute))
+	f.store.commitErr = &sample.UnavailableError{Condition: "read_only"}
+	f.eval(at(4 * time.Minute))
+	want(3)
 }
 
 func TestRejectedSamplesMakeTheRuleUnhealthyWithPrometheusWords(t *testing.T) {

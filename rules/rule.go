@@ -123,14 +123,16 @@ func (r *rule) evalRecording(ctx context.Context, e *evaluation) error {
 	return nil
 }
 
-// setResult notes how an evaluation went.
-func (r *rule) setResult(err error) {
+// setResult notes how an evaluation went. It reports whether that is the very error of the one before.
+func (r *rule) setResult(err error) (again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	again = err != nil && r.mu.lastError != nil && err.Error() == r.mu.lastError.Error()
 	r.mu.health, r.mu.lastError = HealthGood, err
 	if err != nil {
 		r.mu.health = HealthBad
 	}
+	return again
 }
 
 func (r *rule) setTiming(start time.Time, took time.Duration) {
