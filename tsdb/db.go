@@ -49,6 +49,8 @@ type DB struct {
 	retention      atomic.Int64 // ms; 0: for ever
 	retentionBytes atomic.Int64
 	minFree        atomic.Int64
+	failures       atomic.Uint64 // of maintenance
+	flushes        atomic.Uint64 // slots that became blocks
 	noMemory       atomic.Int64 // when something was last refused for lack of memory, Unix ms
 	late           atomic.Pointer[LateWindows]
 	started        time.Time
@@ -213,6 +215,7 @@ func (db *DB) run(ctx context.Context) {
 		}
 		db.watchDisk()
 		if err := db.maintainDue(ctx); err != nil && ctx.Err() == nil {
+			db.failures.Add(1)
 			db.log.Error("maintenance of the store failed; it is tried again", "err", err, "in", maintainEvery)
 		}
 	}

@@ -127,6 +127,7 @@ func (db *DB) flushSlot(ctx context.Context, slot int64) error {
 	}
 	db.blocks.add(storedBlock{Block: b})
 	db.dropSlot(slot, lsn)
+	db.flushes.Add(1)
 	db.log.Info("head slot became a block", "slot", formatTime(slot), "block", meta.ULID, "series", meta.Series,
 		"samples", meta.Floats+meta.Histograms, "bytes", b.Size(), "took", time.Since(start))
 	return nil

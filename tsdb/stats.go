@@ -20,8 +20,10 @@ type Stats struct {
 	BlockBytes int64
 	MinT, MaxT int64 // of all samples, Unix ms; meaningless while Samples is false
 	Samples    bool  // whether there are any
-	// Checkpoint is the LSN of the newest checkpoint, Durable and Last those of the log.
+	// Durable and Last are LSNs of the log: up to where it would survive a power cut, and where it ends.
 	Durable, Last sample.LSN
+	// Flushes counts the head slots that became blocks, Failures the runs of maintenance that failed.
+	Flushes, Failures uint64
 }
 
 // Stats returns the counters of the moment.
@@ -29,6 +31,7 @@ func (db *DB) Stats() Stats {
 	s := Stats{
 		Head: db.head.Stats(), Log: db.journal.Stats(), Cache: db.cache.Stats(),
 		Durable: db.journal.Synced(), Last: db.journal.Last(),
+		Flushes: db.flushes.Load(), Failures: db.failures.Load(),
 	}
 	for _, b := range db.blocks.all() {
 		s.Blocks++
