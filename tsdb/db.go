@@ -51,7 +51,7 @@ type DB struct {
 	minFree        atomic.Int64
 	failures       atomic.Uint64 // of maintenance
 	flushes        atomic.Uint64 // slots that became blocks
-	noMemory       atomic.Int64 // when something was last refused for lack of memory, Unix ms
+	noMemory       atomic.Int64  // when something was last refused for lack of memory, Unix ms
 	late           atomic.Pointer[LateWindows]
 	started        time.Time
 	now            func() time.Time // time.Now; tests of retention set the clock
