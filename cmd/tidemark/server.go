@@ -39,7 +39,8 @@ type server struct {
 	reloaded reloadState
 
 	web   *web.Server
-	db    *tsdb.DB
+	db    *tsdb.DB // set once it is open; probes, which come earlier, look at store
+	store atomic.Pointer[tsdb.DB]
 	parts *parts // what runs on the store; nil until it is open
 
 	quit context.CancelFunc // begins the stop; set by run
@@ -91,6 +92,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	s.log.Info("tidemark starts", "version", version, "emulates", "Prometheus "+emulated, "config", s.opts.ConfigFile,
 		"data", s.opts.Storage.Path, "listen", s.web.Addresses(), "shadow", s.shadow())
 	if s.db, err = tsdb.Open(ctx, s.storeOptions()); err == nil {
+		s.store.Store(s.db)
 		err = s.serve(ctx)
 	} else if ctx.Err() != nil {
 		err = nil // the stop was asked for before the store was open

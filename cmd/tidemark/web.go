@@ -44,10 +44,11 @@ func (s *server) pageTitle() string {
 
 // healthy says whether a restart would help: after a failed sync it would.
 func (s *server) healthy() error {
-	if s.db == nil {
-		return nil
+	db := s.store.Load()
+	if db == nil {
+		return nil // starting
 	}
-	for _, c := range s.db.Conditions() {
+	for _, c := range db.Conditions() {
 		if c.Code == tsdb.ConditionFailedSync {
 			return errors.New(c.Effect + "; " + c.NextStep)
 		}
