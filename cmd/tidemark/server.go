@@ -126,13 +126,13 @@ func (s *server) serve(ctx context.Context) error {
 		return errors.Join(err, p.stop(), p.close())
 	}
 	s.log.Info("tidemark is ready", "took", time.Since(s.started).Round(time.Millisecond))
-	s.watch(ctx, failed)
+	err = s.watch(ctx, failed)
 	s.log.Info("tidemark stops")
-	return errors.Join(p.stop(), p.close())
+	return errors.Join(err, p.stop(), p.close())
 }
 
-// watch reloads when it is told to, until ctx ends or a part fails.
-func (s *server) watch(ctx context.Context, failed <-chan error) {
+// watch reloads when it is told to, until ctx ends or a part fails, whose error it returns.
+func (s *server) watch(ctx context.Context, failed <-chan error) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
@@ -141,10 +141,9 @@ func (s *server) watch(ctx context.Context, failed <-chan error) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case err := <-failed:
-			s.log.Error("a part of the server failed", "err", err)
-			return
+			return fmt.Errorf("a part of the server failed: %w", err)
 		case <-hup:
 		case <-auto.changed():
 		}
