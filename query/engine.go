@@ -70,14 +70,14 @@ type Features struct {
 	UseStartTimestamps     bool // use-start-timestamps
 }
 
-// NewParser returns the parser of the language that f describes.
+// NewParser returns the parser of the language that f describes. It refuses what nests deeper than MaxNesting.
 func (f Features) NewParser() parser.Parser {
-	return parser.NewParser(parser.Options{
+	return shallowParser{parser.NewParser(parser.Options{
 		EnableExperimentalFunctions:  f.ExperimentalFunctions,
 		ExperimentalDurationExpr:     true,
 		EnableExtendedRangeSelectors: f.ExtendedRangeSelectors,
 		EnableBinopFillModifiers:     f.BinopFillModifiers,
-	})
+	})}
 }
 
 func (o Options) withDefaults() Options {
