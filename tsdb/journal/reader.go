@@ -106,7 +106,7 @@ func (r *Reader) look() (changed <-chan struct{}, more bool, err error) {
 	case r.sc != nil && at != nil && at.end > r.sc.end && at.last <= acked:
 		r.known = *at
 		j.mu.Unlock()
-		r.sc.extend(at.end)
+		r.sc.extend(r.known.end)
 		return nil, true, nil
 	case next != nil && next.first <= acked:
 		r.known = *next
