@@ -10,7 +10,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"strings"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
@@ -71,7 +70,7 @@ func (l layout) create(o Options) (storeMeta, error) {
 		}
 	}
 	name := l.path("store.json")
-	text, err := readFile(l.fs, name)
+	text, err := fsx.ReadFile(l.fs, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		m := storeMeta{Format: storeFormat, Shards: o.Shards, SlotMillis: o.Slot.Milliseconds()}
 		return m, fsx.Publish(l.fs, name, func(w io.Writer) error { return json.NewEncoder(w).Encode(m) })
@@ -94,21 +93,11 @@ func (l layout) create(o Options) (storeMeta, error) {
 
 // removeTemp deletes what an interrupted publication left behind.
 func (l layout) removeTemp() error {
+	var errs []error
 	for _, dir := range []string{l.root, l.blocks(), l.checkpoints()} {
-		names, err := l.fs.List(dir)
-		if err != nil {
-			return err
-		}
-		for _, n := range names {
-			if !strings.HasSuffix(n, ".tmp") {
-				continue
-			}
-			if err := l.fs.Remove(path.Join(dir, n)); err != nil {
-				return err
-			}
-		}
+		errs = append(errs, fsx.RemoveTemp(l.fs, dir))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // moveToQuarantine takes an unreadable file out of the way, where an operator finds it.
@@ -121,21 +110,4 @@ func (l layout) moveToQuarantine(name string, now time.Time) error {
 		return err
 	}
 	return l.fs.SyncDir(path.Dir(name))
-}
-
-func readFile(fsys fsx.FS, name string) ([]byte, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	b := make([]byte, size)
-	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return b, nil
 }

@@ -191,7 +191,7 @@ func (d *varints) varint() int64 {
 
 // loadTombstones reads the tombstones beside a block, nil if it has none.
 func loadTombstones(fsys fsx.FS, blockPath string) (tombstones, error) {
-	p, err := readFile(fsys, tombstonePath(blockPath))
+	p, err := fsx.ReadFile(fsys, tombstonePath(blockPath))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

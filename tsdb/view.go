@@ -136,7 +136,7 @@ func joinClose(err error, v *view) error {
 	return err
 }
 
-// allTime is the range of a view of everything.
+// A view of everything is of [minTime, maxTime].
 const (
 	minTime = math.MinInt64
 	maxTime = math.MaxInt64
