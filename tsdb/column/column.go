@@ -39,6 +39,24 @@ type View interface {
 	Close() error
 }
 
+// LatestReader is what a View offers to evaluate an instant without decoding chunks.
+type LatestReader interface {
+	// Latest finds, for each of ids (rows of s), the newest sample of the view at or before at, where the store
+	// knows it without decoding: a float in the head that is the newest of its series. It sets entry i of every
+	// column of dst for ids[i]; the others have to be scanned. Safe for concurrent use with other calls.
+	Latest(ctx context.Context, s *SeriesSet, ids []uint32, at int64, dst *Latest) error
+}
+
+// Latest is the answer of LatestReader. The caller owns it, and gives each column len(ids) entries beforehand.
+type Latest struct {
+	// Known tells whether T and V are the answer. Where it is false they mean nothing: Scan tells.
+	Known []bool
+	// T is the time of the sample, and math.MinInt64 where the view holds none at or before the time asked for.
+	T []int64
+	// V is its value, a stale marker included.
+	V []float64
+}
+
 // LabelReader is what a View offers for the label endpoints. limit 0 means no limit; with one, at most limit
 // names or values are returned, in order, and work stops there where it can.
 type LabelReader interface {
