@@ -27,9 +27,14 @@ const direction = `
 	tsdb/column/queryable < tsdb;
 
 	tsdb/arena, tsdb/column/queryable, tsdb/journal
-		< query/plan, ingest/config, ingest, rules, web/api;
+		< ingest/config, ingest, rules, web/api;
 
-	query/plan < query/exec, query/cache < query < query/querytest;
+	tsdb/arena, tsdb/column/queryable, tsdb/journal < query/vector < query/operator
+		< query/operator/scan, query/operator/window, query/operator/function, query/operator/aggregate,
+		  query/operator/bucket, query/operator/join, query/operator/info, query/foreign,
+		  query/operator/operatortest
+		< query/exec;
+	query/vector < query/plan < query/exec, query/cache < query < query/querytest;
 	query < rules < rules/notify;
 	ingest < ingest/ingesttest;
 	ingest, ingest/config < ingest/scrape, ingest/remotewrite, ingest/otlp, ingest/push;

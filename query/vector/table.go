@@ -1,0 +1,225 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package vector
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Table names the series of an operator: N rows, each with its labels as symbols of Dict. It is immutable; methods
+// that change something return another table, which shares the columns that stay.
+type Table struct {
+	N int
+	// Names are the label names in use, sorted. Cols[i][row] is the symbol of the value of Names[i]; 0, the empty
+	// text, where the row lacks the label.
+	Names []string
+	Cols  [][]uint32
+	// Drop marks rows whose metric name (with type and unit) goes away when the query ends: delayed name removal.
+	// nil: none.
+	Drop []bool
+	Dict *Dict
+}
+
+// Dropped tells whether the name of a row goes away at the end.
+func (t *Table) Dropped(row uint32) bool { return t.Drop != nil && t.Drop[row] }
+
+// WithDrop returns t with all rows marked, or unmarked.
+func (t *Table) WithDrop(drop bool) *Table {
+	c := *t
+	c.Drop = nil
+	if drop {
+		c.Drop = make([]bool, t.N)
+		for i := range c.Drop {
+			c.Drop[i] = true
+		}
+	}
+	return &c
+}
+
+// Column returns the symbols of a label, nil if no row has it.
+func (t *Table) Column(name string) []uint32 {
+	if i, ok := slices.BinarySearch(t.Names, name); ok {
+		return t.Cols[i]
+	}
+	return nil
+}
+
+// Value returns the value of a label of a row.
+func (t *Table) Value(row uint32, name string) string {
+	if c := t.Column(name); c != nil {
+		return t.Dict.Text(c[row])
+	}
+	return ""
+}
+
+// Labels returns the labels of a row.
+func (t *Table) Labels(row uint32, b *labels.ScratchBuilder) labels.Labels {
+	b.Reset()
+	for i, name := range t.Names {
+		if sym := t.Cols[i][row]; sym != 0 {
+			b.Add(name, t.Dict.Text(sym))
+		}
+	}
+	return b.Labels()
+}
+
+// Keep returns t with the labels named only.
+func (t *Table) Keep(names ...string) *Table {
+	return t.filter(func(n string) bool { return slices.Contains(names, n) })
+}
+
+// Without returns t without the labels named.
+func (t *Table) Without(names ...string) *Table {
+	return t.filter(func(n string) bool { return !slices.Contains(names, n) })
+}
+
+func (t *Table) filter(keep func(string) bool) *Table {
+	c := *t
+	c.Names, c.Cols = nil, nil
+	for i, n := range t.Names {
+		if keep(n) {
+			c.Names, c.Cols = append(c.Names, n), append(c.Cols, t.Cols[i])
+		}
+	}
+	return &c
+}
+
+// With returns t with the column of a label replaced or added. It keeps col.
+func (t *Table) With(name string, col []uint32) *Table {
+	c := *t
+	i, ok := slices.BinarySearch(t.Names, name)
+	if ok {
+		c.Cols = slices.Clone(t.Cols)
+		c.Cols[i] = col
+		return &c
+	}
+	c.Names = slices.Insert(slices.Clone(t.Names), i, name)
+	c.Cols = slices.Insert(slices.Clone(t.Cols), i, col)
+	return &c
+}
+
+// Take returns the table of some rows of t, in the order given.
+func (t *Table) Take(rows []uint32) *Table {
+	c := &Table{N: len(rows), Names: t.Names, Dict: t.Dict, Cols: make([][]uint32, len(t.Cols))}
+	flat := make([]uint32, len(rows)*len(t.Cols))
+	for i, col := range t.Cols {
+		to := flat[i*len(rows) : (i+1)*len(rows) : (i+1)*len(rows)]
+		for j, r := range rows {
+			to[j] = col[r]
+		}
+		c.Cols[i] = to
+	}
+	if t.Drop != nil {
+		c.Drop = make([]bool, len(rows))
+		for j, r := range rows {
+			c.Drop[j] = t.Drop[r]
+		}
+	}
+	return c
+}
+
+// Groups numbers the rows by equality of all labels of t, in order of first appearance: of[row] is the number of
+// its group, first[group] its first row. To group by some labels, Keep them before.
+//
+// Cost: per column that is not constant one lookup of an integer pair per row.
+func (t *Table) Groups() (of, first []uint32) {
+	of = make([]uint32, t.N)
+	if t.N == 0 {
+		return of, nil
+	}
+	first = []uint32{0}
+	for _, col := range t.Cols {
+		if constant(col[:t.N]) {
+			continue
+		}
+		first = refine(of, col)
+		if len(first) == t.N {
+			break
+		}
+	}
+	return of, first
+}
+
+// Unique tells whether no two rows have the same labels.
+func (t *Table) Unique() bool {
+	_, first := t.Groups()
+	return len(first) == t.N
+}
+
+func constant(col []uint32) bool {
+	for _, s := range col {
+		if s != col[0] {
+			return false
+		}
+	}
+	return true
+}
+
+// refine splits groups by a column and numbers them anew in order of first appearance.
+func refine(of, col []uint32) (first []uint32) {
+	seen := make(map[uint64]uint32, 64)
+	var lastKey uint64
+	var last uint32
+	for row, g := range of {
+		key := uint64(g)<<32 | uint64(col[row])
+		if row > 0 && key == lastKey {
+			of[row] = last
+			continue
+		}
+		n, ok := seen[key]
+		if !ok {
+			n = uint32(len(first))
+			first = append(first, uint32(row))
+			seen[key] = n
+		}
+		of[row], lastKey, last = n, key, n
+	}
+	return first
+}
+
+// Order returns the rows in the order of their labels, as labels.Compare has it.
+func (t *Table) Order() []uint32 {
+	order := make([]uint32, t.N)
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	if !slices.IsSortedFunc(order, t.Compare) {
+		slices.SortStableFunc(order, t.Compare)
+	}
+	return order
+}
+
+// Compare orders two rows by their labels.
+func (t *Table) Compare(a, b uint32) int {
+	// The first label in which they differ decides: a row that lacks it has another, later name there or none.
+	for i, col := range t.Cols {
+		x, y := col[a], col[b]
+		switch {
+		case x == y:
+		case x != 0 && y != 0:
+			if c := cmp.Compare(t.Dict.Text(x), t.Dict.Text(y)); c != 0 {
+				return c
+			}
+		case x == 0:
+			return t.lacks(a, i)
+		default:
+			return -t.lacks(b, i)
+		}
+	}
+	return 0
+}
+
+// lacks orders a row that lacks label i against one that has it: behind, because its next name is later, but before
+// when it has no further label.
+func (t *Table) lacks(row uint32, i int) int {
+	for _, col := range t.Cols[i+1:] {
+		if col[row] != 0 {
+			return 1
+		}
+	}
+	return -1
+}
