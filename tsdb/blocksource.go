@@ -62,7 +62,7 @@ func (v *view) eachSeries(ctx context.Context) iter.Seq2[block.Series, error] {
 			for i := range n {
 				s := block.Series{Labels: set.Labels(ids[i], &sb), Rows: &b}
 				s.From, s.To = b.Rows(i)
-				loc := h.locs[h.off[ids[i]]]
+				loc := h.places(ids[i])[0]
 				s.Exemplars, err = v.sources[loc.source].exemplars(ctx, loc.id, v.mint, v.maxt)
 				if err != nil {
 					yield(block.Series{}, fmt.Errorf("read exemplars of %s: %w", s.Labels, err))

@@ -65,7 +65,7 @@ func (v *view) Exemplars(ctx context.Context, mint, maxt int64, sets ...[]*label
 				continue
 			}
 			var es []exemplar.Exemplar
-			for _, loc := range h.locs[h.off[row]:h.off[row+1]] {
+			for _, loc := range h.places(row) {
 				part, err := v.sources[loc.source].exemplars(ctx, loc.id, mint, maxt)
 				if damaged(err) {
 					v.unreadable(err)

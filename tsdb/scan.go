@@ -46,7 +46,7 @@ func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n co
 func (v *view) scanRow(ctx context.Context, h *handle, row uint32, n column.Need, dst *column.Block) error {
 	start := len(dst.T)
 	var m rowMerge
-	for _, loc := range h.locs[h.off[row]:h.off[row+1]] {
+	for _, loc := range h.places(row) {
 		src := v.sources[loc.source]
 		from := len(dst.T)
 		err := src.read(ctx, loc.id, n, dst)

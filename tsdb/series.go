@@ -29,6 +29,9 @@ type handle struct {
 	locs []location
 }
 
+// places returns the locations of a row.
+func (h *handle) places(row uint32) []location { return h.locs[h.off[row]:h.off[row+1]] }
+
 // Series lists the series that match, merged over head and blocks.
 //
 // Cost: one index selection per source; then, where there is more than one source, a map access per series and
