@@ -22,6 +22,7 @@ type Account struct {
 	name   string
 	parent *Account
 	exempt bool // nothing is refused
+	own    int64 // bytes of what is used that the parent has been charged for from the beginning
 	limit  atomic.Int64
 	used   atomic.Int64
 	peak   atomic.Int64
@@ -49,21 +50,30 @@ func (a *Account) Exempt(name string) *Account {
 	return c
 }
 
+// Guarantee returns a child of a to which n bytes belong whether it uses them or not: a is charged for them now, and
+// for what the child uses beyond them. So there is room for it however much its siblings take. The error is an
+// *ExceededError. limit is in bytes; 0 means that of a.
+func (a *Account) Guarantee(name string, n, limit int64) (*Account, error) {
+	if err := a.Reserve(n); err != nil {
+		return nil, err
+	}
+	c := a.Child(name, limit)
+	c.own = n
+	return c, nil
+}
+
 // Reserve takes n bytes, not negative, from a and from every account above it, or none and returns an
 // *ExceededError. What is in use never passes a limit, not even for the moment of a refusal, so a large
 // reservation that is refused takes no room from a small one beside it.
 func (a *Account) Reserve(n int64) error {
-	for x := a; x != nil; x = x.parent {
-		if a.exempt {
-			x.used.Add(n)
-			continue
-		}
-		if err := x.take(n); err != nil {
-			for y := a; y != x; y = y.parent {
-				y.used.Add(-n)
-			}
+	want := n
+	for x := a; x != nil && want > 0; x = x.parent {
+		used, err := x.take(want, a.exempt)
+		if err != nil {
+			a.releaseBelow(x, n)
 			return err
 		}
+		want = x.beyond(used) - x.beyond(used-want)
 	}
 	for x := a; x != nil; x = x.parent {
 		x.notePeak(x.used.Load())
@@ -71,30 +81,37 @@ func (a *Account) Reserve(n int64) error {
 	return nil
 }
 
-// take takes n bytes from a alone.
-func (a *Account) take(n int64) error {
+// take takes n bytes from a alone, whether there is room or not if need be, and returns what is in use then.
+func (a *Account) take(n int64, force bool) (int64, error) {
 	limit := a.limit.Load()
-	if limit <= 0 {
-		a.used.Add(n)
-		return nil
+	if limit <= 0 || force {
+		return a.used.Add(n), nil
 	}
 	for {
 		used := a.used.Load()
-		if n > limit-used && n > 0 {
-			return &ExceededError{Account: a.name, Limit: limit, Used: used, Want: n}
+		if n > limit-used {
+			return 0, &ExceededError{Account: a.name, Limit: limit, Used: used, Want: n}
 		}
 		if a.used.CompareAndSwap(used, used+n) {
-			return nil
+			return used + n, nil
 		}
 	}
 }
 
+// beyond returns how many of used bytes the parent is charged for.
+func (a *Account) beyond(used int64) int64 { return max(used-a.own, 0) }
+
 // Release gives back n bytes that Reserve took.
-func (a *Account) Release(n int64) {
-	for x := a; x != nil; x = x.parent {
-		if used := x.used.Add(-n); used < 0 && invariant.Enabled {
+func (a *Account) Release(n int64) { a.releaseBelow(nil, n) }
+
+// releaseBelow gives back n bytes from a up to, not including, end.
+func (a *Account) releaseBelow(end *Account, n int64) {
+	for x := a; x != end && n != 0; x = x.parent {
+		used := x.used.Add(-n)
+		if used < 0 && invariant.Enabled {
 			invariant.Failf("budget of %s: %d bytes released that were not reserved", x.name, -used)
 		}
+		n = x.beyond(used+n) - x.beyond(used)
 	}
 }
 

@@ -235,3 +235,65 @@ func TestAnExemptAccountCountsAndIsNeverRefused(t *testing.T) {
 		t.Errorf("%d bytes are in use", root.Used())
 	}
 }
+
+func TestGuaranteeLeavesRoomWhateverSiblingsTake(t *testing.T) {
+	root := budget.NewRoot("process", 100)
+	rules, err := root.Guarantee("rules", 30, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	queries := root.Child("queries", 0)
+	if err := queries.Reserve(70); err != nil {
+		t.Fatal(err)
+	}
+	refusal(t, queries.Reserve(1), "process", 100, 100, 1)
+	if err := rules.Reserve(30); err != nil {
+		t.Fatalf("what is guaranteed is refused: %v", err)
+	}
+	refusal(t, rules.Reserve(1), "process", 100, 100, 1)
+	checkUsed(t, rules, 30, 30)
+	queries.Release(50)
+	if err := rules.Reserve(20); err != nil {
+		t.Fatalf("beyond the guarantee, with room: %v", err)
+	}
+	checkUsed(t, root, 70, 100)
+	rules.Release(35)
+	checkUsed(t, root, 50, 100)
+	checkUsed(t, rules, 15, 50)
+	rules.Release(15)
+	queries.Release(20)
+	checkUsed(t, root, 30, 100)
+	if _, err := root.Guarantee("more", 71, 0); err == nil {
+		t.Error("more than there is was guaranteed")
+	}
+}
+
+func TestGuaranteeAddsUpUnderConcurrency(t *testing.T) {
+	root := budget.NewRoot("process", 0)
+	rules, err := root.Guarantee("rules", 1000, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			rng := rand.New(rand.NewPCG(1, uint64(w)))
+			var held []int64
+			for range 2000 {
+				if n := rng.Int64N(700) + 1; rng.IntN(2) == 0 && rules.Reserve(n) == nil {
+					held = append(held, n)
+				} else if len(held) > 0 {
+					rules.Release(held[0])
+					held = held[1:]
+				}
+			}
+			for _, n := range held {
+				rules.Release(n)
+			}
+		})
+	}
+	wg.Wait()
+	if rules.Used() != 0 || root.Used() != 1000 {
+		t.Errorf("%d bytes in use below, %d above, want 0 and 1000", rules.Used(), root.Used())
+	}
+}
