@@ -40,20 +40,6 @@ func newDelegate(o Options) delegate {
 	})}
 }
 
-// newTracker returns what limits concurrency and, where it can, notes the running queries on disk. A directory
-// that cannot be written is no reason to answer no queries.
-func newTracker(o Options) promql.QueryTracker {
-	if o.ActiveQueryDir == "" {
-		return newGate(o.MaxConcurrency)
-	}
-	t, err := promql.NewActiveQueryTracker(o.ActiveQueryDir, o.MaxConcurrency, o.Logger)
-	if err != nil {
-		o.Logger.Warn("running queries are not noted on disk", "dir", o.ActiveQueryDir, "err", err)
-		return newGate(o.MaxConcurrency)
-	}
-	return t
-}
-
 // prepare makes a query over from; start is told the queryable to read through.
 func (delegate) prepare(from origin, start func(storage.Queryable) (promql.Query, error)) (promql.Query, error) {
 	if from.foreign != nil {
@@ -115,32 +101,3 @@ func (q *watchedQuery) Exec(ctx context.Context) *promql.Result {
 	r.Warnings.Merge(q.seen.warnings)
 	return r
 }
-
-// gate is a promql.QueryTracker that only limits concurrency.
-type gate chan struct{}
-
-func newGate(n int) gate { return make(gate, n) }
-
-// GetMaxConcurrent implements promql.QueryTracker.
-func (g gate) GetMaxConcurrent() int { return cap(g) }
-
-// Insert implements promql.QueryTracker: it waits for a place.
-func (g gate) Insert(ctx context.Context, _ string) (int, error) {
-	select {
-	case g <- struct{}{}:
-		return 0, nil
-	default:
-	}
-	select {
-	case g <- struct{}{}:
-		return 0, nil
-	case <-ctx.Done():
-		return 0, ctx.Err()
-	}
-}
-
-// Delete implements promql.QueryTracker: it gives the place back.
-func (g gate) Delete(int) { <-g }
-
-// Close implements promql.QueryTracker.
-func (gate) Close() error { return nil }
