@@ -48,7 +48,11 @@ func (v *view) eachSeries(ctx context.Context) iter.Seq2[block.Series, error] {
 		ids := make([]uint32, 0, slotReadRun)
 		var b column.Block
 		var sb labels.ScratchBuilder
-		h, _ := set.Handle.(*handle)
+		h, err := v.handleOf(set)
+		if err != nil {
+			yield(block.Series{}, err)
+			return
+		}
 		for next := uint32(0); int(next) < set.N; {
 			ids = ids[:0]
 			for i := next; int(i) < set.N && len(ids) < slotReadRun; i++ {
@@ -62,8 +66,8 @@ func (v *view) eachSeries(ctx context.Context) iter.Seq2[block.Series, error] {
 			for i := range n {
 				s := block.Series{Labels: set.Labels(ids[i], &sb), Rows: &b}
 				s.From, s.To = b.Rows(i)
-				loc := h.places(ids[i])[0]
-				s.Exemplars, err = v.sources[loc.source].exemplars(ctx, loc.id, v.mint, v.maxt)
+				loc := h.of(ids[i])[0]
+				s.Exemplars, err = h.sources[loc.source].exemplars(ctx, loc.id, v.mint, v.maxt)
 				if err != nil {
 					yield(block.Series{}, fmt.Errorf("read exemplars of %s: %w", s.Labels, err))
 					return

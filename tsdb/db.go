@@ -34,6 +34,7 @@ type DB struct {
 	floor   *journal.Floor
 	blocks  *blockSet
 	cache   *block.Cache
+	sets    *seriesCache
 	conds   *conditions
 	upkeep  *budget.Account // of blocks and of writing them: what gives memory back must not lack it
 
@@ -57,7 +58,7 @@ type DB struct {
 	now            func() time.Time // time.Now; tests of retention set the clock
 	recovery       Recovery
 	gaps           []gap         // complete when Open returns
-	setGen         atomic.Uint64 // of the last SeriesSet made: no two share their symbols
+	setGen         atomic.Uint64 // of the last SeriesSet made: equal ones are the same set
 
 	stop  context.CancelFunc
 	done  chan struct{}
@@ -113,6 +114,7 @@ func (db *DB) open(ctx context.Context) error {
 		return fmt.Errorf("remove unfinished files: %w", err)
 	}
 	db.cache = block.NewCache(db.opts.BlockCache, db.opts.Budget)
+	db.sets = newSeriesCache(db.opts.SeriesCache, db.opts.Budget)
 	if db.blocks, err = db.openBlocks(); err != nil {
 		return err
 	}
@@ -174,6 +176,9 @@ func (db *DB) release() error {
 	var errs []error
 	if db.journal != nil {
 		errs = append(errs, db.journal.Close())
+	}
+	if db.sets != nil {
+		db.sets.empty()
 	}
 	if db.head != nil {
 		errs = append(errs, db.users.after(db.head.Close))

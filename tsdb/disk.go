@@ -57,6 +57,7 @@ func (db *DB) noteNoMemory(err error) {
 }
 
 func (db *DB) raiseMemory() {
+	db.sets.empty() // what can be found again gives way first
 	db.noMemory.Store(db.now().UnixMilli())
 	if db.conds.set(Condition{
 		Code:     ConditionMemory,

@@ -57,7 +57,10 @@ func (v *view) Exemplars(ctx context.Context, mint, maxt int64, sets ...[]*label
 		if err != nil {
 			return nil, err
 		}
-		h, _ := set.Handle.(*handle)
+		h, err := v.handleOf(set)
+		if err != nil {
+			return nil, err
+		}
 		for row := range uint32(set.N) {
 			ls := set.Labels(row, &b)
 			key := string(ls.Bytes(nil))
@@ -65,8 +68,8 @@ func (v *view) Exemplars(ctx context.Context, mint, maxt int64, sets ...[]*label
 				continue
 			}
 			var es []exemplar.Exemplar
-			for _, loc := range h.places(row) {
-				part, err := v.sources[loc.source].exemplars(ctx, loc.id, mint, maxt)
+			for _, loc := range h.of(row) {
+				part, err := h.sources[loc.source].exemplars(ctx, loc.id, mint, maxt)
 				if damaged(err) {
 					v.unreadable(err)
 					continue

@@ -6,6 +6,7 @@ package tsdb
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
@@ -22,9 +23,9 @@ const latestRun = 512
 //
 // Cost: two cache misses for each series, about 20 ns, and no allocation.
 func (v *view) Latest(ctx context.Context, s *column.SeriesSet, ids []uint32, at int64, dst *column.Latest) error {
-	h, ok := s.Handle.(*handle)
-	if !ok || h.view != v {
-		return errors.New("latest samples: the series set belongs to another view")
+	h, err := v.handleOf(s)
+	if err != nil {
+		return fmt.Errorf("latest samples: %w", err)
 	}
 	if n := len(ids); len(dst.Known) < n || len(dst.T) < n || len(dst.V) < n {
 		return errors.New("latest samples: the columns are too short for the series")
@@ -38,7 +39,7 @@ func (v *view) Latest(ctx context.Context, s *column.SeriesSet, ids []uint32, at
 		}
 		to := min(from+latestRun, len(ids))
 		for i, row := range ids[from:to] {
-			run[i], blocks[i] = v.inHead(h.places(row))
+			run[i], blocks[i] = h.inHead(row)
 		}
 		part := column.Latest{Known: dst.Known[from:to], T: dst.T[from:to], V: dst.V[from:to]}
 		v.pin.Latest(run[:to-from], at, &part)
@@ -55,10 +56,10 @@ func (v *view) Latest(ctx context.Context, s *column.SeriesSet, ids []uint32, at
 }
 
 // inHead returns the id of a series in the head, and the time of the newest sample that any block may have of it.
-func (v *view) inHead(places []location) (id uint32, newest int64) {
+func (h *handle) inHead(row uint32) (id uint32, newest int64) {
 	id, newest = head.NoSeries, math.MinInt64
-	for _, p := range places {
-		switch s := v.sources[p.source].(type) {
+	for _, p := range h.of(row) {
+		switch s := h.sources[p.source].(type) {
 		case headSource:
 			id = p.id
 		case blockSource:

@@ -52,6 +52,8 @@ type Options struct {
 	Budget *budget.Account
 	// BlockCache is the size in bytes of the cache of block stripes; 0: 64 MiB.
 	BlockCache int64
+	// SeriesCache is the size in bytes of the cache of series selections; 0: 64 MiB.
+	SeriesCache int64
 	// Logger takes one line per change of state; nil: silent.
 	Logger *slog.Logger
 }
@@ -72,6 +74,7 @@ const (
 	defaultShards       = 16
 	defaultSegmentBytes = 64 << 20
 	defaultBlockCache   = 64 << 20
+	defaultSeriesCache  = 64 << 20
 	minSegmentBytes     = 64 << 10
 	// checkpointEvery bounds what a restart replays: 256 MiB of log are about 28 M samples, or 3 s.
 	checkpointEvery = 256 << 20
@@ -118,6 +121,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.BlockCache == 0 {
 		o.BlockCache = defaultBlockCache
+	}
+	if o.SeriesCache == 0 {
+		o.SeriesCache = defaultSeriesCache
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -434,9 +434,9 @@ type cancelling struct {
 	cancel func()
 }
 
-func (c cancelling) pairs(id uint32, dst []uint32) []uint32 {
+func (c cancelling) eachPairs(ids []uint32, f func(pairs []uint32)) {
 	c.cancel()
-	return c.source.pairs(id, dst)
+	c.source.eachPairs(ids, f)
 }
 
 func TestTheNewestSampleCanBeWrittenAgainAfterItWasDeletedFromABlock(t *testing.T) {

@@ -6,7 +6,6 @@ package tsdb
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -20,9 +19,9 @@ const scanRows = 1 << 16
 
 // Scan decodes the next series of ids; see column.View.
 func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n column.Need, dst *column.Block) (int, error) {
-	h, ok := s.Handle.(*handle)
-	if !ok || h.view != v {
-		return 0, errors.New("scan: the series set belongs to another view")
+	h, err := v.handleOf(s)
+	if err != nil {
+		return 0, fmt.Errorf("scan: %w", err)
 	}
 	n.MinT, n.MaxT = v.span(n.MinT, n.MaxT)
 	dst.Reset()
@@ -46,8 +45,8 @@ func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n co
 func (v *view) scanRow(ctx context.Context, h *handle, row uint32, n column.Need, dst *column.Block) error {
 	start := len(dst.T)
 	var m rowMerge
-	for _, loc := range h.places(row) {
-		src := v.sources[loc.source]
+	for _, loc := range h.of(row) {
+		src := h.sources[loc.source]
 		from := len(dst.T)
 		err := src.read(ctx, loc.id, n, dst)
 		if damaged(err) {

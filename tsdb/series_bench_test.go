@@ -14,28 +14,30 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/journal"
 )
 
-// BenchmarkSeries lists 100,000 series that the head and 20 blocks all hold, in label order.
+// BenchmarkSeries lists 200,000 series of the head, and the same 100,000 of the head and 20 blocks, in label order:
+// for the first time (cold), and again.
 func BenchmarkSeries(b *testing.B) {
 	const blocks = 20
 	db := openTest(b, Options{Dir: b.TempDir(), MaxFuture: -1, Sync: journal.Process, Slot: time.Minute})
-	ls := fleet(250)
+	ls := fleet(500)
 	for i := range blocks {
-		fillAt(b, db, ls, int64(i)*60_000)
+		fillAt(b, db, ls[:len(ls)/2], int64(i)*60_000)
 		if err := db.Flush(context.Background()); err != nil {
 			b.Fatal(err)
 		}
 	}
 	fillAt(b, db, ls, blocks*60_000)
 	run := func(name string, mint int64, ms ...*labels.Matcher) {
-		b.Run(name, func(b *testing.B) {
-			v, err := db.View(mint, maxTime)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer v.Close()
+		v, err := db.View(mint, maxTime)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer v.Close()
+		series := func(b *testing.B, before func()) {
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
+				before()
 				set, err := v.Series(b.Context(), ms, column.Hint{})
 				if err != nil {
 					b.Fatal(err)
@@ -43,10 +45,14 @@ func BenchmarkSeries(b *testing.B) {
 				n = set.N
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/series")
-		})
+		}
+		b.Run(name+"/cold", func(b *testing.B) { series(b, db.sets.empty) })
+		b.Run(name+"/again", func(b *testing.B) { series(b, func() {}) })
 	}
 	all := labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".+")
+	half := labels.MustNewMatcher(labels.MatchRegexp, "instance", "host-00[01].*|host-002[0-4].*")
 	run("head", blocks*60_000, all)
 	run("head+20blocks", 0, all)
+	run("head+20blocks/half", 0, half)
 	run("head+20blocks/one-metric", 0, equal(labels.MetricName, "node_metric_07_total"))
 }

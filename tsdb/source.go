@@ -22,9 +22,12 @@ import (
 // symbols, both its own.
 type source interface {
 	selectIDs(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) // ascending
-	pairs(id uint32, dst []uint32) []uint32                                // name, value, name, value, … in label order
-	symbol(sym uint32) string
-	hash(id uint32) index.Hash128
+	// eachPairs calls f with the labels of each of ids, which ascend: name, value, name, value, … in label order. They
+	// are valid during the call, which may ask for texts and nothing else.
+	eachPairs(ids []uint32, f func(pairs []uint32))
+	symbols() int                                             // symbols are below it, but for those that came just now
+	texts(syms []uint32, dst []string) []string               // appended
+	hashes(ids []uint32, dst []index.Hash128) []index.Hash128 // appended
 	labelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error)
 	labelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error)
 	// read appends the rows of one series in [mint, maxt], ascending.
@@ -44,9 +47,14 @@ type headSource struct {
 func (s headSource) selectIDs(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
 	return s.pin.Select(ctx, ms)
 }
-func (s headSource) pairs(id uint32, dst []uint32) []uint32 { return s.pin.Pairs(id, dst) }
-func (s headSource) symbol(sym uint32) string               { return s.index.Symbol(sym) }
-func (s headSource) hash(id uint32) index.Hash128           { return s.pin.Hash(id) }
+func (s headSource) eachPairs(ids []uint32, f func(pairs []uint32)) { s.pin.EachPairs(ids, f) }
+func (s headSource) symbols() int                                   { return s.index.Symbols() }
+func (s headSource) texts(syms []uint32, dst []string) []string     { return s.index.Texts(syms, dst) }
+
+func (s headSource) hashes(ids []uint32, dst []index.Hash128) []index.Hash128 {
+	return s.pin.Hashes(ids, dst)
+}
+
 func (s headSource) labelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
 	return s.index.LabelNames(ctx, ms, limit)
 }
@@ -81,9 +89,22 @@ func newBlockSource(b storedBlock) blockSource { return blockSource{b: b, idx: b
 func (s blockSource) selectIDs(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
 	return s.idx.Select(ctx, ms)
 }
-func (s blockSource) pairs(id uint32, dst []uint32) []uint32 { return s.idx.Pairs(id, dst) }
-func (s blockSource) symbol(sym uint32) string               { return s.idx.Symbol(sym) }
-func (s blockSource) hash(id uint32) index.Hash128           { return s.idx.Hash(id) }
+func (s blockSource) eachPairs(ids []uint32, f func(pairs []uint32)) { s.idx.EachPairs(ids, f) }
+func (s blockSource) symbols() int                                   { return s.idx.Symbols() }
+func (s blockSource) texts(syms []uint32, dst []string) []string {
+	for _, sym := range syms {
+		dst = append(dst, s.idx.Symbol(sym))
+	}
+	return dst
+}
+
+func (s blockSource) hashes(ids []uint32, dst []index.Hash128) []index.Hash128 {
+	for _, id := range ids {
+		dst = append(dst, s.idx.Hash(id))
+	}
+	return dst
+}
+
 func (s blockSource) labelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
 	return s.idx.LabelNames(ctx, ms, limit)
 }

@@ -3,16 +3,29 @@
 
 package tsdb
 
-// symbolMap maps the symbols of one source to another numbering: open addressing over two flat arrays, because a
-// large answer asks it ten times per series (about 5 ns a look-up, against 20 of a Go map).
+// symbolMap maps the symbols of one source to another numbering. Where many of all symbols are asked for it is an array,
+// else open addressing over two flat arrays: a large answer asks it ten times per series (1 ns and 5 ns a look-up,
+// against 20 of a Go map). The zero value is the second kind.
 type symbolMap struct {
-	keys []uint32 // symbol + 1; 0: free
-	vals []uint32
-	n    int
-	bits int // len(keys) == 1<<bits
+	dense []uint32 // of symbols below its length: value + 1; 0: none
+	keys  []uint32 // symbol + 1; 0: free
+	vals  []uint32
+	n     int
+	bits  int // len(keys) == 1<<bits
 }
 
+// noSymbol is no symbol of any source.
+const noSymbol = 1<<32 - 1
+
 const symbolMapMinBits = 6
+
+// newSymbolMap returns a map for symbols most of which are below n, of so many series.
+func newSymbolMap(n, series int) symbolMap {
+	if n > 16*series {
+		return symbolMap{}
+	}
+	return symbolMap{dense: make([]uint32, n)}
+}
 
 func (m *symbolMap) slot(sym uint32) uint32 {
 	const golden = 2654435769 // 2^32 / the golden ratio: spreads neighbouring symbols
@@ -20,6 +33,10 @@ func (m *symbolMap) slot(sym uint32) uint32 {
 }
 
 func (m *symbolMap) get(sym uint32) (uint32, bool) {
+	if int(sym) < len(m.dense) {
+		val := m.dense[sym]
+		return val - 1, val != 0
+	}
 	if len(m.keys) == 0 {
 		return 0, false
 	}
@@ -35,15 +52,12 @@ func (m *symbolMap) get(sym uint32) (uint32, bool) {
 
 // put adds a symbol that is not in the map.
 func (m *symbolMap) put(sym, val uint32) {
+	if int(sym) < len(m.dense) {
+		m.dense[sym] = val + 1
+		return
+	}
 	if 2*(m.n+1) > len(m.keys) {
-		old := *m
-		m.bits = max(symbolMapMinBits, old.bits+1)
-		m.keys, m.vals, m.n = make([]uint32, 1<<m.bits), make([]uint32, 1<<m.bits), 0
-		for i, k := range old.keys {
-			if k != 0 {
-				m.put(k-1, old.vals[i])
-			}
-		}
+		m.grow()
 	}
 	i := m.slot(sym)
 	for m.keys[i] != 0 {
@@ -51,4 +65,15 @@ func (m *symbolMap) put(sym, val uint32) {
 	}
 	m.keys[i], m.vals[i] = sym+1, val
 	m.n++
+}
+
+func (m *symbolMap) grow() {
+	keys, vals := m.keys, m.vals
+	m.bits = max(symbolMapMinBits, m.bits+1)
+	m.keys, m.vals, m.n = make([]uint32, 1<<m.bits), make([]uint32, 1<<m.bits), 0
+	for i, k := range keys {
+		if k != 0 {
+			m.put(k-1, vals[i])
+		}
+	}
 }

@@ -30,6 +30,9 @@ type view struct {
 	mint, maxt int64
 	pin        *head.Pin
 	sources    []source
+	// members names the series that the pin finds; where fixed is false, nothing of them can be kept.
+	members head.Members
+	fixed   bool
 
 	mu     sync.Mutex
 	warn   annotations.Annotations // guarded by mu
@@ -68,6 +71,7 @@ func (db *DB) view(ctx context.Context, mint, maxt int64) (*view, error) {
 	if err := db.head.WaitApplied(ctx, v.pin.Epoch()); err != nil {
 		return nil, fmt.Errorf("wait for earlier writes: %w", joinClose(err, v))
 	}
+	v.members, v.fixed = v.pin.Members()
 	return v, nil
 }
 

@@ -97,10 +97,11 @@ type Need struct {
 // SeriesSet is the answer of Series: N series, rows 0..N-1 in label order, each with its labels as symbols.
 // It is immutable and stays readable after its View is closed; scanning it needs the View that made it.
 type SeriesSet struct {
-	Gen uint64 // of the index that made it: equal Gen, equal symbols
+	Gen uint64 // equal Gen of one source: the same set, whichever view gave it
 	N   int
 	// Names are the label names that occur, sorted. Syms[i][row] is the index into Text of the value that
-	// Names[i] has in that row; 0, the empty text, where the row lacks the label.
+	// Names[i] has in that row; 0, the empty text, where the row lacks the label. Text is sorted and names each
+	// text once, so that symbols compare as what they stand for.
 	Names []string
 	Syms  [][]uint32
 	Text  []string

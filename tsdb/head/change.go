@@ -96,6 +96,7 @@ func (s *shard) endLocked(ref sample.Ref, lsn sample.LSN) {
 	s.ended[local] = endedSeries{lsn: lsn, drops: s.head.dropping.Load()}
 	hd.gen = 0
 	s.counts.Series--
+	s.head.members.note(NoSeries, lsn)
 	s.head.dir.leave(ref)
 	s.head.garbage.Store(true)
 }

@@ -43,6 +43,7 @@ type closedChunk struct {
 func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.Reason {
 	slot := s.slotLocked(r.t)
 	before := hd.state(local)
+	joins := hd.n == 0 && s.emptyLocked(local, hd)
 	switch {
 	case w.lsn <= slot.flushed:
 		// A block holds the row already: only what later rows are judged by moves.
@@ -55,6 +56,9 @@ func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.R
 	default:
 		slot.note(r.t, w)
 		slot.inOrder++
+		if joins {
+			s.head.members.note(s.id(local), w.lsn)
+		}
 	}
 	if w.guard != 0 && before.from != 0 && before.from <= w.guard {
 		if s.versions.full() {

@@ -49,14 +49,15 @@ func (o Options) withDefaults() Options {
 
 // Head is the mutable part of the store.
 type Head struct {
-	opts   Options
-	dir    directory
-	shards []*shard
-	shift  uint8 // 1<<shift shards
-	order  order
-	pins   pins
-	works  sync.Pool // of *Work
-	copies sync.Pool // of *reader
+	opts    Options
+	dir     directory
+	shards  []*shard
+	shift   uint8 // 1<<shift shards
+	order   order
+	pins    pins
+	members members
+	works   sync.Pool // of *Work
+	copies  sync.Pool // of *reader
 
 	// drops is the number of calls of DropSlot that are complete, dropping of those that have begun. garbage
 	// tells that something was dropped that is not given back yet. maintain is held by who drops or gives back.

@@ -118,6 +118,7 @@ func (s *shard) appendLateLocked(local uint32, hd *header, r *row, w *Work) samp
 		}
 		x.hist = copyHist(r.h, r.fh)
 	}
+	joins := hd.n == 0 && s.emptyLocked(local, hd)
 	if !s.addLateLocked(local, hd, slot.start, x) {
 		if x.hist != nil {
 			s.head.opts.Account.Release(histBytes(x.hist.h, x.hist.fh))
@@ -126,6 +127,9 @@ func (s *shard) appendLateLocked(local uint32, hd *header, r *row, w *Work) samp
 	}
 	slot.note(r.t, w)
 	slot.late++
+	if joins {
+		s.head.members.note(s.id(local), w.lsn)
+	}
 	return sample.Accepted
 }
 

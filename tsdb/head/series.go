@@ -225,12 +225,13 @@ func (d *directory) pairsLocked(e *entry, dst []uint32) []uint32 {
 	if e.labels == 0 {
 		return dst
 	}
-	for b := d.bytes.Bytes(e.labels)[:e.size]; len(b) > 0; {
-		sym, n := binary.Uvarint(b)
-		if n <= 0 {
-			break
+	sym, shift := uint32(0), uint(0) // numbers as binary.AppendUvarint writes them, without a call for each
+	for _, x := range d.bytes.Bytes(e.labels)[:e.size] {
+		sym |= uint32(x&0x7f) << (shift & 31)
+		if shift += 7; x < 0x80 {
+			dst = append(dst, sym)
+			sym, shift = 0, 0
 		}
-		dst, b = append(dst, uint32(sym)), b[n:]
 	}
 	return dst
 }
@@ -403,6 +404,13 @@ func (h *Head) publish(ref sample.Ref, since sample.LSN) error {
 	if err := h.dir.publish(ref, since); err != nil {
 		h.Unreserve(ref)
 		return fmt.Errorf("publish series: %w", err)
+	}
+	// Rows may have come before it could be found: only now is it a member.
+	s := h.shardOf(ref.ID())
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if local, hd := s.findLocked(ref); hd != nil && !s.emptyLocked(local, hd) {
+		h.members.note(ref.ID(), since)
 	}
 	return nil
 }

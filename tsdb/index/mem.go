@@ -111,6 +111,34 @@ func (m *Mem) Symbol(sym uint32) string {
 	return m.mu.symbols.text(sym)
 }
 
+// Texts appends the texts of symbols to dst, as Symbol gives them.
+func (m *Mem) Texts(syms []uint32, dst []string) []string {
+	for len(syms) > 0 {
+		run := syms[:min(len(syms), textRun)]
+		syms = syms[len(run):]
+		m.mu.RLock()
+		for _, sym := range run {
+			text := ""
+			if m.mu.symbols.live(sym) {
+				text = m.mu.symbols.text(sym)
+			}
+			dst = append(dst, text)
+		}
+		m.mu.RUnlock()
+	}
+	return dst
+}
+
+// textRun is how many texts are looked up under one hold of the lock: about 50 us.
+const textRun = 2048
+
+// Symbols returns how many symbols there may be: they are 0 to one less.
+func (m *Mem) Symbols() int {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return int(m.mu.symbols.n)
+}
+
 // FindPairs appends the symbols of ls to dst if all of them are in use, and counts no use. They are good for
 // comparing with those of a live series.
 func (m *Mem) FindPairs(ls labels.Labels, dst []uint32) (pairs []uint32, ok bool) {

@@ -247,3 +247,26 @@ func TestDecodedValuesAreChargedOrNotKept(t *testing.T) {
 	check(2000, 1, 2000)
 	check(1, 0, 0)
 }
+
+func TestPairsOfManySeriesAreThoseOfEach(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.IntRange(1, 100).Draw(t, "n")
+		var series []labels.Labels
+		for i := range n {
+			series = append(series, labels.FromStrings("a", fmt.Sprintf("%03d", i), fmt.Sprintf("b%d", i%3), "x"))
+		}
+		r, _ := build(t, series)
+		ids := rapid.SliceOfDistinct(rapid.Uint32Range(0, uint32(n-1)), rapid.ID).Draw(t, "ids")
+		slices.Sort(ids)
+		next := 0
+		r.EachPairs(ids, func(pairs []uint32) {
+			if want := r.Pairs(ids[next], nil); !slices.Equal(want, pairs) {
+				t.Fatalf("series %d of %d has %d, want %d", ids[next], ids, pairs, want)
+			}
+			next++
+		})
+		if next != len(ids) {
+			t.Fatalf("%d of %d series", next, len(ids))
+		}
+	})
+}

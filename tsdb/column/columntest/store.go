@@ -15,6 +15,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -39,6 +40,8 @@ type Store struct {
 	ScanErr error
 	// Warning, where not nil, is a warning that views give once something was scanned.
 	Warning error
+
+	sets atomic.Uint64 // made so far: no two are of one generation
 
 	mu     sync.Mutex
 	series map[string]*series
@@ -159,23 +162,17 @@ func (v *view) narrow(mint, maxt int64) (from, to int64) {
 }
 
 func (v *view) seriesSet(rows []int) *column.SeriesSet {
-	set := &column.SeriesSet{Gen: 1, N: len(rows), Text: []string{""}, Handle: rows}
-	names := map[string]struct{}{}
+	set := &column.SeriesSet{Gen: v.store.sets.Add(1), N: len(rows), Handle: rows}
+	names, values := map[string]struct{}{}, map[string]struct{}{"": {}}
 	for _, r := range rows {
-		v.series[r].ls.Range(func(l labels.Label) { names[l.Name] = struct{}{} })
+		v.series[r].ls.Range(func(l labels.Label) { names[l.Name], values[l.Value] = struct{}{}, struct{}{} })
 	}
-	set.Names = slices.Sorted(maps.Keys(names))
-	symbols := map[string]uint32{"": 0}
+	set.Names, set.Text = slices.Sorted(maps.Keys(names)), slices.Sorted(maps.Keys(values))
 	for _, name := range set.Names {
 		col := make([]uint32, len(rows))
 		for i, r := range rows {
-			value := v.series[r].ls.Get(name)
-			sym, ok := symbols[value]
-			if !ok {
-				sym = uint32(len(set.Text))
-				symbols[value], set.Text = sym, append(set.Text, value)
-			}
-			col[i] = sym
+			sym, _ := slices.BinarySearch(set.Text, v.series[r].ls.Get(name))
+			col[i] = uint32(sym)
 		}
 		set.Syms = append(set.Syms, col)
 	}
