@@ -1,0 +1,176 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package exec
+
+import (
+	"context"
+	"runtime/debug"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/vector"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// root is what a query evaluates; at most one of its operators is set, none where there is nothing to evaluate.
+type root struct {
+	kind   parser.ValueType // of the answer
+	text   *string
+	scalar operator.Scalar
+	node   operator.Node
+	ranges operator.Ranges
+	grid   vector.Grid
+	none   bool // there is no step
+}
+
+// where is what Prometheus' engine calls the part of a query that operators are.
+const where = "expression evaluation"
+
+// Stream runs the query and hands its answer to to. Annotations may come with an error.
+func (q *Query) Stream(ctx context.Context, to Sink) (ws annotations.Annotations, err error) {
+	stop := q.env.Watch(ctx, where)
+	defer stop()
+	if err := q.run(ctx, to); err != nil {
+		return q.failed(err), err
+	}
+	if err := operator.ContextError(ctx, where); err != nil {
+		return nil, err
+	}
+	return q.annotations(), nil
+}
+
+// run evaluates the root and closes the operators, whatever happens.
+func (q *Query) run(ctx context.Context, to Sink) (err error) {
+	defer q.root.close()
+	defer func() {
+		if r := recover(); r != nil {
+			err = &operator.PanicError{Value: r, Stack: debug.Stack()}
+		}
+	}()
+	if err := operator.ContextError(ctx, where); err != nil {
+		return err
+	}
+	if err := to.Begin(q.root.kind); err != nil {
+		return err
+	}
+	r := &q.root
+	switch {
+	case r.none:
+		return nil
+	case r.text != nil:
+		return to.Text(r.grid.Start, *r.text)
+	case r.scalar != nil:
+		return q.scalar(ctx, to)
+	case r.ranges != nil:
+		return q.samples(ctx, to)
+	default:
+		return q.rows(ctx, to)
+	}
+}
+
+func (r *root) close() {
+	switch {
+	case r.scalar != nil:
+		r.scalar.Close()
+	case r.ranges != nil:
+		r.ranges.Close()
+	case r.node != nil:
+		r.node.Close()
+	}
+}
+
+// scalar hands on the value of a scalar, which a range query takes for a series without labels.
+func (q *Query) scalar(ctx context.Context, to Sink) error {
+	if err := q.root.scalar.Open(ctx); err != nil {
+		return err
+	}
+	values := q.root.scalar.Values()
+	if q.root.kind == parser.ValueTypeScalar {
+		return to.Scalar(q.root.grid.Start, values[0])
+	}
+	kinds := make([]vector.Kind, len(values))
+	for i := range kinds {
+		kinds[i] = vector.Float
+	}
+	return to.Row(&Row{Labels: labels.EmptyLabels(), Grid: q.root.grid, V: values, K: kinds, Shape: vector.Full})
+}
+
+// rows hands on the rows of a vector, in the order of labels where the answer is a matrix.
+func (q *Query) rows(ctx context.Context, to Sink) error {
+	n := q.root.node
+	if err := n.Open(ctx); err != nil {
+		return err
+	}
+	var order []uint32
+	table := n.Table()
+	if q.root.kind == parser.ValueTypeMatrix {
+		order = table.Order()
+	}
+	var builder labels.ScratchBuilder
+	row := Row{Grid: n.Grid()}
+	return q.env.Drain(ctx, n, order, func(b *vector.Batch) error {
+		for i, id := range b.IDs {
+			if b.Shape[i]&(vector.HasFloats|vector.HasHistograms) == 0 {
+				continue
+			}
+			row.V, row.K, row.H = b.Row(i)
+			row.Shape = b.Shape[i]
+			row.Labels = table.Labels(id, &builder)
+			if err := to.Row(&row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// samples hands on the samples of a range vector.
+func (q *Query) samples(ctx context.Context, to Sink) error {
+	n := q.root.ranges
+	if err := n.Open(ctx); err != nil {
+		return err
+	}
+	table := n.Table()
+	c := n.Cursor(table.Order())
+	defer c.Close()
+	var builder labels.ScratchBuilder
+	var row Row
+	for {
+		if err := q.env.Check(); err != nil {
+			return err
+		}
+		s, ok, err := c.Next(ctx)
+		if err != nil || !ok {
+			return err
+		}
+		if len(s.T) == 0 {
+			continue
+		}
+		row.T, row.V, row.H = s.T, s.V, s.H
+		row.K, row.Shape = kinds(row.K, s)
+		row.Labels = table.Labels(s.ID, &builder)
+		if err := to.Row(&row); err != nil {
+			return err
+		}
+	}
+}
+
+// kinds turns the kinds of samples into those of cells, in the memory of into.
+func kinds(into []vector.Kind, s operator.Samples) ([]vector.Kind, vector.Shape) {
+	into = into[:0]
+	var shape vector.Shape
+	for i := range s.T {
+		if s.Kind == nil || s.Kind[i] == sample.Float {
+			into = append(into, vector.Float)
+			shape |= vector.HasFloats
+		} else {
+			into = append(into, vector.Histogram)
+			shape |= vector.HasHistograms
+		}
+	}
+	return into, shape
+}

@@ -1,0 +1,161 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/promql/parser"
+)
+
+// translator makes nodes of an expression that PreprocessExpr has been over.
+type translator struct {
+	plan *Plan
+	when When
+	// path is the nodes above, from the root, as parser.Inspect would have it.
+	path []parser.Node
+	// origin is the first step from which @ modifiers are counted as offsets, and base how many nodes of path
+	// stand above the expression that they are counted in. Prometheus' engine counts anew in each subquery that
+	// starts at another time than what it stands in, and only there.
+	origin int64
+	base   int
+}
+
+func (p *Plan) translate() Node {
+	start, end := p.opts.Start.UnixMilli(), p.opts.End.UnixMilli()
+	step := max(p.opts.Interval.Milliseconds(), 1)
+	t := translator{plan: p, when: When{start, end, step}, origin: start}
+	return t.node(p.stmt.Expr)
+}
+
+// under translates a part of e.
+func (t translator) under(e parser.Node, part parser.Expr) Node {
+	t.path = append(slices.Clip(t.path), e)
+	return t.node(part)
+}
+
+func (t translator) node(e parser.Expr) Node {
+	at := place(t.when, e)
+	switch e := e.(type) {
+	case *parser.NumberLiteral:
+		return &Number{Place: at, Value: e.Val}
+	case *parser.StringLiteral:
+		return &Text{Place: at, Value: e.Val}
+	case *parser.VectorSelector:
+		return t.selector(e, 0)
+	case *parser.MatrixSelector:
+		v, _ := e.VectorSelector.(*parser.VectorSelector)
+		inner := t
+		inner.path = append(slices.Clip(t.path), e)
+		return &Window{Place: at, Select: inner.selector(v, e.Range), Range: e.Range.Milliseconds()}
+	case *parser.SubqueryExpr:
+		return t.subquery(e, at)
+	case *parser.ParenExpr:
+		return t.under(e, e.Expr)
+	case *parser.StepInvariantExpr:
+		return t.broadcast(e, at)
+	case *parser.UnaryExpr:
+		if e.Op == parser.SUB {
+			return &Negate{Place: at, Expr: t.under(e, e.Expr)}
+		}
+		return t.under(e, e.Expr)
+	case *parser.BinaryExpr:
+		return &Binary{
+			Place: place(t.when, e, e.LHS, e.RHS), Op: e.Op, Matching: e.VectorMatching, Bool: e.ReturnBool,
+			LHS: t.under(e, e.LHS), RHS: t.under(e, e.RHS),
+		}
+	case *parser.AggregateExpr:
+		return t.aggregate(e)
+	case *parser.Call:
+		return t.call(e)
+	default:
+		panic(fmt.Sprintf("unknown expression %T", e)) // a promise of the parser
+	}
+}
+
+func (t translator) aggregate(e *parser.AggregateExpr) Node {
+	a := &Aggregate{
+		Place: place(t.when, e, e.Expr),
+		Op:    e.Op, Without: e.Without, Grouping: slices.Sorted(slices.Values(e.Grouping)),
+		Expr: t.under(e, e.Expr),
+	}
+	if e.Param != nil {
+		a.Slots = append(a.Slots, e.Param.PositionRange())
+		a.Param = t.under(e, e.Param)
+	}
+	return a
+}
+
+func (t translator) call(e *parser.Call) Node {
+	c := &Call{Place: place(t.when, e, e.Args...), Func: e.Func.Name, Result: e.Func.ReturnType, Args: make([]Node, len(e.Args))}
+	for i, a := range e.Args {
+		c.Args[i] = t.under(e, a)
+	}
+	return c
+}
+
+// broadcast evaluates once what does not depend on the step. Range vectors have times of their own.
+func (t translator) broadcast(e *parser.StepInvariantExpr, at Place) Node {
+	t.when = t.when.first()
+	inner := t.under(e, e.Expr)
+	if inner.Type() == parser.ValueTypeMatrix {
+		return inner
+	}
+	return &Broadcast{Place: at, Expr: inner}
+}
+
+func (t translator) selector(v *parser.VectorSelector, span time.Duration) *Select {
+	return &Select{
+		Place:    place(t.when, v),
+		Matchers: v.LabelMatchers, Written: v.LabelMatchers,
+		Offset: t.offset(v.Timestamp, v.OriginalOffset), At: v.Timestamp, WrittenOffset: v.OriginalOffset.Milliseconds(),
+		Anchored: v.Anchored, Smoothed: v.Smoothed, StatsOnly: v.SkipHistogramBuckets,
+		Hint: t.plan.hint(v, t.path, span),
+	}
+}
+
+// offset returns how far before the time of a step a selector or subquery looks. An @ modifier is taken as the offset
+// from the first step, less what the subqueries around already look back.
+func (t translator) offset(at *int64, written time.Duration) int64 {
+	if at == nil {
+		return written.Milliseconds()
+	}
+	by, _, around := subqueryShift(t.path[t.base:])
+	shift := by.Milliseconds()
+	if around != nil {
+		shift += t.origin - *around
+	}
+	return written.Milliseconds() + t.origin - *at - shift
+}
+
+func (t translator) subquery(e *parser.SubqueryExpr, at Place) Node {
+	s := &Subquery{
+		Place: at, Range: e.Range.Milliseconds(), Step: t.plan.stepOf(e), At: e.Timestamp,
+		Offset: t.offset(e.Timestamp, e.OriginalOffset), WrittenOffset: e.OriginalOffset.Milliseconds(),
+	}
+	inner := t
+	inner.path = append(slices.Clip(t.path), e)
+	inner.when = s.times()
+	if inner.when.Start != t.when.Start {
+		inner.origin, inner.base = inner.when.Start, len(inner.path)
+	}
+	s.Expr = inner.node(e.Expr)
+	// The window of a subquery with @ hangs on its own first step, whatever was subtracted above.
+	if s.At != nil {
+		s.Offset = s.WrittenOffset + t.when.Start - *s.At
+	}
+	return s
+}
+
+// times returns when the expression of s is evaluated: at the multiples of the step that lie in the windows.
+func (s *Subquery) times() When {
+	left := s.When.Start - s.Offset - s.Range
+	start := s.Step * (left / s.Step) // rounds towards zero, as Prometheus does
+	if start <= left {
+		start += s.Step
+	}
+	return When{Start: start, End: s.When.lastStep() - s.Offset, Step: s.Step}
+}
