@@ -86,6 +86,16 @@ type MetadataReader interface {
 type Hint struct {
 	MinT, MaxT int64 // both zero: the range of the view
 	Limit      int   // at most so many series; 0: no limit
+	Use        Use
+}
+
+// Use says what a reader will do with the samples. A view may read less because of it, or ignore it.
+type Use struct {
+	Step     int64    // between evaluations, milliseconds; 0: there is one
+	Range    int64    // of the windows that are evaluated, milliseconds; 0: single samples are
+	Func     string   // the function or aggregation applied, empty if none
+	Grouping []string // the labels of the aggregation
+	By       bool     // Grouping names the labels that stay; false: those that go
 }
 
 // Need says which part of the samples a Scan wants.
