@@ -27,6 +27,8 @@ type encoder struct {
 	buf []byte
 	err error
 
+	flushAt int // bytes that are collected before the next write
+
 	// high is the digits of highSec, the seconds of the last time without their last four digits: the times of
 	// an answer lie close together, and most of their digits need not be worked out again.
 	high    []byte
@@ -37,7 +39,7 @@ var encoders = sync.Pool{New: func() any { return &encoder{buf: make([]byte, 0, 
 
 func newEncoder(w io.Writer) *encoder {
 	e := encoders.Get().(*encoder)
-	e.w, e.buf, e.err = w, e.buf[:0], nil
+	e.w, e.buf, e.err, e.flushAt = w, e.buf[:0], nil, flushAt
 	return e
 }
 
@@ -53,13 +55,13 @@ func (e *encoder) flush() error {
 	if e.err == nil && len(e.buf) > 0 {
 		_, e.err = e.w.Write(e.buf)
 	}
-	e.buf = e.buf[:0]
+	e.buf, e.flushAt = e.buf[:0], flushAt
 	return e.err
 }
 
 // room flushes when the buffer is full; it is called between values, so that none checks for itself.
 func (e *encoder) room() {
-	if len(e.buf) >= flushAt {
+	if len(e.buf) >= e.flushAt {
 		_ = e.flush() // The error sticks.
 	}
 }
@@ -115,11 +117,7 @@ func (e *encoder) query(q *queryData) {
 	case promql.Vector:
 		e.vector(v)
 	case promql.Scalar:
-		e.raw(`[`)
-		e.time(v.T)
-		e.raw(`,"`)
-		e.buf = strconv.AppendFloat(e.buf, v.V, 'f', -1, 64) // Scalars never print an exponent.
-		e.raw(`"]`)
+		e.scalar(v.T, v.V)
 	case promql.String:
 		e.raw(`[`)
 		e.time(v.T)
@@ -189,6 +187,15 @@ func (e *encoder) vector(v promql.Vector) {
 		e.room()
 	}
 	e.raw(`]`)
+}
+
+// scalar writes a point of a scalar, which never prints an exponent.
+func (e *encoder) scalar(t int64, v float64) {
+	e.raw(`[`)
+	e.time(t)
+	e.raw(`,"`)
+	e.buf = strconv.AppendFloat(e.buf, v, 'f', -1, 64)
+	e.raw(`"]`)
 }
 
 func (e *encoder) point(t int64, f float64) {

@@ -34,6 +34,8 @@ type queryArgs struct {
 	limit   int
 	timeout time.Duration // 0: the engine's
 	stats   string
+	explain string // how to answer with the plan, "": not
+	analyze string // how to answer with what each operator did, "": not
 	opts    promql.QueryOpts
 }
 
@@ -96,6 +98,13 @@ func sharedArgs(r *http.Request, limit int) (queryArgs, error) {
 		// A timeout of zero or less has passed already; the shortest one there is says so.
 		args.timeout = max(d, 1)
 	}
+	var err error
+	if args.explain, err = explainParam(r, "explain"); err != nil {
+		return args, err
+	}
+	if args.analyze, err = explainParam(r, "analyze"); err != nil {
+		return args, err
+	}
 	var lookback time.Duration
 	if s := r.FormValue("lookback_delta"); s != "" {
 		d, err := parseDuration(s)
@@ -108,26 +117,55 @@ func sharedArgs(r *http.Request, limit int) (queryArgs, error) {
 	return args, nil
 }
 
+// explainParam reads whether and in which form a query is to be explained: "" for no, else json or text.
+func explainParam(r *http.Request, name string) (string, error) {
+	switch s := r.FormValue(name); s {
+	case "", "0", "false":
+		return "", nil
+	case "1", "true", "json":
+		return "json", nil
+	case "text":
+		return "text", nil
+	default:
+		return "", badParam(name, fmt.Errorf("%q is not one of 1, json, text", s))
+	}
+}
+
 func (a *API) runQuery(r *http.Request, limit int, prep prepare) (answer, error) {
 	args, err := sharedArgs(r, limit)
 	if err != nil {
 		return answer{}, err
 	}
-	ctx := r.Context()
+	ctx, cancel := r.Context(), context.CancelFunc(func() {})
 	if args.timeout > 0 {
-		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, args.timeout)
-		defer cancel()
 	}
 	q, err := prep(ctx, args)
 	if err != nil {
+		defer cancel()
 		if ctx.Err() != nil {
 			return answer{}, classify(err) // It waited for its turn in vain.
 		}
 		return answer{}, badParam("query", err)
 	}
-	ans := answer{query: args.text, done: q.Close}
-	res := q.Exec(httputil.ContextFromRequest(httputil.ContextWithPath(ctx, r.URL.Path), r))
+	ans := answer{query: args.text, done: func() { q.Close(); cancel() }}
+	ctx = httputil.ContextFromRequest(httputil.ContextWithPath(ctx, r.URL.Path), r)
+	if args.explain != "" || args.analyze == "text" {
+		return a.explain(ctx, ans, q, args)
+	}
+	if _, ok := q.(streamer); ok {
+		if x, ok := q.(explainer); ok && args.analyze != "" {
+			x.Analyze()
+		}
+		ans.run = &running{ctx: ctx, query: q, args: args, analyze: args.analyze != ""}
+		return ans, nil
+	}
+	return a.runWhole(ctx, ans, q, args)
+}
+
+// runWhole runs a query of an engine that does not stream.
+func (*API) runWhole(ctx context.Context, ans answer, q promql.Query, args queryArgs) (answer, error) {
+	res := q.Exec(ctx)
 	if res.Err != nil {
 		return ans, classify(res.Err)
 	}
@@ -137,10 +175,33 @@ func (a *API) runQuery(r *http.Request, limit int, prep prepare) (answer, error)
 		data.result = cut
 		ans.warnings.Add(errTruncated)
 	}
-	if err := addStats(data, &ans.warnings, q, args.stats); err != nil {
-		return ans, err
-	}
+	var err error
+	data.stats, err = statsJSON(&ans.warnings, q, args.stats)
 	ans.data = data
+	return ans, err
+}
+
+// explain answers how a query would be evaluated, or as text how it was.
+func (*API) explain(ctx context.Context, ans answer, q promql.Query, args queryArgs) (answer, error) {
+	x, ok := q.(explainer)
+	if !ok {
+		return ans, badData("the engine of this server does not explain queries")
+	}
+	if args.explain == "" {
+		x.Analyze()
+		if res := q.Exec(ctx); res.Err != nil {
+			return ans, classify(res.Err)
+		}
+	}
+	explanation, err := x.Explain()
+	if err != nil {
+		return ans, classify(err)
+	}
+	if args.explain == "text" || args.analyze == "text" {
+		ans.text = explanation.String()
+	} else {
+		ans.data = map[string]any{"explanation": explanation}
+	}
 	return ans, nil
 }
 
@@ -162,21 +223,20 @@ func truncate(v parser.Value, limit int) (parser.Value, bool) {
 	return v, false
 }
 
-// addStats puts the engine's figures into the answer where they were asked for. As in Prometheus any value asks
-// for them, and one that is not documented is warned about.
-func addStats(data *queryData, warnings *annotations.Annotations, q promql.Query, want string) error {
+// statsJSON returns the engine's figures where they were asked for, else nil. As in Prometheus any value asks for
+// them, and one that is not documented is warned about.
+func statsJSON(warnings *annotations.Annotations, q promql.Query, want string) (json.RawMessage, error) {
 	if want == "" {
-		return nil
+		return nil, nil
 	}
 	if want != "true" && want != "all" {
 		warnings.Add(fmt.Errorf("value %q for parameter \"stats\" is deprecated and will be rejected in the next major release, use \"true\" or \"all\"", want))
 	}
 	b, err := json.Marshal(stats.NewQueryStats(q.Stats()))
 	if err != nil {
-		return fmt.Errorf("encode the query statistics: %w", err)
+		return nil, fmt.Errorf("encode the query statistics: %w", err)
 	}
-	data.stats = b
-	return nil
+	return b, nil
 }
 
 func (a *API) queryExemplars(r *http.Request) (answer, error) {

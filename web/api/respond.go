@@ -8,12 +8,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/tidemarkdb/tidemark/query"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -24,8 +26,10 @@ type endpoint func(r *http.Request) (answer, error)
 type answer struct {
 	data     any
 	warnings annotations.Annotations
-	query    string // that warnings point into
-	done     func() // called once the data is written
+	query    string   // that warnings point into
+	done     func()   // called once the data is written
+	run      *running // a query whose answer is written while it runs; then there is no data
+	text     string   // an answer that is no JSON; then there is no data
 }
 
 // errorType is a class of errors in the words of the API, with the status that goes with it.
@@ -42,6 +46,7 @@ var (
 	errCanceled = errorType{"canceled", statusClientClosed}
 	errExec     = errorType{"execution", http.StatusUnprocessableEntity}
 	errBadData  = errorType{"bad_data", http.StatusBadRequest}
+	errNotFound = errorType{"not_found", http.StatusNotFound}
 	errInternal = errorType{"internal", http.StatusInternalServerError}
 	// errUnavailable is what Prometheus answers with 500 where a flag turned something off.
 	errUnavailable = errorType{"unavailable", http.StatusInternalServerError}
@@ -82,7 +87,7 @@ func classify(err error) error {
 		return err
 	case errors.As(err, &unavailable):
 		return &apiError{errNotNow, err}
-	case errors.As(err, &canceled):
+	case errors.As(err, &canceled), errors.Is(err, query.ErrCanceled):
 		return &apiError{errCanceled, err}
 	case errors.As(err, &timeout):
 		return &apiError{errTimeout, err}
@@ -109,6 +114,13 @@ func (a *API) serve(f endpoint) http.Handler {
 		switch {
 		case err != nil:
 			a.respondError(w, r, err)
+		case ans.run != nil:
+			a.respondRunning(w, r, ans.run)
+		case ans.text != "":
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			if _, err := io.WriteString(w, ans.text); err != nil {
+				a.log.Debug("answer not written", "path", r.URL.Path, "err", err)
+			}
 		case ans.data == nil:
 			w.WriteHeader(http.StatusNoContent)
 		default:

@@ -23,6 +23,7 @@ import (
 type Sources struct {
 	Engine        promql.QueryEngine
 	Data          column.Source
+	Queries       Queries
 	Rules         Rules
 	Targets       Targets
 	Alertmanagers Alertmanagers
