@@ -62,7 +62,7 @@ type Verdict struct {
 }
 
 // orders is how many other orders are tried before an answer counts as settled.
-const orders = 6
+const orders = 20
 
 // Judge asks both engines q, the one to be judged over got and the reference over want.
 func (p Pair) Judge(ctx context.Context, got, want storage.Queryable, q Query) Verdict {
