@@ -18,8 +18,8 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/head"
 )
 
-// slotReadRun is how many series of the head are read under one hold of the shards' locks.
-const slotReadRun = 256
+// slotReadRun is how many series are read at a time.
+const slotReadRun = scanRun
 
 // slotSource yields what a pin sees of one slot of the head, in label order. Memory: the label columns of the
 // slot's series, as for a query of all of them, and the samples of slotReadRun series at a time.

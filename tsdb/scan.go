@@ -17,7 +17,12 @@ import (
 // level cache while a kernel reads it.
 const scanRows = 1 << 16
 
-// Scan decodes the next series of ids; see column.View.
+// scanRun is how many series are read at a time: so many bytes of the head are copied for them under the shards' locks
+// as their decoding uses up.
+const scanRun = 256
+
+// Scan decodes the next series of ids; see column.View. Scans of one view on several goroutines share nothing that is
+// written to.
 func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n column.Need, dst *column.Block) (int, error) {
 	h, err := v.handleOf(s)
 	if err != nil {
@@ -25,42 +30,101 @@ func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n co
 	}
 	n.MinT, n.MaxT = v.span(n.MinT, n.MaxT)
 	dst.Reset()
-	for i, id := range ids {
-		if err := ctx.Err(); err != nil {
-			return i, err
-		}
-		if err := v.scanRow(ctx, h, id, n, dst); err != nil {
-			return i, err
-		}
-		dst.EndSeries()
-		if len(dst.T) >= scanRows {
-			return i + 1, nil
+	x := v.db.scanner(h, n)
+	defer v.db.forget(x)
+	done := 0
+	for done < len(ids) && len(dst.T) < scanRows/2 {
+		run := ids[done:min(done+scanRun, len(ids))]
+		x.load(run)
+		for _, id := range run {
+			if err := ctx.Err(); err != nil {
+				return done, err
+			}
+			if err := x.row(ctx, id, dst); err != nil {
+				return done, err
+			}
+			dst.EndSeries()
+			if done++; len(dst.T) >= scanRows {
+				return done, nil
+			}
 		}
 	}
-	return len(ids), nil
+	return done, nil
 }
 
-// scanRow appends the rows of one series. Sources come oldest first, so that in the common case each appends
-// after the other; only where times meet or cross are they merged.
-func (v *view) scanRow(ctx context.Context, h *handle, row uint32, n column.Need, dst *column.Block) error {
-	start := len(dst.T)
-	var m rowMerge
-	for _, loc := range h.of(row) {
-		src := h.sources[loc.source]
-		from := len(dst.T)
-		err := src.read(ctx, loc.id, n, dst)
-		if damaged(err) {
-			truncateRows(dst, from)
-			v.unreadable(err)
+// scanner reads the rows of a set. It is lent from scan to scan.
+type scanner struct {
+	handle  *handle
+	need    column.Need
+	readers []rowReader // by source; nil before the first series of it
+	ids     [][]uint32  // by source: those of the run
+	merge   rowMerge
+}
+
+func (db *DB) scanner(h *handle, n column.Need) *scanner {
+	x, ok := db.scans.Get().(*scanner)
+	if !ok {
+		x = &scanner{}
+	}
+	x.handle, x.need = h, n
+	for len(x.readers) < len(h.sources) {
+		x.readers, x.ids = append(x.readers, nil), append(x.ids, nil)
+	}
+	return x
+}
+
+func (db *DB) forget(x *scanner) {
+	for i, r := range x.readers {
+		if r != nil {
+			r.close()
+			x.readers[i] = nil
+		}
+	}
+	x.handle = nil
+	db.scans.Put(x)
+}
+
+// load tells the sources of a run of rows which series will be read.
+func (x *scanner) load(rows []uint32) {
+	for i := range x.ids {
+		x.ids[i] = x.ids[i][:0]
+	}
+	for _, row := range rows {
+		for _, loc := range x.handle.of(row) {
+			x.ids[loc.source] = append(x.ids[loc.source], loc.id)
+		}
+	}
+	for i, ids := range x.ids {
+		if len(ids) == 0 {
 			continue
 		}
-		if err != nil {
-			return fmt.Errorf("read samples: %w", err)
+		if x.readers[i] == nil {
+			x.readers[i] = x.handle.sources[i].reader(x.need)
+		}
+		x.readers[i].load(ids)
+	}
+}
+
+// row appends the rows of one series, the next of the run. Sources come oldest first, so that in the common case each
+// appends after the other; only where times meet or cross are they merged.
+func (x *scanner) row(ctx context.Context, row uint32, dst *column.Block) error {
+	start := len(dst.T)
+	m := &x.merge
+	m.runs, m.crossed = m.runs[:0], false
+	for _, loc := range x.handle.of(row) {
+		from := len(dst.T)
+		if err := x.readers[loc.source].next(ctx, dst); err != nil {
+			if !damaged(err) {
+				return fmt.Errorf("read samples: %w", err)
+			}
+			truncateRows(dst, from)
+			x.handle.view.unreadable(err)
+			continue
 		}
 		if len(dst.T) == from {
 			continue
 		}
-		m.runs = append(m.runs, run{from: from, to: len(dst.T), priority: src.priority()})
+		m.runs = append(m.runs, run{from: from, to: len(dst.T), priority: x.handle.sources[loc.source].priority()})
 		if from > start && dst.T[from] <= dst.T[from-1] {
 			m.crossed = true
 		}

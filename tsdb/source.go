@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 
+	"github.com/tidemarkdb/tidemark/tsdb/block"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/head"
 	"github.com/tidemarkdb/tidemark/tsdb/index"
@@ -30,13 +31,22 @@ type source interface {
 	hashes(ids []uint32, dst []index.Hash128) []index.Hash128 // appended
 	labelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error)
 	labelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error)
-	// read appends the rows of one series in [mint, maxt], ascending.
-	read(ctx context.Context, id uint32, n column.Need, dst *column.Block) error
+	// reader returns a reader of samples, of one goroutine, to be closed before the source is released.
+	reader(n column.Need) rowReader
 	exemplars(ctx context.Context, id uint32, mint, maxt int64) ([]exemplar.Exemplar, error)
 	metadata(metric string) iter.Seq2[string, []metadata.Metadata] // newest first per family
 	// priority decides between two values of one series at one time: the lower one wins.
 	priority() sample.LSN
 	release()
+}
+
+// rowReader reads series of one source, some hundred at a time.
+type rowReader interface {
+	// load makes ids, which stay as they are, the series that next reads one after the other.
+	load(ids []uint32)
+	// next appends the rows of the next series that are wanted, ascending.
+	next(ctx context.Context, dst *column.Block) error
+	close()
 }
 
 type headSource struct {
@@ -63,8 +73,8 @@ func (s headSource) labelValues(ctx context.Context, name string, ms []*labels.M
 	return s.index.LabelValues(ctx, name, ms, limit)
 }
 
-func (s headSource) read(_ context.Context, id uint32, n column.Need, dst *column.Block) error {
-	return s.pin.Read(id, n.MinT, n.MaxT, n.ST, dst)
+func (s headSource) reader(n column.Need) rowReader {
+	return headReader{s.pin.Reader(n.MinT, n.MaxT, n.ST)}
 }
 
 func (s headSource) exemplars(_ context.Context, id uint32, mint, maxt int64) ([]exemplar.Exemplar, error) {
@@ -113,13 +123,8 @@ func (s blockSource) labelValues(ctx context.Context, name string, ms []*labels.
 	return s.idx.LabelValues(ctx, name, ms, limit)
 }
 
-func (s blockSource) read(ctx context.Context, id uint32, n column.Need, dst *column.Block) error {
-	from := len(dst.T)
-	if err := s.b.Read(ctx, id, n.MinT, n.MaxT, n.ST, dst); err != nil {
-		return err
-	}
-	s.b.dead.drop(id, dst, from)
-	return nil
+func (s blockSource) reader(n column.Need) rowReader {
+	return &blockReader{block: s.b, stripes: s.b.Reader(), need: n}
 }
 
 func (s blockSource) exemplars(ctx context.Context, id uint32, mint, maxt int64) ([]exemplar.Exemplar, error) {
@@ -132,3 +137,30 @@ func (s blockSource) metadata(metric string) iter.Seq2[string, []metadata.Metada
 
 func (s blockSource) priority() sample.LSN { return s.b.Meta().LSN }
 func (s blockSource) release()             { s.b.Release() }
+
+type headReader struct{ r *head.Reader }
+
+func (r headReader) load(ids []uint32)                               { r.r.Load(ids) }
+func (r headReader) next(_ context.Context, dst *column.Block) error { return r.r.Next(dst) }
+func (r headReader) close()                                          { r.r.Close() }
+
+type blockReader struct {
+	block   storedBlock
+	stripes block.Reader
+	need    column.Need
+	ids     []uint32
+}
+
+func (r *blockReader) load(ids []uint32) { r.ids = ids }
+
+func (r *blockReader) next(ctx context.Context, dst *column.Block) error {
+	from, id := len(dst.T), r.ids[0]
+	r.ids = r.ids[1:]
+	if err := r.stripes.Read(ctx, id, r.need.MinT, r.need.MaxT, r.need.ST, dst); err != nil {
+		return err
+	}
+	r.block.dead.drop(id, dst, from)
+	return nil
+}
+
+func (r *blockReader) close() {}

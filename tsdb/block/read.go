@@ -12,25 +12,10 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 )
 
-// Read appends the rows of series id in [mint, maxt] to dst, ascending in time, with start timestamps where
-// withST is set. It does not end the series in dst. On error dst has the rows it had before: a *CorruptError
-// where the stripe of the series is damaged, a *budget.ExceededError where dst may not grow.
+// Read reads one series; see Reader.Read.
 func (b *Block) Read(ctx context.Context, id uint32, mint, maxt int64, withST bool, dst *column.Block) error {
-	if int(id) >= b.index.N() {
-		return fmt.Errorf("read block %s: series %d of %d", b.name, id, b.index.N())
-	}
-	i := findStripe(b.stripes, id)
-	if s := &b.stripes[i]; s.minT > maxt || s.maxT < mint {
-		return nil
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	s, err := b.stripe(i)
-	if err != nil {
-		return err
-	}
-	return b.readRows(s, i, id, rows{mint, maxt, withST, dst})
+	r := b.Reader()
+	return r.Read(ctx, id, mint, maxt, withST, dst)
 }
 
 // rows is what is wanted of a series, and where to put it.

@@ -57,7 +57,7 @@ type Head struct {
 	pins    pins
 	members members
 	works   sync.Pool // of *Work
-	copies  sync.Pool // of *reader
+	copies  sync.Pool // of *Reader
 
 	// drops is the number of calls of DropSlot that are complete, dropping of those that have begun. garbage
 	// tells that something was dropped that is not given back yet. maintain is held by who drops or gives back.
@@ -84,7 +84,7 @@ func New(o Options) *Head {
 	h.pins.oldest.Store(math.MaxUint64)
 	h.maxT.Store(math.MinInt64)
 	h.works.New = func() any { return &Work{head: h} }
-	h.copies.New = func() any { return &reader{} }
+	h.copies.New = func() any { return &Reader{} }
 	h.order.start(0)
 	return h
 }

@@ -150,16 +150,12 @@ func (p *Pin) Read(id uint32, mint, maxt int64, withST bool, dst *column.Block) 
 // ReadMany does Read for each of ids, in their order; end, if it is not nil, is called after each with its
 // place in ids. Each shard is locked once for all its series in ids, so a caller passes some hundred at a time.
 func (p *Pin) ReadMany(ids []uint32, mint, maxt int64, withST bool, dst *column.Block, end func(i int) error) error {
-	r, _ := p.head.copies.Get().(*reader)
-	defer p.head.copies.Put(r)
-	r.reset(len(ids), span{mint, maxt, withST})
-	defer r.forget()
-	r.copy(p, ids)
+	r := p.Reader(mint, maxt, withST)
+	defer r.Close()
+	r.Load(ids)
 	for i := range ids {
-		rows := len(dst.T)
-		if err := r.decode(i, dst); err != nil {
-			dst.Truncate(rows)
-			return fmt.Errorf("read series %d of the head: %w", ids[i], err)
+		if err := r.Next(dst); err != nil {
+			return err
 		}
 		if end == nil {
 			continue
@@ -171,65 +167,8 @@ func (p *Pin) ReadMany(ids []uint32, mint, maxt int64, withST bool, dst *column.
 	return nil
 }
 
-// reader holds the copied bytes of some series on their way from under the lock to being decoded.
-type reader struct {
-	want   span
-	buf    []byte
-	pieces []piece
-	late   []lateRow
-	tombs  []tomb
-	series []copied
-}
-
-// copied says which part of the reader's lists belongs to a series.
-type copied struct {
-	pieces, late, tombs [2]int
-}
-
-// piece is the copy of a chunk, or of the part of it that the pin sees.
-type piece struct {
-	from, starts, to int // stream is buf[from:starts], start timestamps buf[starts:to]
-	n                int
-	kind             sample.Kind
-	mint             int64
-}
-
-func (r *reader) reset(n int, want span) {
-	r.want = want
-	r.buf, r.pieces, r.late, r.tombs = r.buf[:0], r.pieces[:0], r.late[:0], r.tombs[:0]
-	r.series = resize(r.series, n)
-}
-
-// maxCopies is how many bytes a reader keeps for its next use.
-const maxCopies = 1 << 20
-
-func (r *reader) forget() {
-	clear(r.late) // they point to histograms
-	if cap(r.buf) > maxCopies {
-		r.buf = nil
-	}
-	if cap(r.late) > maxCopies/lateRowBytes {
-		r.late = nil
-	}
-}
-
-func (r *reader) copy(p *Pin, ids []uint32) {
-	for number, s := range p.head.shards {
-		if !slices.ContainsFunc(ids, func(id uint32) bool { return p.head.shardOf(id) == s }) {
-			continue
-		}
-		s.mu.RLock()
-		for i, id := range ids {
-			if int(id)&(len(p.head.shards)-1) == number {
-				r.series[i] = r.copyLocked(p, s, p.head.local(id))
-			}
-		}
-		s.mu.RUnlock()
-	}
-}
-
 // copyLocked copies what the pin sees of a series.
-func (r *reader) copyLocked(p *Pin, s *shard, local uint32) (c copied) {
+func (r *Reader) copyLocked(p *Pin, s *shard, local uint32) (c copied) {
 	c.pieces[0], c.late[0], c.tombs[0] = len(r.pieces), len(r.late), len(r.tombs)
 	if local < s.headers.len() {
 		if hd := s.headers.at(local); hd.gen != 0 || s.seesEndedLocked(p, local) {
@@ -249,7 +188,7 @@ func (r *reader) copyLocked(p *Pin, s *shard, local uint32) (c copied) {
 	return c
 }
 
-func (r *reader) copyChunksLocked(p *Pin, s *shard, local uint32, hd *header) {
+func (r *Reader) copyChunksLocked(p *Pin, s *shard, local uint32, hd *header) {
 	chunks, n, ok := s.stateLocked(local, hd, p.epoch)
 	if !ok {
 		return
@@ -277,7 +216,7 @@ func (s *shard) startsLocked(c *closedChunk) []byte {
 	return s.bytes.Bytes(c.starts)[:c.startsSize]
 }
 
-func (r *reader) add(stream, starts []byte, x piece) {
+func (r *Reader) add(stream, starts []byte, x piece) {
 	x.from = len(r.buf)
 	r.buf = append(r.buf, stream...)
 	x.starts = len(r.buf)
@@ -288,7 +227,7 @@ func (r *reader) add(stream, starts []byte, x piece) {
 	r.pieces = append(r.pieces, x)
 }
 
-func (r *reader) copyLateLocked(p *Pin, s *shard, local uint32, hd *header) {
+func (r *Reader) copyLateLocked(p *Pin, s *shard, local uint32, hd *header) {
 	if hd.flags&hasLate == 0 {
 		return
 	}
@@ -305,7 +244,7 @@ func (r *reader) copyLateLocked(p *Pin, s *shard, local uint32, hd *header) {
 }
 
 // decode appends the rows of series i.
-func (r *reader) decode(i int, dst *column.Block) error {
+func (r *Reader) decode(i int, dst *column.Block) error {
 	c, start := r.series[i], len(dst.T)
 	tombs := r.tombs[c.tombs[0]:c.tombs[1]]
 	for _, x := range r.pieces[c.pieces[0]:c.pieces[1]] {

@@ -1,0 +1,145 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"fmt"
+
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// Reader reads series of a pin, some hundred at a time: Load copies the bytes that the pin sees of them, under the
+// shards' locks, each of which is taken once; Next decodes one series after the other. It belongs to one goroutine;
+// readers of one pin do not get into each other's way.
+type Reader struct {
+	pin  *Pin
+	want span
+	ids  []uint32
+	next int // place in ids
+
+	buf     []byte
+	pieces  []piece
+	late    []lateRow
+	tombs   []tomb
+	series  []copied
+	byShard parts
+	refs    []sample.Ref // scratch
+	touched uint64       // keeps the compiler from dropping the reads of touchLocked
+}
+
+// copied says which part of the reader's lists belongs to a series.
+type copied struct {
+	pieces, late, tombs [2]int
+}
+
+// piece is the copy of a chunk, or of the part of it that the pin sees.
+type piece struct {
+	from, starts, to int // stream is buf[from:starts], start timestamps buf[starts:to]
+	n                int
+	kind             sample.Kind
+	mint             int64
+}
+
+// Reader returns a reader of the samples in [mint, maxt], with their start timestamps if withST. It must be closed
+// before the pin.
+func (p *Pin) Reader(mint, maxt int64, withST bool) *Reader {
+	r, _ := p.head.copies.Get().(*Reader)
+	r.pin, r.want = p, span{mint, maxt, withST}
+	return r
+}
+
+// Close gives the reader back; it must not be used any more.
+func (r *Reader) Close() {
+	h := r.pin.head
+	r.forget()
+	r.pin = nil
+	h.copies.Put(r)
+}
+
+// Load makes ids, which must stay as they are, the series that Next reads.
+func (r *Reader) Load(ids []uint32) {
+	r.forget()
+	r.ids, r.next = ids, 0
+	r.series = resize(r.series, len(ids))
+	r.refs = r.refs[:0]
+	for _, id := range ids {
+		r.refs = append(r.refs, sample.MakeRef(0, id))
+	}
+	shards := r.pin.head.shards
+	r.byShard.split(r.refs, len(shards))
+	for number, s := range shards {
+		if list := r.byShard.of(uint32(number)); len(list) > 0 {
+			r.load(s, list)
+		}
+	}
+}
+
+// load copies the series of one shard. Nearly all of the time is waiting for the memory of their headers and streams,
+// so they are asked for in runs before they are needed, as for appending.
+func (r *Reader) load(s *shard, list []uint32) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for len(list) > 0 {
+		run := list[:min(touchRun, len(list))]
+		list = list[len(run):]
+		r.touchLocked(s, run)
+		for _, i := range run {
+			r.series[i] = r.copyLocked(r.pin, s, s.head.local(r.ids[i]))
+		}
+	}
+}
+
+// touchLocked reads a word of each header, stream and closed chunk that copying will need.
+func (r *Reader) touchLocked(s *shard, run []uint32) {
+	var open [touchRun]*header
+	for k, i := range run {
+		local := s.head.local(r.ids[i])
+		if local >= s.headers.len() {
+			continue
+		}
+		hd := s.headers.at(local)
+		r.touched += uint64(hd.gen) + uint64(hd.lastT) // its first and its last cache line
+		open[k] = hd
+	}
+	for k := range run {
+		hd := open[k]
+		if hd == nil {
+			continue
+		}
+		if hd.open != 0 && hd.size > 0 && hd.lastT >= r.want.mint {
+			b := s.bytes.Bytes(hd.open)[:hd.size]
+			r.touched += uint64(b[0]) + uint64(b[len(b)-1])
+		}
+		if hd.closed != 0 && hd.mint > r.want.mint {
+			r.touched += uint64(s.closed.at(hd.closed - 1).maxt)
+		}
+	}
+}
+
+// Next appends the samples of the next series to dst, ascending in time. It does not end the series in dst. On error
+// dst is as it was.
+func (r *Reader) Next(dst *column.Block) error {
+	rows, i := len(dst.T), r.next
+	r.next++
+	if err := r.decode(i, dst); err != nil {
+		dst.Truncate(rows)
+		return fmt.Errorf("read series %d of the head: %w", r.ids[i], err)
+	}
+	return nil
+}
+
+// maxCopies is how many bytes a reader keeps for its next use.
+const maxCopies = 1 << 20
+
+func (r *Reader) forget() {
+	clear(r.late) // they point to histograms
+	if cap(r.buf) > maxCopies {
+		r.buf = nil
+	}
+	if cap(r.late) > maxCopies/lateRowBytes {
+		r.late = nil
+	}
+	r.ids, r.buf, r.pieces, r.late, r.tombs = nil, r.buf[:0], r.pieces[:0], r.late[:0], r.tombs[:0]
+}
