@@ -1,0 +1,236 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package window
+
+import (
+	"errors"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/util/annotations"
+)
+
+// rateHistograms is rate, increase and delta of the windows that hold histograms only.
+func rateHistograms(m *mixed) error {
+	if m.f.w.Anchored || m.f.w.Smoothed {
+		return extendedRateHistograms(m)
+	}
+	h := &m.h
+	x := newExtrapolation(m.f)
+	var overlap, overlaps int
+	for i, l32 := range h.lo {
+		l, end := int(l32), int(h.hi[i])
+		if l >= end || m.f.lo[i] < m.f.hi[i] {
+			continue
+		}
+		at := m.f.w.At(i)
+		left := at - m.f.w.Range
+		var st int64
+		if m.f.fn.counter && h.st != nil {
+			st = h.st[l]
+		}
+		starts := st != 0 && st > left && st < h.t[l]
+		if end-l < 2 && !starts {
+			continue
+		}
+		result, overlapped, ok := m.increase(l, end, &overlap)
+		if overlapped {
+			overlaps++
+		}
+		if !ok {
+			continue
+		}
+		x.window(h.t[l]-left, at-h.t[end-1], end-l-1)
+		var factor float64
+		switch {
+		case starts && result == nil:
+			result = h.h[l].Copy()
+			factor = x.over(float64(h.t[end-1]-st)/1000, 0)
+		case starts:
+			if !m.addTo(result, h.h[l]) {
+				continue
+			}
+			factor = x.over(float64(h.t[end-1]-st)/1000, 0)
+		case m.f.fn.counter && result.Count > 0 && h.h[l].Count >= 0:
+			factor = x.clamped(h.h[l].Count, result.Count)
+		default:
+			factor = x.factor
+		}
+		if err := m.set(i, result.Mul(factor)); err != nil {
+			return err
+		}
+		if err := m.f.spend(histogramWork); err != nil {
+			return err
+		}
+	}
+	m.f.noteOverlaps(overlaps)
+	return nil
+}
+
+// increase returns the difference of the last and the first histogram of a window, with what was lost at resets; nil
+// for a window of one. ok is false when they do not fit together; then that is all that is noted. overlap is the first
+// histogram behind that starts within the one before it.
+func (m *mixed) increase(l, end int, overlap *int) (result *histogram.FloatHistogram, overlapped, ok bool) {
+	if end-l < 2 {
+		return nil, false, true
+	}
+	h := &m.h
+	counter := m.f.fn.counter
+	first, last := h.h[l], h.h[end-1]
+	var found findings
+	found.gauge = counter && (first.CounterResetHint == histogram.GaugeType || last.CounterResetHint == histogram.GaugeType)
+	prev := first
+	custom := prev.UsesCustomBuckets()
+	if counter && h.reset(l+1) {
+		// The layout of what a reset leaves behind does not matter.
+		second := h.h[l+1]
+		prev = &histogram.FloatHistogram{Schema: second.Schema, CustomValues: second.CustomValues}
+		custom = second.UsesCustomBuckets()
+	}
+	if last.UsesCustomBuckets() != custom {
+		found.note(m.f)
+		m.f.noteSchemas()
+		return nil, false, false
+	}
+	schema := min(last.Schema, prev.Schema)
+	fits := true
+	if counter {
+		schema, fits = m.inner(l+1, end-1, schema, custom, &found)
+	}
+	if fits {
+		result = last.CopyToSchema(schema)
+		_, _, reconciled, err := result.Sub(prev)
+		found.subtracted, fits = reconciled, !isIncompatible(err)
+	}
+	if !fits || counter && !m.addResets(result, prev, l, end, &found) {
+		m.f.noteSchemas()
+		return nil, false, false
+	}
+	if counter {
+		*overlap = h.overlapBehind(*overlap, l)
+		overlapped = *overlap < end
+	} else if first.CounterResetHint != histogram.GaugeType || last.CounterResetHint != histogram.GaugeType {
+		m.f.noteNotGauge()
+	}
+	found.note(m.f)
+	asGauge(result)
+	return result, overlapped, true
+}
+
+// findings are what is to be noted about a window if a result comes of it.
+type findings struct{ gauge, subtracted, added bool }
+
+func (x findings) note(f *frame) {
+	if x.gauge {
+		f.noteNotCounter()
+	}
+	if x.subtracted {
+		f.noteBounds(annotations.HistogramSub)
+	}
+	if x.added {
+		f.noteBounds(annotations.HistogramAdd)
+	}
+}
+
+// inner looks at the histograms between the first and the last of a window: the coarsest schema counts, and all have
+// to be of one sort.
+func (m *mixed) inner(from, to int, schema int32, custom bool, found *findings) (int32, bool) {
+	for _, x := range m.h.h[from:to] {
+		if x.CounterResetHint == histogram.GaugeType {
+			found.gauge = true
+		}
+		schema = min(schema, x.Schema)
+		if x.UsesCustomBuckets() != custom {
+			return schema, false
+		}
+	}
+	return schema, true
+}
+
+// addResets adds to result what each reset of a window lost. prev stands for its first histogram.
+func (m *mixed) addResets(result, prev *histogram.FloatHistogram, l, end int, found *findings) bool {
+	h := &m.h
+	for j := l + 1; j < end; j++ {
+		var reset bool
+		if j == l+1 && prev != h.h[l] {
+			reset = h.newStart(j) || h.h[j].DetectReset(prev)
+		} else {
+			reset = h.reset(j)
+		}
+		if reset {
+			_, _, reconciled, err := result.Add(prev)
+			if isIncompatible(err) {
+				return false
+			}
+			found.added = found.added || reconciled
+		}
+		prev = h.h[j]
+	}
+	return true
+}
+
+// addTo adds other to result; false, and a note, if they do not fit.
+func (m *mixed) addTo(result, other *histogram.FloatHistogram) bool {
+	_, _, reconciled, err := result.Add(other)
+	if err != nil {
+		if isIncompatible(err) {
+			m.f.noteSchemas()
+		}
+		return false
+	}
+	if reconciled {
+		m.f.noteBounds(annotations.HistogramAdd)
+	}
+	return true
+}
+
+// subtractFrom subtracts other from result; false, and a note, if they do not fit.
+func (m *mixed) subtractFrom(result, other *histogram.FloatHistogram) bool {
+	_, _, reconciled, err := result.Sub(other)
+	if err != nil {
+		if isIncompatible(err) {
+			m.f.noteSchemas()
+		}
+		return false
+	}
+	if reconciled {
+		m.f.noteBounds(annotations.HistogramSub)
+	}
+	return true
+}
+
+// overlapBehind returns the first histogram behind l, and not before from, that starts within the one before it.
+func (h *histograms) overlapBehind(from, l int) int {
+	i := max(from, l+1)
+	if h.st == nil {
+		return len(h.t)
+	}
+	for i < len(h.t) && !startsWithin(h.st[i-1], h.t[i-1], h.st[i]) {
+		i++
+	}
+	return i
+}
+
+// checkHints notes histograms that the function is not for.
+func (m *mixed) checkHints(a, b *histogram.FloatHistogram, counter bool) {
+	gauges := 0
+	for _, h := range [...]*histogram.FloatHistogram{a, b} {
+		if h.CounterResetHint == histogram.GaugeType {
+			gauges++
+		}
+	}
+	switch {
+	case counter && gauges > 0:
+		m.f.noteNotCounter()
+	case !counter && gauges < 2:
+		m.f.noteNotGauge()
+	}
+}
+
+// asGauge makes a difference of histograms a result.
+func asGauge(h *histogram.FloatHistogram) {
+	h.CounterResetHint = histogram.GaugeType
+	h.Compact(0)
+}
+
+func isIncompatible(err error) bool { return errors.Is(err, histogram.ErrHistogramsIncompatibleSchema) }

@@ -1,0 +1,59 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package window
+
+import (
+	"strconv"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser/posrange"
+	"github.com/prometheus/prometheus/util/annotations"
+)
+
+// firstArg is the slot of the first argument, to which all notes point.
+const firstArg = 1
+
+// metric returns the metric name of the series at hand.
+func (f *frame) metric() string { return f.node.in.Value(f.id, labels.MetricName) }
+
+// named is an annotation about a metric.
+type named func(metric string, at posrange.PositionRange) error
+
+// note notes an annotation about the metric of the series at hand.
+func (f *frame) note(kind string, make named) {
+	name := f.metric()
+	f.node.notes.Add(firstArg, kind, name, func(at posrange.PositionRange) error { return make(name, at) })
+}
+
+func (f *frame) noteMixed() { f.note("mixed", annotations.NewMixedFloatsHistogramsWarning) }
+
+func (f *frame) noteIgnored() { f.note("ignored", annotations.NewHistogramIgnoredInMixedRangeInfo) }
+
+func (f *frame) noteNotCounter() {
+	f.note("not counter", annotations.NewNativeHistogramNotCounterWarning)
+}
+
+func (f *frame) noteNotGauge() { f.note("not gauge", annotations.NewNativeHistogramNotGaugeWarning) }
+
+func (f *frame) noteSchemas() {
+	f.note("schemas", annotations.NewMixedExponentialCustomHistogramsWarning)
+}
+
+func (f *frame) noteBounds(op annotations.HistogramOperation) {
+	f.node.notes.Add(firstArg, "bounds", string(op), func(at posrange.PositionRange) error {
+		return annotations.NewMismatchedCustomBucketsHistogramsInfo(at, op)
+	})
+}
+
+func (f *frame) noteCollision() {
+	f.node.notes.Add(firstArg, "collision", "", func(at posrange.PositionRange) error {
+		return annotations.NewHistogramCounterResetCollisionWarning(at, annotations.HistogramAgg)
+	})
+}
+
+func (f *frame) noteQuantile(q float64) {
+	f.node.notes.Add(firstArg, "quantile", strconv.FormatFloat(q, 'g', -1, 64), func(at posrange.PositionRange) error {
+		return annotations.NewInvalidQuantileWarning(q, at)
+	})
+}
