@@ -1,0 +1,317 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package join
+
+import (
+	"context"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
+
+// either is the operator for "or": all of the left side, and of the right side what the left has no group for. Left
+// rows in groups that the right side has, too, are held; all others are streamed.
+type either struct {
+	env   *operator.Env
+	call  Call
+	left  side
+	right side
+
+	// Valid after Open. Result i is the row pairs.many[i] of the left side and, where that has no cell, the row
+	// pairs.one[i] of the right side, as far as it is not masked.
+	table   *vector.Table
+	pairs   pairs
+	groups  []uint32 // by row of the right side
+	masks   *masks
+	charged int64
+}
+
+func newUnion(env *operator.Env, c Call) *either {
+	return &either{env: env, call: c, left: side{env: env, node: c.Left}, right: side{env: env, node: c.Right}}
+}
+
+// Open implements operator.Node.
+func (e *either) Open(ctx context.Context) error {
+	if err := e.left.open(ctx); err != nil {
+		return err
+	}
+	if err := e.right.open(ctx); err != nil {
+		return err
+	}
+	rows := e.left.rows.N + e.right.rows.N
+	names := union(e.left.rows.Names, e.right.rows.Names)
+	bytes := int64(rows) * (2*keyBytes + int64(4*len(names)))
+	if err := e.env.Account.Reserve(bytes); err != nil {
+		return err
+	}
+	e.charged = bytes
+	k := group(e.left.rows, e.right.rows, matchingNames(e.call.Matching, e.left.rows, e.right.rows))
+	e.groups = k.of[1]
+	if err := e.holdLeft(ctx, k); err != nil {
+		return err
+	}
+	if err := e.choose(ctx, k.of[0], names); err != nil {
+		return err
+	}
+	return e.label(names)
+}
+
+// holdLeft reads the left rows of groups that both sides have, and notes where these have a cell.
+func (e *either) holdLeft(ctx context.Context, k keys) error {
+	nRight := k.sizes(1)
+	wanted := make([]bool, k.n)
+	var held []uint32
+	for row, g := range k.of[0] {
+		if nRight[g] > 0 {
+			wanted[g] = true
+			held = append(held, uint32(row))
+		}
+	}
+	var err error
+	if e.masks, err = newMasks(e.env.Account, e.Grid().N, wanted); err != nil {
+		return err
+	}
+	if err := e.left.hold(ctx, held); err != nil {
+		return err
+	}
+	for _, row := range held {
+		_, k2, _ := e.left.held.Row(int(e.left.slot[row] - 1))
+		mark(e.masks.group(k.of[0][row]), k2)
+	}
+	return nil
+}
+
+// choose says which rows the results are.
+func (e *either) choose(ctx context.Context, groups []uint32, names []string) error {
+	like := group(e.left.rows, e.right.rows, names)
+	other := make([]uint32, like.n) // the right row with the same labels
+	for i := range other {
+		other[i] = none
+	}
+	instant := e.Grid().N == 1
+	if !instant {
+		for row, c := range like.of[1] {
+			other[c] = uint32(row)
+		}
+	}
+	for row := range uint32(e.left.rows.N) {
+		if instant && e.left.holds(row) && e.left.kind(row, 0) == vector.Absent {
+			continue
+		}
+		c := like.of[0][row]
+		e.pairs.add(row, other[c])
+		if other[c] != none {
+			other[c] = none
+		}
+	}
+	taken := make([]bool, e.right.rows.N)
+	for _, r := range e.pairs.one {
+		if r != none {
+			taken[r] = true
+		}
+	}
+	var unread []uint32
+	for row := range uint32(e.right.rows.N) {
+		mask := e.masks.group(e.groups[row])
+		switch {
+		case taken[row]:
+		case instant && mask != nil && mask[0] != 0:
+			unread = append(unread, row)
+		default:
+			e.pairs.add(none, row)
+		}
+	}
+	if err := e.holdDiffering(ctx); err != nil || e.call.Narrow {
+		return err
+	}
+	return e.right.discard(ctx, unread)
+}
+
+// holdDiffering reads right rows that join with a left row of which the name is not dropped alike: which of them is
+// first decides on the name.
+func (e *either) holdDiffering(ctx context.Context) error {
+	var rows []uint32
+	for i, r := range e.pairs.one {
+		if l := e.pairs.many[i]; l != none && r != none && e.left.rows.Dropped(l) != e.right.rows.Dropped(r) {
+			rows = append(rows, r)
+		}
+	}
+	return e.right.hold(ctx, rows)
+}
+
+// label makes the table.
+func (e *either) label(names []string) error {
+	n := len(e.pairs.many)
+	t := &vector.Table{N: n, Names: names, Dict: e.left.rows.Dict}
+	for _, name := range names {
+		l, r := e.left.rows.Column(name), e.right.rows.Column(name)
+		col := make([]uint32, n)
+		for i, row := range e.pairs.many {
+			if row != none {
+				col[i] = symbol(l, row)
+			} else {
+				col[i] = symbol(r, e.pairs.one[i])
+			}
+		}
+		t.Cols = append(t.Cols, col)
+	}
+	if e.left.rows.Drop != nil || e.right.rows.Drop != nil {
+		t.Drop = make([]bool, n)
+		for i := range t.Drop {
+			t.Drop[i] = e.drops(e.pairs.many[i], e.pairs.one[i])
+		}
+	}
+	e.table = t
+	return nil
+}
+
+// drops tells whether the name of a result is dropped: its first cell decides.
+func (e *either) drops(l, r uint32) bool {
+	switch {
+	case l == none:
+		return e.right.rows.Dropped(r)
+	case r == none || !e.right.holds(r):
+		return e.left.rows.Dropped(l)
+	}
+	mask := e.masks.group(e.groups[r])
+	for i := range e.Grid().N {
+		if e.left.kind(l, i) != vector.Absent {
+			return e.left.rows.Dropped(l)
+		}
+		if mask[i] == 0 && e.right.kind(r, i) != vector.Absent {
+			return e.right.rows.Dropped(r)
+		}
+	}
+	return e.left.rows.Dropped(l)
+}
+
+// Table implements operator.Node.
+func (e *either) Table() *vector.Table { return e.table }
+
+// Grid implements operator.Node.
+func (e *either) Grid() vector.Grid { return e.call.Left.Grid() }
+
+// Close implements operator.Node.
+func (e *either) Close() {
+	e.left.close()
+	e.right.close()
+	e.masks.free()
+	e.env.Account.Release(e.charged)
+	e.charged = 0
+}
+
+// Cursor implements operator.Node.
+func (e *either) Cursor(ids []uint32) operator.Cursor {
+	if ids == nil {
+		ids = make([]uint32, e.table.N)
+		for i := range ids {
+			ids[i] = uint32(i)
+		}
+	}
+	var left, right []uint32
+	for _, id := range ids {
+		if l := e.pairs.many[id]; l != none && !e.left.holds(l) {
+			left = append(left, l)
+		}
+		if r := e.pairs.one[id]; r != none && !e.right.holds(r) {
+			right = append(right, r)
+		}
+	}
+	return &eitherCursor{either: e, ids: ids, left: e.left.reader(left), right: e.right.reader(right)}
+}
+
+type eitherCursor struct {
+	*either
+	ids         []uint32
+	left, right reader
+}
+
+// Close implements operator.Cursor.
+func (c *eitherCursor) Close() {
+	c.left.close()
+	c.right.close()
+}
+
+// Next implements operator.Cursor.
+func (c *eitherCursor) Next(ctx context.Context, to *vector.Batch) (bool, error) {
+	if err := c.env.Check(); err != nil {
+		return false, err
+	}
+	to.Reset(c.Grid().N)
+	limit := min(operator.BatchRows(to.Steps), len(c.ids))
+	if err := to.Reserve(limit); err != nil {
+		return false, err
+	}
+	for to.Rows() < limit && len(c.ids) > 0 {
+		id := c.ids[0]
+		c.ids = c.ids[1:]
+		if err := c.add(ctx, to, id); err != nil {
+			return false, err
+		}
+	}
+	return to.Rows() > 0, nil
+}
+
+// add adds one result, or none where it has no cell.
+func (c *eitherCursor) add(ctx context.Context, to *vector.Batch, id uint32) error {
+	l, r := c.pairs.many[id], c.pairs.one[id]
+	row := -1
+	if l != none {
+		b, i, err := c.left.row(ctx, l)
+		if err != nil {
+			return err
+		}
+		if b != nil {
+			if row, err = to.Add(id); err != nil {
+				return err
+			}
+			if err := copyRow(to, row, b, i); err != nil {
+				return err
+			}
+		}
+	}
+	if r == none {
+		return nil
+	}
+	b, i, err := c.right.row(ctx, r)
+	if err != nil || b == nil {
+		return err
+	}
+	mask := c.masks.group(c.groups[r])
+	if row >= 0 {
+		return overlay(to, row, b, i, mask)
+	}
+	if row, err = to.Add(id); err != nil {
+		return err
+	}
+	if err := copyRow(to, row, b, i); err != nil || mask == nil {
+		return err
+	}
+	_, k, _ := to.Row(row)
+	hide(k, mask)
+	to.Measure(row)
+	return nil
+}
+
+// overlay puts the cells of row j of from in row i of to, where the mask is not set.
+func overlay(to *vector.Batch, i int, from *vector.Batch, j int, mask []vector.Kind) error {
+	if from.Shape[j]&vector.HasHistograms != 0 {
+		if err := to.UseHistograms(); err != nil {
+			return err
+		}
+	}
+	v, k, h := to.Row(i)
+	fv, fk, fh := from.Row(j)
+	for s, x := range fk {
+		if mask[s] != 0 || x == vector.Absent {
+			continue
+		}
+		v[s], k[s] = fv[s], x
+		if x == vector.Histogram {
+			h[s] = fh[s]
+		}
+	}
+	to.Measure(i)
+	return nil
+}

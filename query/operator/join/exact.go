@@ -1,0 +1,306 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package join
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
+
+// Errors with the texts of Prometheus' engine.
+var (
+	errManyMatches = errors.New("multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)")
+	errGrouping    = errors.New("multiple matches for labels: grouping labels must ensure unique matches")
+	errSameLabels  = errors.New("vector cannot contain metrics with the same labelset")
+)
+
+// exact computes groups step by step over rows that are held. It makes the checks of Prometheus' engine in the same
+// order, so that of several errors the same one is reported.
+type exact struct {
+	*pairwise
+	plan *plan
+	of   [2][]uint32 // group by row, as in keys
+	step int
+	// What follows is by group and valid where the mark is that of the step, step+1.
+	seen    []int    // the one side has a cell
+	right   []uint32 // its row
+	matched []int    // a pair was computed
+	grouped map[[2]uint32]int
+	// labelOf numbers the labels of results; result is the row of done they have, or none yet.
+	labelOf map[[2]uint32]uint32
+	byText  map[string]uint32
+	result  []uint32
+	written []int // by label: the step of the last cell
+	twice   bool  // two results of this step have the same labels
+
+	anyMany []bool // by step: the many side has a cell; nil until it matters
+
+	// Rows of done: what they are made of and where they belong.
+	pairs  pairs
+	orders []uint32
+}
+
+func newExact(b *pairwise, p *plan) *exact {
+	n := p.keys.n
+	return &exact{
+		pairwise: b, plan: p, of: p.keys.of,
+		seen: make([]int, n), right: make([]uint32, n), matched: make([]int, n),
+		grouped: map[[2]uint32]int{}, labelOf: map[[2]uint32]uint32{}, byText: map[string]uint32{},
+	}
+}
+
+// run computes all steps.
+func (x *exact) run(ctx context.Context) error {
+	steps := x.Grid().N
+	x.done.Reset(steps)
+	for x.step = range steps {
+		if err := x.env.Check(); err != nil {
+			return err
+		}
+		if err := x.compute(ctx); err != nil {
+			return err
+		}
+	}
+	for i := range x.done.Rows() {
+		x.done.Measure(i)
+	}
+	return nil
+}
+
+// sorted returns the results in the order of Prometheus' engine.
+func (x *exact) sorted() []uint32 {
+	at := make([]uint32, len(x.orders))
+	for i := range at {
+		at[i] = uint32(i)
+	}
+	slices.SortStableFunc(at, func(a, b uint32) int { return cmp.Compare(x.orders[a], x.orders[b]) })
+	return at
+}
+
+func (x *exact) compute(ctx context.Context) error {
+	x.twice = false
+	if goes, err := x.matchOne(ctx); err != nil || !goes {
+		return err
+	}
+	fill := x.call.Matching.FillValues
+	for _, m := range x.plan.hardMany {
+		l := x.many.cell(m, x.step)
+		if l.kind == vector.Absent {
+			continue
+		}
+		g := x.of[0][m]
+		switch {
+		case x.seen[g] == x.step+1:
+			o := x.right[g]
+			if err := x.pair(m, o, l, x.one.cell(o, x.step)); err != nil {
+				return err
+			}
+		case fill.RHS != nil:
+			if err := x.pair(m, none, l, cell{kind: vector.Float, v: *fill.RHS}); err != nil {
+				return err
+			}
+		}
+	}
+	if fill.LHS != nil {
+		if err := x.fillMany(*fill.LHS); err != nil {
+			return err
+		}
+	}
+	if x.twice {
+		return errSameLabels
+	}
+	return nil
+}
+
+// matchOne finds the row of each group on the one side. It returns false where nothing of this step counts.
+func (x *exact) matchOne(ctx context.Context) (bool, error) {
+	for _, o := range x.plan.hardOne {
+		if x.one.kind(o, x.step) == vector.Absent {
+			continue
+		}
+		g := x.of[1][o]
+		if x.seen[g] == x.step+1 {
+			if !x.fills() {
+				if there, err := x.manyPresent(ctx); err != nil || !there {
+					return false, err
+				}
+			}
+			return false, x.duplicate(o, x.right[g])
+		}
+		x.seen[g], x.right[g] = x.step+1, o
+	}
+	return true, nil
+}
+
+// fillMany computes what the one side has alone.
+func (x *exact) fillMany(value float64) error {
+	for _, o := range x.plan.hardOne {
+		r := x.one.cell(o, x.step)
+		if r.kind == vector.Absent || x.matched[x.of[1][o]] == x.step+1 {
+			continue
+		}
+		if err := x.pair(none, o, cell{kind: vector.Float, v: value}, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// manyPresent tells whether the many side has any cell at this step: if not, Prometheus' engine does not look at the
+// one side. Seldom asked, so that all of the side is read for it.
+func (x *exact) manyPresent(ctx context.Context) (bool, error) {
+	for _, m := range x.plan.hardMany {
+		if x.many.kind(m, x.step) != vector.Absent {
+			return true, nil
+		}
+	}
+	if x.anyMany == nil {
+		x.anyMany = make([]bool, x.Grid().N)
+		var rest []uint32
+		for m := range uint32(x.many.rows.N) {
+			if !x.many.holds(m) {
+				rest = append(rest, m)
+			}
+		}
+		if err := x.many.hold(ctx, rest); err != nil {
+			return false, err
+		}
+		for i, k := range x.many.held.K {
+			if k != vector.Absent {
+				x.anyMany[i%len(x.anyMany)] = true
+			}
+		}
+		x.plan.unreadMany = nil
+	}
+	return x.anyMany[x.step], nil
+}
+
+// duplicate returns the error for two rows of one group on the one side.
+func (x *exact) duplicate(row, earlier uint32) error {
+	var sb labels.ScratchBuilder
+	side := "right"
+	if x.swap {
+		side = "left"
+	}
+	group := x.matchLabels(row, &sb).String()
+	a, b := x.one.rows.Labels(row, &sb).String(), x.one.rows.Labels(earlier, &sb).String()
+	if a > b {
+		a, b = b, a
+	}
+	return fmt.Errorf("found duplicate series for the match group %s on the %s hand-side of the operation: [%s, %s]"+
+		";many-to-many matching not allowed: matching labels must be unique on one side", group, side, a, b)
+}
+
+// pair computes one result. l is of the many side.
+func (x *exact) pair(m, o uint32, l, r cell) error {
+	if x.swap {
+		l, r = r, l
+	}
+	order, g := m, uint32(0)
+	if m == none {
+		order, g = uint32(x.many.rows.N)+o, x.of[1][o]
+	} else {
+		g = x.of[0][m]
+	}
+	v, h, keep, f := x.operation.compute(l, r)
+	x.faults.set(x.Grid().N, x.step, order, f)
+	if f.fails() {
+		return nil
+	}
+	label := x.label(m, o)
+	if x.call.Matching.Card == parser.CardOneToOne {
+		if x.matched[g] == x.step+1 {
+			return errManyMatches
+		}
+	} else {
+		key := [2]uint32{g, label}
+		if x.grouped[key] == x.step+1 {
+			return errGrouping
+		}
+		x.grouped[key] = x.step + 1
+	}
+	x.matched[g] = x.step + 1
+	if !keep {
+		return nil
+	}
+	return x.write(label, order, [2]uint32{m, o}, v, h)
+}
+
+// label numbers the labels of the result of a pair.
+func (x *exact) label(m, o uint32) uint32 {
+	key := [2]uint32{m, o}
+	if id, ok := x.labelOf[key]; ok {
+		return id
+	}
+	var text []byte
+	for i := range x.labels.cols {
+		text = binary.LittleEndian.AppendUint32(text, x.labels.cols[i].symbol(m, o))
+	}
+	id, ok := x.byText[string(text)]
+	if !ok {
+		id = uint32(len(x.result))
+		x.byText[string(text)] = id
+		x.result, x.written = append(x.result, none), append(x.written, 0)
+	}
+	x.labelOf[key] = id
+	return id
+}
+
+// write puts a cell in the row of its labels.
+func (x *exact) write(label, order uint32, from [2]uint32, v float64, h *histogram.FloatHistogram) error {
+	if x.written[label] == x.step+1 {
+		if !x.instant() || !x.env.DelayedNameRemoval {
+			x.twice = true
+			return nil
+		}
+		x.result[label] = none // An instant may have two.
+	}
+	x.written[label] = x.step + 1
+	if x.result[label] == none {
+		if err := x.addResult(order, from); err != nil {
+			return err
+		}
+		x.result[label] = uint32(len(x.orders) - 1)
+	}
+	if h != nil {
+		if err := x.done.UseHistograms(); err != nil {
+			return err
+		}
+	}
+	vs, ks, hs := x.done.Row(int(x.result[label]))
+	vs[x.step], ks[x.step] = v, vector.Float
+	if h != nil {
+		ks[x.step], hs[x.step] = vector.Histogram, h
+	}
+	return nil
+}
+
+// addResult adds a row to done, which grows by doubling.
+func (x *exact) addResult(order uint32, from [2]uint32) error {
+	n := x.done.Rows()
+	if n == cap(x.done.IDs) {
+		if err := x.done.Reserve(max(n, 16)); err != nil {
+			return err
+		}
+	}
+	if _, err := x.done.Add(uint32(n)); err != nil {
+		return err
+	}
+	x.pairs.add(from[0], from[1])
+	x.orders = append(x.orders, order)
+	return nil
+}
+
+// instant tells whether there is one step, for which Prometheus' engine has rules of its own.
+func (x *exact) instant() bool { return x.Grid().N == 1 }

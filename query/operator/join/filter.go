@@ -1,0 +1,263 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package join
+
+import (
+	"context"
+
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/vector"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+)
+
+// masks tell at which steps a match group has a cell: one byte per step, all bits set where it has.
+type masks struct {
+	steps   int
+	of      []uint32 // by group: the number of its mask, plus 1; 0: it has none
+	bits    []vector.Kind
+	account *budget.Account
+	charged int64
+}
+
+// newMasks makes empty masks for the groups that are wanted.
+func newMasks(a *budget.Account, steps int, wanted []bool) (*masks, error) {
+	m := &masks{steps: steps, of: make([]uint32, len(wanted)), account: a}
+	n := 0
+	for g, w := range wanted {
+		if w {
+			n++
+			m.of[g] = uint32(n)
+		}
+	}
+	bytes := int64(n)*int64(steps) + int64(4*len(wanted))
+	if err := a.Reserve(bytes); err != nil {
+		return nil, err
+	}
+	m.charged = bytes
+	m.bits = make([]vector.Kind, n*steps)
+	return m, nil
+}
+
+// group returns the mask of a group, nil if it has none.
+func (m *masks) group(g uint32) []vector.Kind {
+	if m.of[g] == 0 {
+		return nil
+	}
+	at := int(m.of[g]-1) * m.steps
+	return m.bits[at : at+m.steps]
+}
+
+// mark sets where a row has a cell.
+func mark(mask, k []vector.Kind) {
+	k = k[:len(mask)]
+	for i, x := range k {
+		mask[i] |= -((x | x>>1) & 1)
+	}
+}
+
+// keep takes away the cells of k where the mask is not set.
+func keep(k, mask []vector.Kind) {
+	mask = mask[:len(k)]
+	for i := range k {
+		k[i] &= mask[i]
+	}
+}
+
+// hide takes away the cells of k where the mask is set.
+func hide(k, mask []vector.Kind) {
+	mask = mask[:len(k)]
+	for i := range k {
+		k[i] &^= mask[i]
+	}
+}
+
+func (m *masks) free() {
+	if m == nil {
+		return
+	}
+	m.account.Release(m.charged)
+	m.bits, m.charged = nil, 0
+}
+
+// filter is the operator for "and" and "unless": it streams the left side and needs of the right one only which
+// groups it has at which step.
+type filter struct {
+	env   *operator.Env
+	call  Call
+	left  side
+	right side
+
+	// Valid after Open.
+	table   *vector.Table
+	rows    []uint32 // of the left side, by result; nil: all
+	groups  []uint32 // by row of the left side
+	masks   *masks
+	charged int64
+}
+
+func newFilter(env *operator.Env, c Call) *filter {
+	return &filter{env: env, call: c, left: side{env: env, node: c.Left}, right: side{env: env, node: c.Right}}
+}
+
+// Open implements operator.Node.
+func (f *filter) Open(ctx context.Context) error {
+	if err := f.left.open(ctx); err != nil {
+		return err
+	}
+	if err := f.right.open(ctx); err != nil {
+		return err
+	}
+	bytes := int64(f.left.rows.N+f.right.rows.N) * keyBytes
+	if err := f.env.Account.Reserve(bytes); err != nil {
+		return err
+	}
+	f.charged = bytes
+	k := group(f.left.rows, f.right.rows, matchingNames(f.call.Matching, f.left.rows, f.right.rows))
+	f.groups = k.of[0]
+	wanted := make([]bool, k.n)
+	nLeft := k.sizes(0)
+	for _, g := range k.of[1] {
+		wanted[g] = nLeft[g] > 0
+	}
+	var err error
+	if f.masks, err = newMasks(f.env.Account, f.Grid().N, wanted); err != nil {
+		return err
+	}
+	if err := f.readRight(ctx, k.of[1]); err != nil {
+		return err
+	}
+	return f.choose(ctx)
+}
+
+// readRight fills the masks.
+func (f *filter) readRight(ctx context.Context, groups []uint32) error {
+	var ids []uint32
+	if f.call.Narrow {
+		ids = []uint32{}
+		for row, g := range groups {
+			if f.masks.of[g] != 0 {
+				ids = append(ids, uint32(row))
+			}
+		}
+	}
+	return f.env.Drain(ctx, f.right.node, ids, func(b *vector.Batch) error {
+		for i, id := range b.IDs {
+			if mask := f.masks.group(groups[id]); mask != nil {
+				_, k, _ := b.Row(i)
+				mark(mask, k)
+			}
+		}
+		return nil
+	})
+}
+
+// choose says which rows of the left side are results.
+func (f *filter) choose(ctx context.Context) error {
+	f.table = f.left.rows
+	if f.call.Op == parser.LUNLESS {
+		return nil
+	}
+	var unread []uint32
+	rows := make([]uint32, 0, f.left.rows.N)
+	for row, g := range f.groups {
+		if f.masks.of[g] != 0 {
+			rows = append(rows, uint32(row))
+		} else {
+			unread = append(unread, uint32(row))
+		}
+	}
+	if len(unread) == 0 {
+		return nil
+	}
+	f.rows, f.table = rows, f.left.rows.Take(rows)
+	if f.call.Narrow {
+		return nil
+	}
+	return f.left.discard(ctx, unread)
+}
+
+// Table implements operator.Node.
+func (f *filter) Table() *vector.Table { return f.table }
+
+// Grid implements operator.Node.
+func (f *filter) Grid() vector.Grid { return f.call.Left.Grid() }
+
+// Close implements operator.Node.
+func (f *filter) Close() {
+	f.left.close()
+	f.right.close()
+	f.masks.free()
+	f.env.Account.Release(f.charged)
+	f.charged = 0
+}
+
+// Cursor implements operator.Node.
+func (f *filter) Cursor(ids []uint32) operator.Cursor {
+	if f.rows == nil {
+		return &filterCursor{filter: f, left: f.left.node.Cursor(ids)}
+	}
+	c := &filterCursor{filter: f, ids: ids}
+	rows := f.rows
+	if ids != nil {
+		rows = make([]uint32, len(ids))
+		for i, id := range ids {
+			rows[i] = f.rows[id]
+		}
+	}
+	c.left, c.rows = f.left.node.Cursor(rows), rows
+	return c
+}
+
+type filterCursor struct {
+	*filter
+	left operator.Cursor
+	rows []uint32 // of the left side, those to come
+	ids  []uint32 // the results that they are; nil: all
+	at   int
+}
+
+// Close implements operator.Cursor.
+func (c *filterCursor) Close() { c.left.Close() }
+
+// Next implements operator.Cursor.
+func (c *filterCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
+	if err := c.env.Check(); err != nil {
+		return false, err
+	}
+	ok, err := c.left.Next(ctx, b)
+	if err != nil || !ok {
+		return false, err
+	}
+	for i, row := range b.IDs {
+		if c.filter.rows != nil {
+			b.IDs[i] = c.result(row)
+		}
+		mask := c.masks.group(c.groups[row])
+		if mask == nil {
+			continue // unless, and nothing on the right
+		}
+		_, k, _ := b.Row(i)
+		if c.call.Op == parser.LAND {
+			keep(k, mask)
+		} else {
+			hide(k, mask)
+		}
+		b.Measure(i)
+	}
+	return true, nil
+}
+
+// result returns which result a row of the left side is. Rows come in the order in which they were asked for.
+func (c *filterCursor) result(row uint32) uint32 {
+	for c.rows[c.at] != row {
+		c.at++
+	}
+	c.at++
+	if c.ids == nil {
+		return uint32(c.at - 1)
+	}
+	return c.ids[c.at-1]
+}

@@ -1,0 +1,94 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package join
+
+import (
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
+
+// plan says how the rows of both sides come together.
+type plan struct {
+	keys keys
+	// pairs are those in which nothing can go wrong, in the order of the many side.
+	pairs pairs
+	// shared are rows of the one side with more than one of them.
+	shared []uint32
+	// hardMany and hardOne are the rows of groups that need a look at each step.
+	hardMany, hardOne []uint32
+	// unreadMany and unreadOne match nothing.
+	unreadMany, unreadOne []uint32
+}
+
+// plan matches the rows.
+func (b *pairwise) plan() *plan {
+	m := b.call.Matching
+	p := &plan{keys: group(b.many.rows, b.one.rows, matchingNames(m, b.many.rows, b.one.rows))}
+	nMany, nOne := p.keys.sizes(0), p.keys.sizes(1)
+	fill := b.fills()
+	hard := b.hard(p.keys, nMany, nOne)
+
+	one := make([]uint32, p.keys.n) // the row of a group that has a single one
+	for row, g := range p.keys.of[1] {
+		id := uint32(row)
+		one[g] = id
+		switch {
+		case hard[g]:
+			p.hardOne = append(p.hardOne, id)
+		case nMany[g] == 0:
+			p.unreadOne = append(p.unreadOne, id)
+		case nMany[g] > 1:
+			p.shared = append(p.shared, id)
+		}
+	}
+	for row, g := range p.keys.of[0] {
+		id := uint32(row)
+		switch {
+		case nOne[g] == 0 && !fill:
+			p.unreadMany = append(p.unreadMany, id)
+		case hard[g]:
+			p.hardMany = append(p.hardMany, id)
+		default:
+			p.pairs.add(id, one[g])
+		}
+	}
+	return p
+}
+
+// fills tells whether a value stands in for what is missing on some side.
+func (b *pairwise) fills() bool {
+	f := b.call.Matching.FillValues
+	return f.LHS != nil || f.RHS != nil
+}
+
+// hard tells which groups have to be computed step by step, because the result or an error depends on which of
+// their rows have a cell.
+func (b *pairwise) hard(k keys, nMany, nOne []uint32) []bool {
+	hard := make([]bool, k.n)
+	for g := range hard {
+		hard[g] = b.fills() || nOne[g] > 1 ||
+			b.call.Matching.Card == parser.CardOneToOne && nMany[g] > 1 && nOne[g] > 0
+	}
+	if b.fills() {
+		return hard
+	}
+	// Results may have equal labels where rows of the many side differ only in labels that results do not have.
+	like := group(b.many.rows, &vector.Table{}, b.labels.unique())
+	if like.n == b.many.rows.N {
+		return hard
+	}
+	alike := make([]uint32, like.n)
+	for row, c := range like.of[0] {
+		if nOne[k.of[0][row]] > 0 {
+			alike[c]++
+		}
+	}
+	for row, c := range like.of[0] {
+		if g := k.of[0][row]; alike[c] > 1 && nOne[g] > 0 {
+			hard[g] = true
+		}
+	}
+	return hard
+}
