@@ -1,0 +1,194 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"context"
+	"math"
+
+	"github.com/prometheus/prometheus/model/value"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/vector"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+)
+
+// NewInstant returns the operator of an instant vector selector: at each step the newest sample of a series in the
+// lookback interval, which is open at the left, and nothing if that sample is a stale marker.
+//
+// A smoothed selector interpolates; its notes use slot 0, the selector.
+func NewInstant(env *operator.Env, sel Selector, g vector.Grid) operator.Node {
+	n := &instant{grid: g, look: sel.times(g)}
+	from, to := n.look.start-env.LookbackDelta, n.look.last()
+	if sel.Smoothed {
+		s := &smoothed{instant: n}
+		s.init(env, sel, from, to+env.LookbackDelta)
+		return s
+	}
+	n.init(env, sel, from, to)
+	return n
+}
+
+type instant struct {
+	source
+	grid vector.Grid
+	look times
+}
+
+// Open implements operator.Node.
+func (n *instant) Open(ctx context.Context) error { return n.open(ctx) }
+
+// Grid implements operator.Node.
+func (n *instant) Grid() vector.Grid { return n.grid }
+
+// Cursor implements operator.Node.
+func (n *instant) Cursor(ids []uint32) operator.Cursor {
+	c := instantCursor{node: n, reader: n.reader(n.ids(ids))}
+	if l, ok := n.env.View.(column.LatestReader); ok && n.look.n == 1 {
+		return &latestCursor{instantCursor: c, view: l}
+	}
+	return &c
+}
+
+// instantCursor decodes series and picks the sample of each step.
+type instantCursor struct {
+	node   *instant
+	reader reader
+	hist   histograms
+}
+
+// Close implements operator.Cursor.
+func (c *instantCursor) Close() {
+	c.reader.close()
+	c.hist.release()
+}
+
+// Next implements operator.Cursor.
+func (c *instantCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
+	n := c.node
+	b.Reset(n.look.n)
+	c.hist.release()
+	rows := operator.BatchRows(n.look.n)
+	for b.Rows() < rows {
+		s, ok, err := c.reader.next(ctx)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			break
+		}
+		if s.from == s.to {
+			continue
+		}
+		if err := b.Reserve(min(rows-b.Rows(), len(c.reader.ids)+1)); err != nil {
+			return false, err
+		}
+		if err := c.row(b, s); err != nil {
+			return false, err
+		}
+	}
+	return b.Rows() > 0, nil
+}
+
+// row adds the row of a series, unless it has no cell.
+func (c *instantCursor) row(b *vector.Batch, s series) error {
+	i, err := b.Add(s.id)
+	if err != nil {
+		return err
+	}
+	if err := c.fill(b, i, s); err != nil {
+		return err
+	}
+	if b.Shape[i] == vector.HasGaps {
+		b.Drop(i)
+	}
+	return nil
+}
+
+// fill sets the cells of row i, which are absent, and its shape.
+func (c *instantCursor) fill(b *vector.Batch, i int, s series) error {
+	if s.shape&column.HasHistograms != 0 {
+		return c.fillMixed(b, i, s)
+	}
+	v, k, _ := b.Row(i)
+	blk, lookback := c.reader.blk, c.node.env.LookbackDelta
+	t, x := blk.T[s.from:s.to], blk.V[s.from:s.to]
+	var cells int
+	if s.shape&column.HasStale == 0 {
+		cells = pick(c.node.look, lookback, t, x, v, k)
+	} else {
+		cells = pickLive(c.node.look, lookback, t, x, v, k)
+	}
+	switch cells {
+	case 0:
+		b.Shape[i] = vector.HasGaps
+	case len(v):
+		b.Shape[i] = vector.Full
+	default:
+		b.Shape[i] = vector.HasFloats | vector.HasGaps
+	}
+	return nil
+}
+
+// pick fills a row with the newest of the floats x at the times t, none of them a stale marker, and returns how many
+// cells it has.
+func pick(look times, lookback int64, t []int64, x, v []float64, k []vector.Kind) (cells int) {
+	k = k[:len(v)]
+	x = x[:len(t)]
+	ref, h := look.start, 0
+	for i := range v {
+		h = forward(t, h, ref)
+		if h > 0 && t[h-1] > ref-lookback {
+			v[i], k[i] = x[h-1], vector.Float
+			cells++
+		}
+		ref += look.step
+	}
+	return cells
+}
+
+// pickLive is pick for floats with stale markers.
+func pickLive(look times, lookback int64, t []int64, x, v []float64, k []vector.Kind) (cells int) {
+	ref, h := look.start, 0
+	for i := range v {
+		h = forward(t, h, ref)
+		if h > 0 && t[h-1] > ref-lookback && math.Float64bits(x[h-1]) != value.StaleNaN {
+			v[i], k[i] = x[h-1], vector.Float
+			cells++
+		}
+		ref += look.step
+	}
+	return cells
+}
+
+// forward returns how many of the times t are at or before ref, where the first h are known to be. It looks at each
+// of the next few and then doubles its stride, so that steps far apart cost little.
+func forward(t []int64, h int, ref int64) int {
+	for end := min(h+8, len(t)); h < end; h++ {
+		if t[h] > ref {
+			return h
+		}
+	}
+	if h == len(t) || t[h] > ref {
+		return h
+	}
+	return gallop(t, h, ref)
+}
+
+func gallop(t []int64, h int, ref int64) int {
+	stride := 8
+	for h+stride < len(t) && t[h+stride] <= ref {
+		h += stride
+		stride *= 2
+	}
+	lo, hi := h+1, min(h+stride, len(t))
+	for lo < hi {
+		if m := int(uint(lo+hi) >> 1); t[m] <= ref {
+			lo = m + 1
+		} else {
+			hi = m
+		}
+	}
+	return lo
+}

@@ -1,0 +1,108 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"context"
+	"fmt"
+	"sort"
+
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// reader decodes the series of a source one after the other.
+type reader struct {
+	src  *source
+	ids  []uint32 // those not yet decoded
+	need column.Need
+
+	blk     *column.Block
+	decoded []uint32 // ids of the series in blk
+	at      int      // the next of them
+	trim    bool     // blk begins before need.MinT
+	work    int      // rows since the query was last asked whether to stop
+}
+
+func (s *source) reader(ids []uint32) reader { return reader{src: s, ids: ids, need: s.need} }
+
+// series is one series in a block: the rows [from, to).
+type series struct {
+	id       uint32
+	from, to int
+	shape    column.Shape
+}
+
+// next returns the next series.
+func (r *reader) next(ctx context.Context) (s series, ok bool, err error) {
+	for r.at == len(r.decoded) {
+		if len(r.ids) == 0 {
+			return series{}, false, nil
+		}
+		if err := r.fill(ctx); err != nil {
+			return series{}, false, err
+		}
+	}
+	i := r.at
+	r.at++
+	s = series{id: r.decoded[i], shape: r.blk.Shape[i]}
+	s.from, s.to = r.blk.Rows(i)
+	if r.trim {
+		t := r.blk.T[s.from:s.to]
+		s.from += sort.Search(len(t), func(i int) bool { return t[i] >= r.need.MinT })
+	}
+	if r.work += s.to - s.from; r.work >= pollRows {
+		r.work = 0
+		if err := r.src.env.Check(); err != nil {
+			return series{}, false, err
+		}
+	}
+	return s, true, nil
+}
+
+// pollRows is after how many rows a reader looks whether to stop.
+const pollRows = 4096
+
+func (r *reader) fill(ctx context.Context) error {
+	if err := r.src.env.Check(); err != nil {
+		return err
+	}
+	if r.blk == nil {
+		r.blk = r.src.block()
+	}
+	need := r.need
+	wide := r.src.wide.Load()
+	if wide {
+		need.MinT = before(need.MinT)
+	}
+	r.decoded, r.at = nil, 0
+	n, err := r.src.env.View.Scan(ctx, r.src.set, r.ids, need, r.blk)
+	if err != nil {
+		return err
+	}
+	if n < 1 || n > len(r.ids) || n != r.blk.Series() {
+		return fmt.Errorf("scan of %d series gave %d, and %d were decoded", len(r.ids), n, r.blk.Series())
+	}
+	if len(r.blk.Kind) > 0 && !keepsHints(r.src.env.View) {
+		if !wide {
+			r.src.wide.Store(true)
+			return r.fill(ctx)
+		}
+		setHints(r.blk)
+	}
+	r.decoded, r.ids, r.trim = r.ids[:n], r.ids[n:], wide
+	return nil
+}
+
+// reset makes the reader go on with other series.
+func (r *reader) reset(ids []uint32) { r.ids, r.decoded, r.at = ids, nil, 0 }
+
+func (r *reader) close() {
+	if r.blk != nil {
+		r.src.give(r.blk)
+		r.blk = nil
+	}
+}
+
+func (r *reader) kindAt(row int) sample.Kind { return r.blk.KindAt(row) }

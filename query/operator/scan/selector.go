@@ -1,0 +1,141 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/vector"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+)
+
+// Selector is a selector of a query.
+type Selector struct {
+	Matchers []*labels.Matcher
+	// Offset is subtracted from the time of each step, or from At; milliseconds.
+	Offset int64
+	// At is the time of an @ modifier: every step sees that time.
+	At *int64
+	// Anchored and Smoothed are the extended selectors. An instant vector cannot be anchored.
+	Anchored, Smoothed bool
+	// StatsOnly reduces native histograms to count, sum and counter reset hint, as Prometheus does for functions
+	// that look at nothing else.
+	StatsOnly bool
+	// ST asks for start timestamps, for a range vector.
+	ST bool
+	// Hint is what the view is told. Where it has no range, that is found out from the steps.
+	Hint column.Hint
+}
+
+// times are those that a selector looks at: at step i the time start + i*step.
+type times struct {
+	start, step int64
+	n           int
+}
+
+func (s *Selector) times(g vector.Grid) times {
+	if s.At != nil {
+		return times{*s.At - s.Offset, 0, g.N}
+	}
+	return times{g.Start - s.Offset, g.Step, g.N}
+}
+
+func (t times) last() int64 { return t.start + int64(max(t.n, 1)-1)*t.step }
+
+// source is the series of a selector, and the blocks into which its cursors decode them.
+type source struct {
+	env  *operator.Env
+	sel  Selector
+	need column.Need
+	// wide says that there are histograms: samples are decoded from a time before need.MinT on.
+	wide atomic.Bool
+
+	set    *column.SeriesSet
+	table  *vector.Table
+	memory int64 // charged for the table
+
+	mu   sync.Mutex
+	free []*column.Block // guarded by mu
+	all  []uint32        // ids of all series, made on demand; guarded by mu
+}
+
+// init sets what is read: the times in (from, to].
+func (s *source) init(env *operator.Env, sel Selector, from, to int64) {
+	s.env, s.sel = env, sel
+	s.need = column.Need{MinT: max(from, math.MinInt64+1) + 1, MaxT: to, ST: sel.ST}
+	if s.sel.Hint.MinT == 0 && s.sel.Hint.MaxT == 0 {
+		s.sel.Hint.MinT, s.sel.Hint.MaxT = s.need.MinT, s.need.MaxT
+	}
+}
+
+func (s *source) open(ctx context.Context) error {
+	set, err := s.env.View.Series(ctx, s.sel.Matchers, s.sel.Hint)
+	if err != nil {
+		return fmt.Errorf("expanding series: %w", err)
+	}
+	bytes := int64(set.N) * int64(4*len(set.Names)+4)
+	if err := s.env.Account.Reserve(bytes); err != nil {
+		return err
+	}
+	s.memory += bytes
+	s.set, s.table = set, s.env.Dict.Table(set)
+	return nil
+}
+
+// ids returns ids, or those of all series for nil.
+func (s *source) ids(ids []uint32) []uint32 {
+	if ids != nil {
+		return ids
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.all == nil {
+		s.all = make([]uint32, s.set.N)
+		for i := range s.all {
+			s.all[i] = uint32(i)
+		}
+	}
+	return s.all
+}
+
+// block lends a block, which give takes back.
+func (s *source) block() *column.Block {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.free); n > 0 {
+		b := s.free[n-1]
+		s.free = s.free[:n-1]
+		return b
+	}
+	return &column.Block{Budget: s.env.Account}
+}
+
+func (s *source) give(b *column.Block) {
+	b.Reset()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(s.free, b)
+}
+
+// Table implements operator.Node.
+func (s *source) Table() *vector.Table { return s.table }
+
+// Close implements operator.Node.
+func (s *source) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range s.free {
+		b.Free()
+	}
+	s.free = nil
+	s.env.Account.Release(s.memory)
+	s.memory = 0
+}

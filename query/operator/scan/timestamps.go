@@ -1,0 +1,136 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package scan
+
+import (
+	"context"
+
+	"github.com/prometheus/prometheus/schema"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/vector"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+)
+
+// NewTimestamps returns the operator of timestamp(selector), or of start_timestamp(selector): the time of the sample
+// that the selector finds, in seconds, or the start timestamp that came with it. Histograms have times too.
+//
+// Its rows drop the metric name and are not merged where that makes them equal. Without start timestamps in the
+// query, start_timestamp() is nothing.
+func NewTimestamps(env *operator.Env, sel Selector, start bool, g vector.Grid) operator.Node {
+	n := &timestamps{start: start}
+	n.grid, n.look = g, sel.times(g)
+	sel.ST = start
+	n.init(env, sel, n.look.start-env.LookbackDelta, n.look.last())
+	if sel.At != nil {
+		// As Prometheus does it, the offset decides what is read, and then the time of @ alone which sample is seen.
+		n.look.start = *sel.At
+	}
+	return n
+}
+
+type timestamps struct {
+	instant
+	start bool
+	names *vector.Table
+}
+
+// Open implements operator.Node.
+func (n *timestamps) Open(ctx context.Context) error {
+	if err := n.open(ctx); err != nil {
+		return err
+	}
+	n.names = dropName(n.env, n.table)
+	return nil
+}
+
+// dropName returns t with the metric name gone, or marked to go at the end of the query.
+func dropName(env *operator.Env, t *vector.Table) *vector.Table {
+	if env.DelayedNameRemoval {
+		return t.WithDrop(true)
+	}
+	drop := make([]string, 0, 3)
+	for _, name := range t.Names {
+		if schema.IsMetadataLabel(name) {
+			drop = append(drop, name)
+		}
+	}
+	if len(drop) == 0 {
+		return t
+	}
+	return t.Without(drop...)
+}
+
+// Table implements operator.Node.
+func (n *timestamps) Table() *vector.Table { return n.names }
+
+// Cursor implements operator.Node.
+func (n *timestamps) Cursor(ids []uint32) operator.Cursor {
+	return &timestampCursor{node: n, reader: n.reader(n.ids(ids))}
+}
+
+type timestampCursor struct {
+	node   *timestamps
+	reader reader
+	hist   histograms
+}
+
+// Close implements operator.Cursor.
+func (c *timestampCursor) Close() { c.reader.close() }
+
+// Next implements operator.Cursor.
+func (c *timestampCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
+	n := c.node
+	b.Reset(n.look.n)
+	if n.start && !n.env.UseStartTimestamps {
+		return false, nil
+	}
+	rows := operator.BatchRows(n.look.n)
+	for b.Rows() < rows {
+		s, ok, err := c.reader.next(ctx)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			break
+		}
+		if err := c.row(b, s); err != nil {
+			return false, err
+		}
+	}
+	return b.Rows() > 0, nil
+}
+
+func (c *timestampCursor) row(b *vector.Batch, s series) error {
+	i, err := b.Add(s.id)
+	if err != nil {
+		return err
+	}
+	v, k, _ := b.Row(i)
+	blk := c.reader.blk
+	c.hist.load(nil, blk, s, false)
+	t, lookback, mayBeStale := c.hist.t, c.node.env.LookbackDelta, s.shape&column.HasStale != 0
+	ref, n, cells := c.node.look.start, 0, 0
+	for i := range v {
+		n = forward(t, n, ref)
+		if n > 0 && t[n-1] > ref-lookback && (!mayBeStale || !c.hist.stale(n-1)) {
+			at := t[n-1]
+			if c.node.start {
+				at = blk.STAt(s.from + n - 1)
+			}
+			v[i], k[i] = float64(at)/1000, vector.Float
+			cells++
+		}
+		ref += c.node.look.step
+	}
+	switch cells {
+	case 0:
+		b.Drop(i)
+	case len(v):
+		b.Shape[i] = vector.Full
+	default:
+		b.Shape[i] = vector.HasFloats | vector.HasGaps
+	}
+	return nil
+}
