@@ -7,6 +7,7 @@ import (
 	"context"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/operand"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -23,27 +24,27 @@ func (b *pairwise) Cursor(ids []uint32) operator.Cursor {
 		if b.slot != nil && b.slot[id] != 0 {
 			continue
 		}
-		if m := b.pairs.many[id]; !b.many.holds(m) {
+		if m := b.pairs.many[id]; !b.many.Holds(m) {
 			many = append(many, m)
 		}
-		if o := b.pairs.one[id]; !b.one.holds(o) {
+		if o := b.pairs.one[id]; !b.one.Holds(o) {
 			one = append(one, o)
 		}
 	}
-	return &cursor{pairwise: b, ids: ids, many: b.many.reader(many), one: b.one.reader(one)}
+	return &cursor{pairwise: b, ids: ids, many: b.many.Reader(many), one: b.one.Reader(one)}
 }
 
 // cursor moves over both operands in the order of the results.
 type cursor struct {
 	*pairwise
 	ids       []uint32
-	many, one reader
+	many, one *operand.Reader
 }
 
 // Close implements operator.Cursor.
 func (c *cursor) Close() {
-	c.many.close()
-	c.one.close()
+	c.many.Close()
+	c.one.Close()
 }
 
 // Next implements operator.Cursor.
@@ -57,13 +58,17 @@ func (c *cursor) Next(ctx context.Context, to *vector.Batch) (bool, error) {
 		return false, err
 	}
 	for to.Rows() < limit && len(c.ids) > 0 {
-		n, err := c.run(ctx, limit-to.Rows())
-		if err != nil {
-			return false, err
-		}
-		if n > 0 {
-			err = c.stretch(to, n)
-		} else {
+		n, many, one, err := c.run(ctx, limit-to.Rows())
+		switch {
+		case err != nil:
+		case n > 0:
+			at := to.Rows()
+			if err = c.add(to, n); err == nil {
+				c.floats(to, at, n, many, one)
+				c.many.Skip(n)
+				c.one.Skip(n)
+			}
+		default:
 			err = c.single(ctx, to)
 		}
 		if err != nil {
@@ -73,57 +78,49 @@ func (c *cursor) Next(ctx context.Context, to *vector.Batch) (bool, error) {
 	return to.Rows() > 0, nil
 }
 
-// run returns for how many of the next results the rows of both sides lie one behind the other, at most limit, with
-// no histogram among them.
-func (c *cursor) run(ctx context.Context, limit int) (int, error) {
-	if c.many.end || c.one.end || c.arith == nil && c.compare == nil {
-		return 0, nil
+// run returns for how many of the next results, at most limit, the rows of both sides lie one behind the other, with
+// no histogram among them. They are computed at once.
+func (c *cursor) run(ctx context.Context, limit int) (int, operand.Row, operand.Row, error) {
+	var many, one operand.Row
+	if !c.many.Streams() || !c.one.Streams() || c.arith == nil && c.compare == nil {
+		return 0, many, one, nil
 	}
-	if err := c.many.fill(ctx); err != nil {
-		return 0, err
+	many, err := c.many.Ahead(ctx)
+	if err != nil {
+		return 0, many, one, err
 	}
-	if err := c.one.fill(ctx); err != nil {
-		return 0, err
+	one, err = c.one.Ahead(ctx)
+	if err != nil || len(many.H) > 0 || len(one.H) > 0 {
+		return 0, many, one, err
 	}
-	if len(c.many.b.H) > 0 || len(c.one.b.H) > 0 {
-		return 0, nil
-	}
-	m, o := c.many.b.IDs[c.many.at:], c.one.b.IDs[c.one.at:]
+	m, o := many.IDs[many.At:], one.IDs[one.At:]
 	limit = min(limit, len(c.ids), len(m), len(o))
 	for i, id := range c.ids[:limit] {
 		if c.slot != nil && c.slot[id] != 0 || c.pairs.many[id] != m[i] || c.pairs.one[id] != o[i] {
-			return i, nil
+			return i, many, one, nil
 		}
 	}
-	return limit, nil
+	return limit, many, one, nil
 }
 
-// stretch computes n results at once.
-func (c *cursor) stretch(to *vector.Batch, n int) error {
-	at := to.Rows()
+// add adds rows for the next n results.
+func (c *cursor) add(to *vector.Batch, n int) error {
 	for _, id := range c.ids[:n] {
 		if _, err := to.Add(id); err != nil {
 			return err
 		}
 	}
-	c.floats(to, at, n, rowsOf{&c.many.b, c.many.at}, rowsOf{&c.one.b, c.one.at})
-	c.ids, c.many.at, c.one.at = c.ids[n:], c.many.at+n, c.one.at+n
+	c.ids = c.ids[n:]
 	return nil
 }
 
-// rowsOf is some rows of a batch, from one on.
-type rowsOf struct {
-	*vector.Batch
-	at int
-}
-
 // floats computes n rows without histograms.
-func (c *cursor) floats(to *vector.Batch, at, n int, many, one rowsOf) {
+func (c *cursor) floats(to *vector.Batch, at, n int, many, one operand.Row) {
 	if c.swap {
 		many, one = one, many
 	}
 	steps := to.Steps
-	l, r := many.at*steps, one.at*steps
+	l, r := many.At*steps, one.At*steps
 	cells := n * steps
 	v, k := to.V[at*steps:][:cells], to.K[at*steps:][:cells]
 	lv, lk := many.V[l:][:cells], many.K[l:][:cells]
@@ -157,35 +154,35 @@ func (c *cursor) single(ctx context.Context, to *vector.Batch) error {
 		if err != nil {
 			return err
 		}
-		return copyRow(to, i, &c.done, int(c.slot[id]-1))
+		return operand.CopyRow(to, i, &c.done, int(c.slot[id]-1))
 	}
-	many, mi, err := c.many.row(ctx, c.pairs.many[id])
+	many, there, err := c.many.Row(ctx, c.pairs.many[id])
 	if err != nil {
 		return err
 	}
-	one, oi, err := c.one.row(ctx, c.pairs.one[id])
-	if err != nil || many == nil || one == nil {
+	one, here, err := c.one.Row(ctx, c.pairs.one[id])
+	if err != nil || !there || !here {
 		return err
 	}
 	i, err := to.Add(id)
 	if err != nil {
 		return err
 	}
-	if c.arith == nil && c.compare == nil || (many.Shape[mi]|one.Shape[oi])&vector.HasHistograms != 0 {
-		return c.cells(to, i, rowsOf{many, mi}, rowsOf{one, oi})
+	if c.arith == nil && c.compare == nil || many.HasHistograms() || one.HasHistograms() {
+		return c.cells(to, i, many, one)
 	}
-	c.floats(to, i, 1, rowsOf{many, mi}, rowsOf{one, oi})
+	c.floats(to, i, 1, many, one)
 	return nil
 }
 
 // cells computes a row one cell after the other.
-func (c *cursor) cells(to *vector.Batch, i int, many, one rowsOf) error {
+func (c *cursor) cells(to *vector.Batch, i int, many, one operand.Row) error {
 	order := c.pairs.many[to.IDs[i]]
 	if c.swap {
 		many, one = one, many
 	}
 	for s := range to.Steps {
-		l, r := many.cell(s), one.cell(s)
+		l, r := cellOf(many, s), cellOf(one, s)
 		if l.kind == vector.Absent || r.kind == vector.Absent {
 			continue
 		}
@@ -207,12 +204,15 @@ func (c *cursor) cells(to *vector.Batch, i int, many, one rowsOf) error {
 	return nil
 }
 
-// cell returns the cell of step s of the row.
-func (r rowsOf) cell(s int) cell {
-	at := r.at*r.Steps + s
+// cellOf returns the cell of step s of a row.
+func cellOf(r operand.Row, s int) cell {
+	at := r.At*r.Steps + s
 	x := cell{kind: r.K[at], v: r.V[at]}
 	if x.kind == vector.Histogram {
 		x.h = r.H[at]
 	}
 	return x
 }
+
+// heldCell returns the cell of step s of a row that is held.
+func heldCell(o *operand.Operand, id uint32, s int) cell { return cellOf(o.Held(id), s) }

@@ -7,6 +7,7 @@ import (
 	"context"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/operand"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -15,8 +16,8 @@ import (
 type either struct {
 	env   *operator.Env
 	call  Call
-	left  side
-	right side
+	left  *operand.Operand
+	right *operand.Operand
 
 	// Valid after Open. Result i is the row pairs.many[i] of the left side and, where that has no cell, the row
 	// pairs.one[i] of the right side, as far as it is not masked.
@@ -28,25 +29,25 @@ type either struct {
 }
 
 func newUnion(env *operator.Env, c Call) *either {
-	return &either{env: env, call: c, left: side{env: env, node: c.Left}, right: side{env: env, node: c.Right}}
+	return &either{env: env, call: c, left: operand.New(env, c.Left), right: operand.New(env, c.Right)}
 }
 
 // Open implements operator.Node.
 func (e *either) Open(ctx context.Context) error {
-	if err := e.left.open(ctx); err != nil {
+	if err := e.left.Open(ctx); err != nil {
 		return err
 	}
-	if err := e.right.open(ctx); err != nil {
+	if err := e.right.Open(ctx); err != nil {
 		return err
 	}
-	rows := e.left.rows.N + e.right.rows.N
-	names := union(e.left.rows.Names, e.right.rows.Names)
+	rows := e.left.Table().N + e.right.Table().N
+	names := union(e.left.Table().Names, e.right.Table().Names)
 	bytes := int64(rows) * (2*keyBytes + int64(4*len(names)))
 	if err := e.env.Account.Reserve(bytes); err != nil {
 		return err
 	}
 	e.charged = bytes
-	k := group(e.left.rows, e.right.rows, matchingNames(e.call.Matching, e.left.rows, e.right.rows))
+	k := group(e.left.Table(), e.right.Table(), matchingNames(e.call.Matching, e.left.Table(), e.right.Table()))
 	e.groups = k.of[1]
 	if err := e.holdLeft(ctx, k); err != nil {
 		return err
@@ -72,19 +73,18 @@ func (e *either) holdLeft(ctx context.Context, k keys) error {
 	if e.masks, err = newMasks(e.env.Account, e.Grid().N, wanted); err != nil {
 		return err
 	}
-	if err := e.left.hold(ctx, held); err != nil {
+	if err := e.left.Hold(ctx, held); err != nil {
 		return err
 	}
 	for _, row := range held {
-		_, k2, _ := e.left.held.Row(int(e.left.slot[row] - 1))
-		mark(e.masks.group(k.of[0][row]), k2)
+		mark(e.masks.group(k.of[0][row]), e.left.Held(row).Kinds())
 	}
 	return nil
 }
 
 // choose says which rows the results are.
 func (e *either) choose(ctx context.Context, groups []uint32, names []string) error {
-	like := group(e.left.rows, e.right.rows, names)
+	like := group(e.left.Table(), e.right.Table(), names)
 	other := make([]uint32, like.n) // the right row with the same labels
 	for i := range other {
 		other[i] = none
@@ -95,8 +95,8 @@ func (e *either) choose(ctx context.Context, groups []uint32, names []string) er
 			other[c] = uint32(row)
 		}
 	}
-	for row := range uint32(e.left.rows.N) {
-		if instant && e.left.holds(row) && e.left.kind(row, 0) == vector.Absent {
+	for row := range uint32(e.left.Table().N) {
+		if instant && e.left.Holds(row) && e.left.Kind(row, 0) == vector.Absent {
 			continue
 		}
 		c := like.of[0][row]
@@ -105,14 +105,14 @@ func (e *either) choose(ctx context.Context, groups []uint32, names []string) er
 			other[c] = none
 		}
 	}
-	taken := make([]bool, e.right.rows.N)
+	taken := make([]bool, e.right.Table().N)
 	for _, r := range e.pairs.one {
 		if r != none {
 			taken[r] = true
 		}
 	}
 	var unread []uint32
-	for row := range uint32(e.right.rows.N) {
+	for row := range uint32(e.right.Table().N) {
 		mask := e.masks.group(e.groups[row])
 		switch {
 		case taken[row]:
@@ -125,7 +125,7 @@ func (e *either) choose(ctx context.Context, groups []uint32, names []string) er
 	if err := e.holdDiffering(ctx); err != nil || e.call.Narrow {
 		return err
 	}
-	return e.right.discard(ctx, unread)
+	return e.right.Discard(ctx, unread)
 }
 
 // holdDiffering reads right rows that join with a left row of which the name is not dropped alike: which of them is
@@ -133,19 +133,19 @@ func (e *either) choose(ctx context.Context, groups []uint32, names []string) er
 func (e *either) holdDiffering(ctx context.Context) error {
 	var rows []uint32
 	for i, r := range e.pairs.one {
-		if l := e.pairs.many[i]; l != none && r != none && e.left.rows.Dropped(l) != e.right.rows.Dropped(r) {
+		if l := e.pairs.many[i]; l != none && r != none && e.left.Table().Dropped(l) != e.right.Table().Dropped(r) {
 			rows = append(rows, r)
 		}
 	}
-	return e.right.hold(ctx, rows)
+	return e.right.Hold(ctx, rows)
 }
 
 // label makes the table.
 func (e *either) label(names []string) error {
 	n := len(e.pairs.many)
-	t := &vector.Table{N: n, Names: names, Dict: e.left.rows.Dict}
+	t := &vector.Table{N: n, Names: names, Dict: e.left.Table().Dict}
 	for _, name := range names {
-		l, r := e.left.rows.Column(name), e.right.rows.Column(name)
+		l, r := e.left.Table().Column(name), e.right.Table().Column(name)
 		col := make([]uint32, n)
 		for i, row := range e.pairs.many {
 			if row != none {
@@ -156,7 +156,7 @@ func (e *either) label(names []string) error {
 		}
 		t.Cols = append(t.Cols, col)
 	}
-	if e.left.rows.Drop != nil || e.right.rows.Drop != nil {
+	if e.left.Table().Drop != nil || e.right.Table().Drop != nil {
 		t.Drop = make([]bool, n)
 		for i := range t.Drop {
 			t.Drop[i] = e.drops(e.pairs.many[i], e.pairs.one[i])
@@ -170,20 +170,20 @@ func (e *either) label(names []string) error {
 func (e *either) drops(l, r uint32) bool {
 	switch {
 	case l == none:
-		return e.right.rows.Dropped(r)
-	case r == none || !e.right.holds(r):
-		return e.left.rows.Dropped(l)
+		return e.right.Table().Dropped(r)
+	case r == none || !e.right.Holds(r):
+		return e.left.Table().Dropped(l)
 	}
 	mask := e.masks.group(e.groups[r])
 	for i := range e.Grid().N {
-		if e.left.kind(l, i) != vector.Absent {
-			return e.left.rows.Dropped(l)
+		if e.left.Kind(l, i) != vector.Absent {
+			return e.left.Table().Dropped(l)
 		}
-		if mask[i] == 0 && e.right.kind(r, i) != vector.Absent {
-			return e.right.rows.Dropped(r)
+		if mask[i] == 0 && e.right.Kind(r, i) != vector.Absent {
+			return e.right.Table().Dropped(r)
 		}
 	}
-	return e.left.rows.Dropped(l)
+	return e.left.Table().Dropped(l)
 }
 
 // Table implements operator.Node.
@@ -194,8 +194,8 @@ func (e *either) Grid() vector.Grid { return e.call.Left.Grid() }
 
 // Close implements operator.Node.
 func (e *either) Close() {
-	e.left.close()
-	e.right.close()
+	e.left.Close()
+	e.right.Close()
 	e.masks.free()
 	e.env.Account.Release(e.charged)
 	e.charged = 0
@@ -211,26 +211,26 @@ func (e *either) Cursor(ids []uint32) operator.Cursor {
 	}
 	var left, right []uint32
 	for _, id := range ids {
-		if l := e.pairs.many[id]; l != none && !e.left.holds(l) {
+		if l := e.pairs.many[id]; l != none && !e.left.Holds(l) {
 			left = append(left, l)
 		}
-		if r := e.pairs.one[id]; r != none && !e.right.holds(r) {
+		if r := e.pairs.one[id]; r != none && !e.right.Holds(r) {
 			right = append(right, r)
 		}
 	}
-	return &eitherCursor{either: e, ids: ids, left: e.left.reader(left), right: e.right.reader(right)}
+	return &eitherCursor{either: e, ids: ids, left: e.left.Reader(left), right: e.right.Reader(right)}
 }
 
 type eitherCursor struct {
 	*either
 	ids         []uint32
-	left, right reader
+	left, right *operand.Reader
 }
 
 // Close implements operator.Cursor.
 func (c *eitherCursor) Close() {
-	c.left.close()
-	c.right.close()
+	c.left.Close()
+	c.right.Close()
 }
 
 // Next implements operator.Cursor.
@@ -256,17 +256,14 @@ func (c *eitherCursor) Next(ctx context.Context, to *vector.Batch) (bool, error)
 // add adds one result, or none where it has no cell.
 func (c *eitherCursor) add(ctx context.Context, to *vector.Batch, id uint32) error {
 	l, r := c.pairs.many[id], c.pairs.one[id]
-	row := -1
+	at := -1
 	if l != none {
-		b, i, err := c.left.row(ctx, l)
+		row, ok, err := c.left.Row(ctx, l)
 		if err != nil {
 			return err
 		}
-		if b != nil {
-			if row, err = to.Add(id); err != nil {
-				return err
-			}
-			if err := copyRow(to, row, b, i); err != nil {
+		if ok {
+			if at, err = addCopy(to, id, row); err != nil {
 				return err
 			}
 		}
@@ -274,35 +271,41 @@ func (c *eitherCursor) add(ctx context.Context, to *vector.Batch, id uint32) err
 	if r == none {
 		return nil
 	}
-	b, i, err := c.right.row(ctx, r)
-	if err != nil || b == nil {
+	row, ok, err := c.right.Row(ctx, r)
+	if err != nil || !ok {
 		return err
 	}
 	mask := c.masks.group(c.groups[r])
-	if row >= 0 {
-		return overlay(to, row, b, i, mask)
+	if at >= 0 {
+		return overlay(to, at, row, mask)
 	}
-	if row, err = to.Add(id); err != nil {
+	if at, err = addCopy(to, id, row); err != nil || mask == nil {
 		return err
 	}
-	if err := copyRow(to, row, b, i); err != nil || mask == nil {
-		return err
-	}
-	_, k, _ := to.Row(row)
+	_, k, _ := to.Row(at)
 	hide(k, mask)
-	to.Measure(row)
+	to.Measure(at)
 	return nil
 }
 
-// overlay puts the cells of row j of from in row i of to, where the mask is not set.
-func overlay(to *vector.Batch, i int, from *vector.Batch, j int, mask []vector.Kind) error {
-	if from.Shape[j]&vector.HasHistograms != 0 {
+// addCopy adds a row like another one and returns its number.
+func addCopy(to *vector.Batch, id uint32, row operand.Row) (int, error) {
+	at, err := to.Add(id)
+	if err != nil {
+		return 0, err
+	}
+	return at, operand.CopyRow(to, at, row.Batch, row.At)
+}
+
+// overlay puts the cells of a row in row i of to, where the mask is not set.
+func overlay(to *vector.Batch, i int, from operand.Row, mask []vector.Kind) error {
+	if from.HasHistograms() {
 		if err := to.UseHistograms(); err != nil {
 			return err
 		}
 	}
 	v, k, h := to.Row(i)
-	fv, fk, fh := from.Row(j)
+	fv, fk, fh := from.Row(from.At)
 	for s, x := range fk {
 		if mask[s] != 0 || x == vector.Absent {
 			continue

@@ -95,7 +95,7 @@ func (x *exact) compute(ctx context.Context) error {
 	}
 	fill := x.call.Matching.FillValues
 	for _, m := range x.plan.hardMany {
-		l := x.many.cell(m, x.step)
+		l := heldCell(x.many, m, x.step)
 		if l.kind == vector.Absent {
 			continue
 		}
@@ -103,7 +103,7 @@ func (x *exact) compute(ctx context.Context) error {
 		switch {
 		case x.seen[g] == x.step+1:
 			o := x.right[g]
-			if err := x.pair(m, o, l, x.one.cell(o, x.step)); err != nil {
+			if err := x.pair(m, o, l, heldCell(x.one, o, x.step)); err != nil {
 				return err
 			}
 		case fill.RHS != nil:
@@ -126,7 +126,7 @@ func (x *exact) compute(ctx context.Context) error {
 // matchOne finds the row of each group on the one side. It returns false where nothing of this step counts.
 func (x *exact) matchOne(ctx context.Context) (bool, error) {
 	for _, o := range x.plan.hardOne {
-		if x.one.kind(o, x.step) == vector.Absent {
+		if x.one.Kind(o, x.step) == vector.Absent {
 			continue
 		}
 		g := x.of[1][o]
@@ -146,7 +146,7 @@ func (x *exact) matchOne(ctx context.Context) (bool, error) {
 // fillMany computes what the one side has alone.
 func (x *exact) fillMany(value float64) error {
 	for _, o := range x.plan.hardOne {
-		r := x.one.cell(o, x.step)
+		r := heldCell(x.one, o, x.step)
 		if r.kind == vector.Absent || x.matched[x.of[1][o]] == x.step+1 {
 			continue
 		}
@@ -161,27 +161,16 @@ func (x *exact) fillMany(value float64) error {
 // one side. Seldom asked, so that all of the side is read for it.
 func (x *exact) manyPresent(ctx context.Context) (bool, error) {
 	for _, m := range x.plan.hardMany {
-		if x.many.kind(m, x.step) != vector.Absent {
+		if x.many.Kind(m, x.step) != vector.Absent {
 			return true, nil
 		}
 	}
 	if x.anyMany == nil {
 		x.anyMany = make([]bool, x.Grid().N)
-		var rest []uint32
-		for m := range uint32(x.many.rows.N) {
-			if !x.many.holds(m) {
-				rest = append(rest, m)
-			}
-		}
-		if err := x.many.hold(ctx, rest); err != nil {
+		if err := x.many.HoldAll(ctx); err != nil {
 			return false, err
 		}
-		for i, k := range x.many.held.K {
-			if k != vector.Absent {
-				x.anyMany[i%len(x.anyMany)] = true
-			}
-		}
-		x.plan.unreadMany = nil
+		x.many.Present(x.anyMany)
 	}
 	return x.anyMany[x.step], nil
 }
@@ -194,7 +183,7 @@ func (x *exact) duplicate(row, earlier uint32) error {
 		side = "left"
 	}
 	group := x.matchLabels(row, &sb).String()
-	a, b := x.one.rows.Labels(row, &sb).String(), x.one.rows.Labels(earlier, &sb).String()
+	a, b := x.one.Table().Labels(row, &sb).String(), x.one.Table().Labels(earlier, &sb).String()
 	if a > b {
 		a, b = b, a
 	}
@@ -209,7 +198,7 @@ func (x *exact) pair(m, o uint32, l, r cell) error {
 	}
 	order, g := m, uint32(0)
 	if m == none {
-		order, g = uint32(x.many.rows.N)+o, x.of[1][o]
+		order, g = uint32(x.many.Table().N)+o, x.of[1][o]
 	} else {
 		g = x.of[0][m]
 	}

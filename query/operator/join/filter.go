@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/operand"
 	"github.com/tidemarkdb/tidemark/query/vector"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
@@ -87,8 +88,8 @@ func (m *masks) free() {
 type filter struct {
 	env   *operator.Env
 	call  Call
-	left  side
-	right side
+	left  *operand.Operand
+	right *operand.Operand
 
 	// Valid after Open.
 	table   *vector.Table
@@ -99,23 +100,23 @@ type filter struct {
 }
 
 func newFilter(env *operator.Env, c Call) *filter {
-	return &filter{env: env, call: c, left: side{env: env, node: c.Left}, right: side{env: env, node: c.Right}}
+	return &filter{env: env, call: c, left: operand.New(env, c.Left), right: operand.New(env, c.Right)}
 }
 
 // Open implements operator.Node.
 func (f *filter) Open(ctx context.Context) error {
-	if err := f.left.open(ctx); err != nil {
+	if err := f.left.Open(ctx); err != nil {
 		return err
 	}
-	if err := f.right.open(ctx); err != nil {
+	if err := f.right.Open(ctx); err != nil {
 		return err
 	}
-	bytes := int64(f.left.rows.N+f.right.rows.N) * keyBytes
+	bytes := int64(f.left.Table().N+f.right.Table().N) * keyBytes
 	if err := f.env.Account.Reserve(bytes); err != nil {
 		return err
 	}
 	f.charged = bytes
-	k := group(f.left.rows, f.right.rows, matchingNames(f.call.Matching, f.left.rows, f.right.rows))
+	k := group(f.left.Table(), f.right.Table(), matchingNames(f.call.Matching, f.left.Table(), f.right.Table()))
 	f.groups = k.of[0]
 	wanted := make([]bool, k.n)
 	nLeft := k.sizes(0)
@@ -143,7 +144,7 @@ func (f *filter) readRight(ctx context.Context, groups []uint32) error {
 			}
 		}
 	}
-	return f.env.Drain(ctx, f.right.node, ids, func(b *vector.Batch) error {
+	return f.env.Drain(ctx, f.call.Right, ids, func(b *vector.Batch) error {
 		for i, id := range b.IDs {
 			if mask := f.masks.group(groups[id]); mask != nil {
 				_, k, _ := b.Row(i)
@@ -156,12 +157,12 @@ func (f *filter) readRight(ctx context.Context, groups []uint32) error {
 
 // choose says which rows of the left side are results.
 func (f *filter) choose(ctx context.Context) error {
-	f.table = f.left.rows
+	f.table = f.left.Table()
 	if f.call.Op == parser.LUNLESS {
 		return nil
 	}
 	var unread []uint32
-	rows := make([]uint32, 0, f.left.rows.N)
+	rows := make([]uint32, 0, f.left.Table().N)
 	for row, g := range f.groups {
 		if f.masks.of[g] != 0 {
 			rows = append(rows, uint32(row))
@@ -172,11 +173,11 @@ func (f *filter) choose(ctx context.Context) error {
 	if len(unread) == 0 {
 		return nil
 	}
-	f.rows, f.table = rows, f.left.rows.Take(rows)
+	f.rows, f.table = rows, f.left.Table().Take(rows)
 	if f.call.Narrow {
 		return nil
 	}
-	return f.left.discard(ctx, unread)
+	return f.left.Discard(ctx, unread)
 }
 
 // Table implements operator.Node.
@@ -187,8 +188,8 @@ func (f *filter) Grid() vector.Grid { return f.call.Left.Grid() }
 
 // Close implements operator.Node.
 func (f *filter) Close() {
-	f.left.close()
-	f.right.close()
+	f.left.Close()
+	f.right.Close()
 	f.masks.free()
 	f.env.Account.Release(f.charged)
 	f.charged = 0
@@ -197,7 +198,7 @@ func (f *filter) Close() {
 // Cursor implements operator.Node.
 func (f *filter) Cursor(ids []uint32) operator.Cursor {
 	if f.rows == nil {
-		return &filterCursor{filter: f, left: f.left.node.Cursor(ids)}
+		return &filterCursor{filter: f, left: f.call.Left.Cursor(ids)}
 	}
 	c := &filterCursor{filter: f, ids: ids}
 	rows := f.rows
@@ -207,7 +208,7 @@ func (f *filter) Cursor(ids []uint32) operator.Cursor {
 			rows[i] = f.rows[id]
 		}
 	}
-	c.left, c.rows = f.left.node.Cursor(rows), rows
+	c.left, c.rows = f.call.Left.Cursor(rows), rows
 	return c
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/schema"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/operand"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -29,8 +30,8 @@ type pairwise struct {
 
 	env    *operator.Env
 	call   Call
-	many   side
-	one    side
+	many   *operand.Operand
+	one    *operand.Operand
 	swap   bool // the one side is the left
 	labels *labeling
 	notes  operator.Notes
@@ -46,36 +47,36 @@ type pairwise struct {
 }
 
 func newPairwise(env *operator.Env, c Call) *pairwise {
-	b := &pairwise{
+	many, one, swap := c.Left, c.Right, c.Matching.Card == parser.CardOneToMany
+	if swap {
+		many, one = one, many
+	}
+	return &pairwise{
 		operation: operation{op: c.Op, truth: c.Bool, arith: arithmetic(c.Op), compare: comparison(c.Op)},
-		env:       env, call: c, swap: c.Matching.Card == parser.CardOneToMany,
-		many: side{env: env, node: c.Left}, one: side{env: env, node: c.Right},
+		env:       env, call: c, swap: swap,
+		many: operand.New(env, many), one: operand.New(env, one),
 		done: vector.Batch{Budget: env.Account},
 	}
-	if b.swap {
-		b.many.node, b.one.node = c.Right, c.Left
-	}
-	return b
 }
 
 // Open implements operator.Node.
 func (b *pairwise) Open(ctx context.Context) error {
-	first, second := &b.many, &b.one
+	first, second := b.many, b.one
 	if b.swap {
 		first, second = second, first
 	}
-	if err := first.open(ctx); err != nil {
+	if err := first.Open(ctx); err != nil {
 		return err
 	}
-	if err := second.open(ctx); err != nil {
+	if err := second.Open(ctx); err != nil {
 		return err
 	}
-	if err := b.charge(int64(b.many.rows.N+b.one.rows.N) * keyBytes); err != nil {
+	if err := b.charge(int64(b.many.Table().N+b.one.Table().N) * keyBytes); err != nil {
 		return err
 	}
-	b.labels = newLabeling(&b.call, b.removes, b.many.rows, b.one.rows)
+	b.labels = newLabeling(&b.call, b.removes, b.many.Table(), b.one.Table())
 	p := b.plan()
-	if err := b.one.hold(ctx, p.shared); err != nil {
+	if err := b.one.Hold(ctx, p.shared); err != nil {
 		return err
 	}
 	if err := b.resolve(ctx, p); err != nil {
@@ -84,10 +85,10 @@ func (b *pairwise) Open(ctx context.Context) error {
 	if b.call.Narrow {
 		return nil
 	}
-	if err := b.many.discard(ctx, p.unreadMany); err != nil {
+	if err := b.many.Discard(ctx, p.unreadMany); err != nil {
 		return err
 	}
-	return b.one.discard(ctx, p.unreadOne)
+	return b.one.Discard(ctx, p.unreadOne)
 }
 
 // removes tells whether the operation takes a label from results.
@@ -119,10 +120,10 @@ func (b *pairwise) resolve(ctx context.Context, p *plan) error {
 
 // exact computes the hard groups of a plan step by step.
 func (b *pairwise) exact(ctx context.Context, p *plan) error {
-	if err := b.many.hold(ctx, p.hardMany); err != nil {
+	if err := b.many.Hold(ctx, p.hardMany); err != nil {
 		return err
 	}
-	if err := b.one.hold(ctx, p.hardOne); err != nil {
+	if err := b.one.Hold(ctx, p.hardOne); err != nil {
 		return err
 	}
 	x := newExact(b, p)
@@ -161,7 +162,7 @@ func (b *pairwise) merge(x *exact) {
 // matchLabels returns the labels by which a row of the one side matches.
 func (b *pairwise) matchLabels(row uint32, sb *labels.ScratchBuilder) labels.Labels {
 	m := b.call.Matching
-	return b.one.rows.Labels(row, sb).MatchLabels(m.On, m.MatchingLabels...)
+	return b.one.Table().Labels(row, sb).MatchLabels(m.On, m.MatchingLabels...)
 }
 
 func (b *pairwise) charge(bytes int64) error {
@@ -186,8 +187,8 @@ func (b *pairwise) Notes() *operator.Notes {
 
 // Close implements operator.Node.
 func (b *pairwise) Close() {
-	b.many.close()
-	b.one.close()
+	b.many.Close()
+	b.one.Close()
 	b.done.Free()
 	b.env.Account.Release(b.charged)
 	b.charged = 0

@@ -25,7 +25,7 @@ type plan struct {
 // plan matches the rows.
 func (b *pairwise) plan() *plan {
 	m := b.call.Matching
-	p := &plan{keys: group(b.many.rows, b.one.rows, matchingNames(m, b.many.rows, b.one.rows))}
+	p := &plan{keys: group(b.many.Table(), b.one.Table(), matchingNames(m, b.many.Table(), b.one.Table()))}
 	nMany, nOne := p.keys.sizes(0), p.keys.sizes(1)
 	fill := b.fills()
 	hard := b.hard(p.keys, nMany, nOne)
@@ -75,8 +75,8 @@ func (b *pairwise) hard(k keys, nMany, nOne []uint32) []bool {
 		return hard
 	}
 	// Results may have equal labels where rows of the many side differ only in labels that results do not have.
-	like := group(b.many.rows, &vector.Table{}, b.labels.unique())
-	if like.n == b.many.rows.N {
+	like := group(b.many.Table(), &vector.Table{}, b.labels.unique())
+	if like.n == b.many.Table().N {
 		return hard
 	}
 	alike := make([]uint32, like.n)
