@@ -16,9 +16,6 @@ func extendedRateHistograms(m *mixed) error {
 	seconds := (time.Duration(m.f.w.Range) * time.Millisecond).Seconds()
 	h := &m.h
 	for i := range h.lo {
-		if m.f.lo[i] < m.f.hi[i] {
-			continue
-		}
 		first, last, ok := h.extent(i, m.f.w.Smoothed)
 		e := extent{first: first, last: last, start: m.f.w.At(i) - m.f.w.Range, end: m.f.w.At(i)}
 		if !ok || h.t[last] <= e.start || m.f.w.Smoothed && h.t[first] > e.end {

@@ -20,7 +20,7 @@ func rateHistograms(m *mixed) error {
 	var overlap, overlaps int
 	for i, l32 := range h.lo {
 		l, end := int(l32), int(h.hi[i])
-		if l >= end || m.f.lo[i] < m.f.hi[i] {
+		if l >= end {
 			continue
 		}
 		at := m.f.w.At(i)

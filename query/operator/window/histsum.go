@@ -20,7 +20,7 @@ func avgHistograms(m *mixed) error { return m.addHistograms(avgOfHistograms) }
 func (m *mixed) addHistograms(of func([]*histogram.FloatHistogram) (*histogram.FloatHistogram, bool, error)) error {
 	for i, l := range m.h.lo {
 		h := m.h.hi[i]
-		if l >= h || m.f.lo[i] < m.f.hi[i] {
+		if l >= h {
 			continue
 		}
 		window := m.h.h[l:h]

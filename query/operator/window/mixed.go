@@ -170,16 +170,19 @@ func (m *mixed) share(i int, h *histogram.FloatHistogram) {
 	m.f.kind[i], m.rowH[i] = vector.Histogram, h
 }
 
-// unset takes back what a kernel of floats put at step i.
-func (m *mixed) unset(i int) {
-	if m.f.kind[i] == vector.Float {
-		m.f.kind[i] = vector.Absent
-		m.f.cells--
-	}
-}
-
 // both tells whether the window of step i holds floats and histograms.
 func (m *mixed) both(i int) bool { return m.f.lo[i] < m.f.hi[i] && m.h.lo[i] < m.h.hi[i] }
+
+// excludeBoth makes the windows with floats and histograms empty, and notes that there are some.
+func (m *mixed) excludeBoth() {
+	for i := range m.f.lo {
+		if m.both(i) {
+			m.f.noteMixed()
+			m.f.hi[i], m.h.hi[i] = m.f.lo[i], m.h.lo[i]
+			m.f.gaps, m.h.gaps = true, true
+		}
+	}
+}
 
 // releaseResults gives back what was charged for the histograms of a batch.
 func (m *mixed) releaseResults() { m.results.release() }
@@ -209,14 +212,9 @@ func floatsOnly(m *mixed) error {
 func eitherKind(of mixedKernel) mixedKernel {
 	return func(m *mixed) error {
 		if len(m.f.t) > 0 {
+			m.excludeBoth()
 			if err := m.f.fn.floats(m.f); err != nil {
 				return err
-			}
-			for i := range m.f.lo {
-				if m.both(i) {
-					m.f.noteMixed()
-					m.unset(i)
-				}
 			}
 		}
 		return of(m)
