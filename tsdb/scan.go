@@ -30,6 +30,7 @@ func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n co
 	}
 	n.MinT, n.MaxT = v.span(n.MinT, n.MaxT)
 	dst.Reset()
+	dst.Want(n)
 	x := v.db.scanner(h, n)
 	defer v.db.forget(x)
 	done := 0

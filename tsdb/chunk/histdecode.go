@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 // DecodeHistograms appends those of the first n samples of a histogram stream that lie within [mint, maxt] to
@@ -147,7 +148,7 @@ func (d *histDecoder) layout(float bool, dst *column.Block) {
 	}
 	l.npos, l.nneg = int(npos), int(nneg)
 	if dst != nil {
-		if c.err = dst.Charge(8 * int64(l.npos+l.nneg)); c.err != nil {
+		if c.err = dst.Charge(8 * int64(l.npos+l.nneg+len(l.pos)+len(l.neg)+len(l.custom))); c.err != nil {
 			return
 		}
 	}
@@ -177,6 +178,9 @@ const rowBytes = int64(unsafe.Sizeof(uintptr(0))*2 + 1)
 // immutable, with any other.
 func (d *histDecoder) emit(dst *column.Block, flags byte) error {
 	s := &d.s
+	if dst.WantsFloat() {
+		return d.emitFloat(dst, flags)
+	}
 	size := rowBytes + int64(unsafe.Sizeof(histogram.Histogram{})) + 8*int64(len(s.buckets)+len(s.pos)+len(s.neg))
 	if flags&histLayout != 0 {
 		size += 8 * int64(len(s.custom))
@@ -193,6 +197,63 @@ func (d *histDecoder) emit(dst *column.Block, flags byte) error {
 		dst.AppendHistogram(s.stream.t, 0, d.intHistogram(flags), nil)
 	}
 	return nil
+}
+
+// emitFloat appends the state's sample as a float histogram of the block, which shares the spans of its layout.
+func (d *histDecoder) emitFloat(dst *column.Block, flags byte) error {
+	s, kind, n := &d.s, sample.Histogram, len(d.s.buckets)
+	if flags&histFloat != 0 {
+		kind = sample.FloatHistogram
+	}
+	bare := flags&histBare != 0
+	if bare {
+		n = 0
+	}
+	h, counts, err := dst.AddFloatHistogram(s.stream.t, kind, n)
+	if err != nil {
+		return err
+	}
+	*h = histogram.FloatHistogram{CounterResetHint: histogram.CounterResetHint(flags & histHint), Sum: s.stream.LastV()}
+	if bare {
+		return nil
+	}
+	h.Schema, h.ZeroThreshold = s.schema, math.Float64frombits(s.zeroT)
+	h.PositiveSpans, h.NegativeSpans, h.CustomValues = s.pos, s.neg, s.custom
+	h.PositiveBuckets, h.NegativeBuckets = split(counts, s.npos)
+	if kind == sample.FloatHistogram {
+		h.ZeroCount, h.Count = math.Float64frombits(s.zero), math.Float64frombits(s.count)
+		for i, b := range s.buckets {
+			counts[i] = math.Float64frombits(b)
+		}
+		return nil
+	}
+	h.ZeroCount, h.Count = float64(s.zero), float64(s.count)
+	absolute(h.PositiveBuckets, s.buckets[:s.npos])
+	absolute(h.NegativeBuckets, s.buckets[s.npos:])
+	if h.UsesCustomBuckets() { // as Histogram.ToFloat has it
+		h.ZeroThreshold, h.ZeroCount, h.NegativeSpans, h.NegativeBuckets = 0, 0, nil, nil
+	} else {
+		h.CustomValues = nil
+	}
+	return nil
+}
+
+// absolute sets counts to what Histogram.ToFloat comes to, which adds up the differences in floats: that is exact
+// while all counts are integers that a float can hold.
+func absolute(counts []float64, buckets []uint64) {
+	all := uint64(0)
+	for i, b := range buckets {
+		counts[i] = float64(int64(b))
+		all |= b
+	}
+	if all < 1<<53 {
+		return
+	}
+	sum, prev := 0.0, uint64(0)
+	for i, b := range buckets {
+		sum += float64(int64(b - prev))
+		counts[i], prev = sum, b
+	}
 }
 
 func (d *histDecoder) intHistogram(flags byte) *histogram.Histogram {

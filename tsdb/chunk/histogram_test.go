@@ -471,6 +471,22 @@ func BenchmarkHistogram(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/120, "ns/sample")
 	})
+	for name, need := range map[string]column.Need{"decode_float": {Float: true}, "decode_stats": {HistStats: true}} {
+		b.Run(name, func(b *testing.B) {
+			var dst column.Block
+			b.ReportAllocs()
+			for b.Loop() {
+				dst.Reset()
+				dst.Want(need)
+				if err := chunk.DecodeHistograms(stream, 120, math.MinInt64, math.MaxInt64, &dst); err != nil {
+					b.Fatal(err)
+				}
+				dst.EndSeries()
+				column.SetHints(&dst)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/120, "ns/sample")
+		})
+	}
 	peer := chunkenc.NewHistogramChunk()
 	app, err := peer.Appender()
 	if err != nil {

@@ -41,7 +41,9 @@ type Block struct {
 	// the block holds memory.
 	Budget *budget.Account
 
-	columns int64 // bytes charged for the columns, kept over Reset
+	want    Need // of the rows to come: Float and HistStats
+	floats  floatSlabs
+	columns int64 // bytes charged for the columns and slabs, kept over Reset
 	owned   int64 // bytes charged for histograms, given back by Reset
 }
 
@@ -67,7 +69,18 @@ func (b *Block) Reset() {
 	b.H.Int, b.H.Float, b.Shape = b.H.Int[:0], b.H.Float[:0], b.Shape[:0]
 	b.Budget.Release(b.owned)
 	b.owned = 0
+	b.want = Need{}
+	b.floats.reset()
 }
+
+// Want says which part of the histograms the rows from here to the next Reset are to have: Need.Float and
+// Need.HistStats. A Scan calls it after Reset.
+func (b *Block) Want(n Need) {
+	b.want = Need{Float: n.Float || n.HistStats, HistStats: n.HistStats}
+}
+
+// WantsFloat reports whether histograms are to be float histograms of the block.
+func (b *Block) WantsFloat() bool { return b.want.Float }
 
 // Free empties the block, drops its memory and gives back all it was charged.
 func (b *Block) Free() {
@@ -132,6 +145,8 @@ func (b *Block) AppendHistogram(t, st int64, h *histogram.Histogram, fh *histogr
 	k := sample.Histogram
 	if fh != nil {
 		k = sample.FloatHistogram
+	} else if b.want.Float {
+		h, fh = nil, h.ToFloat(nil)
 	}
 	b.T, b.V, b.Kind = append(b.T, t), append(b.V, 0), append(b.Kind, k)
 	b.H.Int, b.H.Float = append(b.H.Int, h), append(b.H.Float, fh)
@@ -198,6 +213,9 @@ func (b *Block) EndSeries() {
 		b.Off = append(b.Off, 0)
 	}
 	from := int(b.Off[len(b.Off)-1])
+	if b.want.HistStats && len(b.Kind) > 0 {
+		b.reduce(from)
+	}
 	var s Shape
 	if len(b.Kind) == 0 {
 		s = floatShape(b.V[from:])
@@ -225,13 +243,13 @@ func floatShape(v []float64) Shape {
 
 func (b *Block) shapeOf(i int) Shape {
 	var sum float64
-	switch b.Kind[i] {
-	case sample.Histogram:
-		sum = b.H.Int[i].Sum
-	case sample.FloatHistogram:
+	switch {
+	case b.Kind[i] == sample.Float:
+		return floatShape(b.V[i : i+1])
+	case b.H.Float[i] != nil:
 		sum = b.H.Float[i].Sum
 	default:
-		return floatShape(b.V[i : i+1])
+		sum = b.H.Int[i].Sum
 	}
 	if value.IsStaleNaN(sum) {
 		return HasHistograms | HasStale

@@ -102,6 +102,14 @@ type Use struct {
 type Need struct {
 	MinT, MaxT int64 // both zero: the range of the view
 	ST         bool  // fill Block.ST
+	// Float asks for all native histograms as float histograms, in Block.H.Float; Block.Kind still says what they are
+	// stored as. They belong to the Block: they are good until its next Scan, Reset or Free, and the reader must not
+	// change them but for the hint. Histograms of one layout that follow one another share their spans.
+	Float bool
+	// HistStats asks of native histograms for nothing but count, sum, schema and hint. It includes Float. The hints
+	// are those that promql.HistogramStatsIterator gives who reads all rows of the series one after the other:
+	// where Prometheus' storage knows of no reset, the buckets were looked at.
+	HistStats bool
 }
 
 // SeriesSet is the answer of Series: N series, rows 0..N-1 in label order, each with its labels as symbols.

@@ -182,6 +182,7 @@ func (v *view) seriesSet(rows []int) *column.SeriesSet {
 // Scan implements column.View. It decodes at most three series at a time, so that callers must go on.
 func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n column.Need, dst *column.Block) (int, error) {
 	dst.Reset()
+	dst.Want(n)
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}

@@ -66,7 +66,7 @@ func (q *Queryable) ExemplarQuerier(ctx context.Context) (storage.ExemplarQuerie
 }
 
 func (q *Queryable) open(mint, maxt int64) (*Querier, error) {
-	view, err := q.src.View(before(mint), maxt)
+	view, err := q.src.View(column.HintStart(mint), maxt)
 	if err != nil {
 		return nil, fmt.Errorf("open a view of the store: %w", err)
 	}

@@ -157,7 +157,7 @@ func (s *scanner) scan(row uint32) error {
 func (s *scanner) decode(ids []uint32, b *column.Block) error {
 	need := s.need
 	if s.histograms {
-		need.MinT = before(need.MinT)
+		need.MinT = column.HintStart(need.MinT)
 	}
 	k, err := s.view.Scan(s.ctx, s.set, ids, need, b)
 	if err != nil {
@@ -170,6 +170,6 @@ func (s *scanner) decode(ids []uint32, b *column.Block) error {
 		s.histograms = true
 		return s.decode(ids, b)
 	}
-	setHints(b)
+	column.SetHints(b)
 	return nil
 }

@@ -1,15 +1,15 @@
 // Copyright The Tidemark Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package queryable
+package column
 
 import (
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
 
-	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -26,74 +26,72 @@ import (
 // from a little earlier. Prometheus looks as far back as the chunk goes; a predecessor that is older than a
 // series may pause without being stale is not worth its decoding, and "unknown" is never a wrong answer.
 
-// hintReach is how far before a range the predecessor of its first sample is looked for, in milliseconds.
-const hintReach = 5 * 60 * 1000
+// HintReach is how far before a range the predecessor of its first sample is looked for, in milliseconds.
+const HintReach = 5 * 60 * 1000
 
-// before returns the time from which the samples of a range that begins at mint are scanned.
-func before(mint int64) int64 {
-	if mint < math.MinInt64+hintReach {
+// HintStart returns the time from which samples are scanned for the hints of those from mint on.
+func HintStart(mint int64) int64 {
+	if mint < math.MinInt64+HintReach {
 		return math.MinInt64
 	}
-	return mint - hintReach
+	return mint - HintReach
 }
 
-// setHints overwrites the hints of all histograms of b.
-func setHints(b *column.Block) {
-	if len(b.Kind) == 0 {
+// SetHints overwrites the hints of all histograms of b, which have those that the store keeps, with those that
+// Prometheus' storage would give. It is called once for each Scan; where Need.HistStats was set they are set already.
+func SetHints(b *Block) {
+	if len(b.Kind) == 0 || b.want.HistStats {
 		return
 	}
 	for s := range b.Series() {
-		if b.Shape[s]&column.HasHistograms == 0 {
-			continue
+		if b.Shape[s]&HasHistograms != 0 {
+			from, to := b.Rows(s)
+			b.setHints(from, to)
 		}
-		from, to := b.Rows(s)
-		setIntHints(b, from, to)
-		setFloatHints(b, from, to)
 	}
 }
 
-func setIntHints(b *column.Block, from, to int) {
-	var prev *histogram.Histogram
+func (b *Block) setHints(from, to int) {
+	var prev int // row before, + 1
 	prevGauge := false
 	for i := from; i < to; i++ {
-		if b.Kind[i] != sample.Histogram {
-			prev = nil
+		hint := b.hintAt(i)
+		if hint == nil {
+			prev = 0
 			continue
 		}
-		h := b.H.Int[i]
-		gauge := h.CounterResetHint == histogram.GaugeType
-		reset := h.CounterResetHint == histogram.CounterReset
-		h.CounterResetHint = histogram.UnknownCounterReset
+		gauge, reset := *hint == histogram.GaugeType, *hint == histogram.CounterReset
+		*hint = histogram.UnknownCounterReset
 		switch {
 		case gauge:
-			h.CounterResetHint = histogram.GaugeType
-		case prev != nil && !prevGauge && !reset && intContinues(prev, h):
-			h.CounterResetHint = histogram.NotCounterReset
+			*hint = histogram.GaugeType
+		case prev > 0 && !prevGauge && !reset && b.continues(prev-1, i):
+			*hint = histogram.NotCounterReset
 		}
-		prev, prevGauge = h, gauge
+		prev, prevGauge = i+1, gauge
 	}
 }
 
-func setFloatHints(b *column.Block, from, to int) {
-	var prev *histogram.FloatHistogram
-	prevGauge := false
-	for i := from; i < to; i++ {
-		if b.Kind[i] != sample.FloatHistogram {
-			prev = nil
-			continue
-		}
-		h := b.H.Float[i]
-		gauge := h.CounterResetHint == histogram.GaugeType
-		reset := h.CounterResetHint == histogram.CounterReset
-		h.CounterResetHint = histogram.UnknownCounterReset
-		switch {
-		case gauge:
-			h.CounterResetHint = histogram.GaugeType
-		case prev != nil && !prevGauge && !reset && floatContinues(prev, h):
-			h.CounterResetHint = histogram.NotCounterReset
-		}
-		prev, prevGauge = h, gauge
+// hintAt returns the hint of a row, nil for a float.
+func (b *Block) hintAt(i int) *histogram.CounterResetHint {
+	switch {
+	case b.Kind[i] == sample.Float:
+		return nil
+	case b.H.Float[i] != nil:
+		return &b.H.Float[i].CounterResetHint
 	}
+	return &b.H.Int[i].CounterResetHint
+}
+
+// continues reports whether the histogram of row i goes on counting where that of row prev was.
+func (b *Block) continues(prev, i int) bool {
+	switch {
+	case b.Kind[prev] != b.Kind[i]:
+		return false
+	case b.H.Float[i] != nil:
+		return floatContinues(b.H.Float[prev], b.H.Float[i])
+	}
+	return intContinues(b.H.Int[prev], b.H.Int[i])
 }
 
 func intContinues(prev, h *histogram.Histogram) bool {
@@ -114,8 +112,21 @@ func floatContinues(prev, h *histogram.FloatHistogram) bool {
 	return h.Count >= prev.Count && h.ZeroCount >= prev.ZeroCount &&
 		sameLayout(prev.Schema, h.Schema, prev.ZeroThreshold, h.ZeroThreshold) &&
 		histogram.CustomBucketBoundsMatch(prev.CustomValues, h.CustomValues) &&
-		noneFell(floatBuckets(prev.PositiveSpans, prev.PositiveBuckets), floatBuckets(h.PositiveSpans, h.PositiveBuckets)) &&
-		noneFell(floatBuckets(prev.NegativeSpans, prev.NegativeBuckets), floatBuckets(h.NegativeSpans, h.NegativeBuckets))
+		floatsNotFell(prev.PositiveSpans, h.PositiveSpans, prev.PositiveBuckets, h.PositiveBuckets) &&
+		floatsNotFell(prev.NegativeSpans, h.NegativeSpans, prev.NegativeBuckets, h.NegativeBuckets)
+}
+
+// floatsNotFell is noneFell for the counts of float histograms, at once where both have the same buckets.
+func floatsNotFell(prevSpans, spans []histogram.Span, prev, counts []float64) bool {
+	if len(prev) != len(counts) || !slices.Equal(prevSpans, spans) {
+		return noneFell(floatBuckets(prevSpans, prev), floatBuckets(spans, counts))
+	}
+	for i, count := range counts {
+		if count < prev[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // staleContinues answers for stale markers, which have no buckets: a marker continues whatever came before,

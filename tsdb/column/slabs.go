@@ -1,0 +1,145 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package column
+
+import (
+	"unsafe"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
+
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// floatSlabs are the float histograms of a Block, and their buckets. They are cut from slabs that Reset empties and
+// does not give back, so that decoding a histogram allocates nothing.
+type floatSlabs struct {
+	hists  slab[histogram.FloatHistogram]
+	counts slab[float64]
+}
+
+const (
+	histSlab  = 256
+	countSlab = 4096
+)
+
+// slab gives out runs of entries that stay where they are.
+type slab[T any] struct {
+	chunks [][]T
+	mark
+}
+
+// mark is how far a slab is used.
+type mark struct{ chunk, used int }
+
+// take returns n entries, not cleared; nil where a chunk has to be added first.
+func (s *slab[T]) take(n int) []T {
+	for ; s.chunk < len(s.chunks); s.chunk, s.used = s.chunk+1, 0 {
+		if c := s.chunks[s.chunk]; s.used+n <= len(c) {
+			s.used += n
+			return c[s.used-n : s.used : s.used]
+		}
+	}
+	return nil
+}
+
+func (f *floatSlabs) reset() {
+	f.hists.mark, f.counts.mark = mark{}, mark{}
+}
+
+// AddFloatHistogram adds a row for a decoder: a histogram, stored as kind k, with room for n buckets, both to be filled
+// in whole. Where Need.Float was asked for, it is the way that allocates nothing.
+func (b *Block) AddFloatHistogram(t int64, k sample.Kind, n int) (*histogram.FloatHistogram, []float64, error) {
+	if err := b.Reserve(1); err != nil {
+		return nil, nil, err
+	}
+	one, err := takeOf(b, &b.floats.hists, 1, histSlab)
+	if err != nil {
+		return nil, nil, err
+	}
+	var counts []float64
+	if n > 0 {
+		if counts, err = takeOf(b, &b.floats.counts, n, countSlab); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(b.Kind) < len(b.T) || len(b.Kind) == 0 {
+		if err := b.useHistograms(); err != nil {
+			return nil, nil, err
+		}
+	}
+	fh := &one[0]
+	b.T, b.V, b.Kind = append(b.T, t), append(b.V, 0), append(b.Kind, k)
+	b.H.Int, b.H.Float = append(b.H.Int, nil), append(b.H.Float, fh)
+	if len(b.ST) > 0 {
+		b.ST = lengthen(b.ST, len(b.T))
+	}
+	return fh, counts, nil
+}
+
+// useHistograms brings the columns of histograms into use, with room for as many rows as the others.
+func (b *Block) useHistograms() error {
+	rows := cap(b.T)
+	bytes := growth(b.Kind, rows) + growth(b.H.Int, rows)*8 + growth(b.H.Float, rows)*8
+	if err := b.Budget.Reserve(bytes); err != nil {
+		return err
+	}
+	b.columns += bytes
+	n := len(b.T)
+	b.Kind = lengthen(reserve(b.Kind, rows), n)
+	b.H.Int, b.H.Float = lengthen(reserve(b.H.Int, rows), n), lengthen(reserve(b.H.Float, rows), n)
+	return nil
+}
+
+// takeOf takes n entries of a slab, adding a chunk, which is charged, where there is no room.
+func takeOf[T any](b *Block, s *slab[T], n, size int) ([]T, error) {
+	if out := s.take(n); out != nil {
+		return out, nil
+	}
+	var zero T
+	size = max(size, n)
+	bytes := int64(size) * int64(unsafe.Sizeof(zero))
+	if err := b.Budget.Reserve(bytes); err != nil {
+		return nil, err
+	}
+	b.columns += bytes
+	s.chunks = append(s.chunks, make([]T, size))
+	return s.take(n), nil
+}
+
+// reduce leaves of the histograms from row from on what Need.HistStats asks for, and takes back their buckets.
+func (b *Block) reduce(from int) {
+	b.setHints(from, len(b.T))
+	var prev *histogram.FloatHistogram
+	var hint histogram.CounterResetHint // of prev, beside that of its storage
+	for i := from; i < len(b.T); i++ {
+		fh := b.H.Float[i]
+		if fh == nil {
+			continue
+		}
+		now := fh.CounterResetHint
+		if !value.IsStaleNaN(fh.Sum) {
+			if now == histogram.UnknownCounterReset && prev != nil {
+				now = histogram.NotCounterReset
+				if fh.DetectReset(prev) {
+					now = histogram.CounterReset
+				}
+			}
+			if prev != nil {
+				strip(prev, hint)
+			}
+			prev, hint = fh, now
+			continue
+		}
+		strip(fh, now)
+	}
+	if prev != nil {
+		strip(prev, hint)
+	}
+	b.floats.counts.mark = mark{} // those of the series before are taken back already
+}
+
+func strip(fh *histogram.FloatHistogram, hint histogram.CounterResetHint) {
+	*fh = histogram.FloatHistogram{CounterResetHint: hint, Schema: fh.Schema, Count: fh.Count, Sum: fh.Sum}
+}
