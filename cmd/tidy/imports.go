@@ -34,6 +34,7 @@ const direction = `
 		  query/operator/bucket, query/operator/join, query/operator/info, query/foreign,
 		  query/operator/operatortest
 		< query/exec;
+	query/operator < query/operator/scalar < query/exec;
 	query/vector < query/plan < query/exec, query/cache < query < query/querytest;
 	query < rules < rules/notify;
 	ingest < ingest/ingesttest;

@@ -74,9 +74,9 @@ func (d *Dict) adopt(texts []string) []uint32 {
 	return t
 }
 
-// Table turns the series of the storage into a table of this query's symbols.
+// Table turns the series of the storage, no two of which are the same, into a table of this query's symbols.
 func (d *Dict) Table(s *column.SeriesSet) *Table {
-	t := &Table{N: s.N, Names: s.Names, Cols: s.Syms, Dict: d}
+	t := &Table{N: s.N, Names: s.Names, Cols: s.Syms, Distinct: true, Dict: d}
 	tr := d.adopt(s.Text)
 	if tr == nil {
 		return t

@@ -21,7 +21,10 @@ type Table struct {
 	// Drop marks rows whose metric name (with type and unit) goes away when the query ends: delayed name removal.
 	// nil: none.
 	Drop []bool
-	Dict *Dict
+	// Distinct says that no two rows have the same labels; false: not known. Who makes a table of series that differ
+	// sets it, and saves Unique the search.
+	Distinct bool
+	Dict     *Dict
 }
 
 // Dropped tells whether the name of a row goes away at the end.
@@ -83,6 +86,8 @@ func (t *Table) filter(keep func(string) bool) *Table {
 	for i, n := range t.Names {
 		if keep(n) {
 			c.Names, c.Cols = append(c.Names, n), append(c.Cols, t.Cols[i])
+		} else if c.Distinct {
+			c.Distinct = constant(t.Cols[i][:t.N])
 		}
 	}
 	return &c
@@ -91,6 +96,7 @@ func (t *Table) filter(keep func(string) bool) *Table {
 // With returns t with the column of a label replaced or added. It keeps col.
 func (t *Table) With(name string, col []uint32) *Table {
 	c := *t
+	c.Distinct = false
 	i, ok := slices.BinarySearch(t.Names, name)
 	if ok {
 		c.Cols = slices.Clone(t.Cols)
@@ -146,6 +152,9 @@ func (t *Table) Groups() (of, first []uint32) {
 
 // Unique tells whether no two rows have the same labels.
 func (t *Table) Unique() bool {
+	if t.Distinct || t.N <= 1 {
+		return true
+	}
 	_, first := t.Groups()
 	return len(first) == t.N
 }

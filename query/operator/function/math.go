@@ -1,0 +1,200 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package function
+
+import (
+	"math"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
+
+// flat returns the functions that cost so little that they run over absent cells too: a loop without a branch or a
+// call. Nil: no such function.
+func flat(name string) func(v []float64) {
+	switch name {
+	case "abs":
+		return func(v []float64) {
+			for i := range v {
+				v[i] = math.Abs(v[i])
+			}
+		}
+	case "ceil":
+		return func(v []float64) {
+			for i := range v {
+				v[i] = math.Ceil(v[i])
+			}
+		}
+	case "floor":
+		return func(v []float64) {
+			for i := range v {
+				v[i] = math.Floor(v[i])
+			}
+		}
+	case "sqrt":
+		return func(v []float64) {
+			for i := range v {
+				v[i] = math.Sqrt(v[i])
+			}
+		}
+	case "sgn":
+		return sgn
+	case "deg":
+		return func(v []float64) {
+			for i := range v {
+				v[i] = v[i] * 180 / math.Pi
+			}
+		}
+	case "rad":
+		return func(v []float64) {
+			for i := range v {
+				v[i] = v[i] * math.Pi / 180
+			}
+		}
+	default:
+		return nil
+	}
+}
+
+func sgn(v []float64) {
+	for i, x := range v {
+		switch {
+		case x < 0:
+			v[i] = -1
+		case x > 0:
+			v[i] = 1
+		}
+	}
+}
+
+// pointwise returns the functions of one number that cost more than a look at the kind of a cell.
+func pointwise(name string) func(float64) float64 {
+	switch name {
+	case "exp":
+		return math.Exp
+	case "ln":
+		return math.Log
+	case "log2":
+		return math.Log2
+	case "log10":
+		return math.Log10
+	case "sin":
+		return math.Sin
+	case "cos":
+		return math.Cos
+	case "tan":
+		return math.Tan
+	case "asin":
+		return math.Asin
+	case "acos":
+		return math.Acos
+	case "atan":
+		return math.Atan
+	case "sinh":
+		return math.Sinh
+	case "cosh":
+		return math.Cosh
+	case "tanh":
+		return math.Tanh
+	case "asinh":
+		return math.Asinh
+	case "acosh":
+		return math.Acosh
+	case "atanh":
+		return math.Atanh
+	default:
+		return nil
+	}
+}
+
+// overFlat makes a kernel of a function over arrays. Histograms go away.
+func overFlat(f func([]float64)) kernel {
+	return func(b *vector.Batch) error {
+		dropHistograms(b)
+		f(b.V)
+		return nil
+	}
+}
+
+// overFloats makes a kernel of a function of one number, called for floats only. Histograms go away.
+func overFloats(f func(float64) float64) kernel {
+	return func(b *vector.Batch) error {
+		dropHistograms(b)
+		if shapes(b)&vector.HasGaps == 0 {
+			for i, x := range b.V {
+				b.V[i] = f(x)
+			}
+			return nil
+		}
+		for i, k := range b.K {
+			if k == vector.Float {
+				b.V[i] = f(b.V[i])
+			}
+		}
+		return nil
+	}
+}
+
+// perRow makes a kernel of a function over one row. Histograms go away.
+func perRow(f func(v []float64, k []vector.Kind)) kernel {
+	return func(b *vector.Batch) error {
+		dropHistograms(b)
+		for i := range b.Rows() {
+			v, k, _ := b.Row(i)
+			f(v, k)
+		}
+		return nil
+	}
+}
+
+// stepValues is a scalar as a kernel wants it: one number if it is the same at all steps.
+type stepValues struct {
+	constant bool
+	c        float64
+	v        []float64
+}
+
+func valuesOf(s operator.Scalar) stepValues {
+	v := s.Values()
+	x := stepValues{constant: true, c: v[0], v: v}
+	first := math.Float64bits(v[0])
+	for _, f := range v[1:] {
+		if math.Float64bits(f) != first {
+			x.constant = false
+			break
+		}
+	}
+	return x
+}
+
+// newRound returns round(in, nearest); nearest nil: 1.
+func newRound(env *operator.Env, in operator.Node, nearest operator.Scalar) operator.Node {
+	n := &rowwise{env: env, in: in, names: dropNames}
+	if nearest != nil {
+		n.args = []operator.Scalar{nearest}
+	}
+	n.bind = func() (kernel, error) {
+		if nearest == nil {
+			return overFlat(func(v []float64) { roundTo(v, 1) }), nil
+		}
+		to := valuesOf(nearest)
+		if to.constant {
+			inverse := 1.0 / to.c
+			return overFlat(func(v []float64) { roundTo(v, inverse) }), nil
+		}
+		return perRow(func(v []float64, _ []vector.Kind) {
+			for j := range v {
+				roundTo(v[j:j+1], 1.0/to.v[j])
+			}
+		}), nil
+	}
+	return n
+}
+
+// roundTo rounds to multiples of 1/inverse, halves up.
+func roundTo(v []float64, inverse float64) {
+	for i, x := range v {
+		v[i] = math.Floor(x*inverse+0.5) / inverse
+	}
+}
