@@ -1,0 +1,234 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package aggregate
+
+import (
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
+
+// grouped is the sink of the aggregations that have one row per group.
+type grouped struct {
+	node  *node
+	group *grouping
+	acc   accumulator
+	state *state
+	drops dropping
+	// came is the first row of a group that had a sample: groups are in that order.
+	came []uint32
+	// Scratch for batches of one step.
+	gs []uint32
+	vs []float64
+}
+
+func newGrouped(n *node) (*grouped, error) {
+	g := n.group
+	steps := n.Grid().N
+	s, err := newState(n, &n.held, g.len(), steps)
+	if err != nil {
+		return nil, err
+	}
+	var sizes []uint32
+	if n.cfg.Op == parser.QUANTILE {
+		sizes = g.sizes()
+	}
+	acc, err := n.newAccumulator(s, sizes)
+	if err != nil {
+		return nil, err
+	}
+	x := &grouped{node: n, group: g, acc: acc, state: s, drops: g.drops()}
+	if x.came, err = allocate[uint32](&n.held, g.len()); err != nil {
+		return nil, err
+	}
+	for i := range x.came {
+		x.came[i] = outside
+	}
+	return x, nil
+}
+
+func (x *grouped) add(b *vector.Batch) error {
+	if b.Steps == 1 && len(b.H) == 0 && !x.state.mixed && x.drops != dropSome {
+		x.addFlat(b)
+		return x.state.err
+	}
+	for i, id := range b.IDs {
+		g := x.group.of[id]
+		shape := b.Shape[i]
+		if g == outside || shape == vector.HasGaps {
+			continue
+		}
+		if x.came[g] == outside {
+			x.came[g] = id
+		}
+		r := row{id: id, shape: shape}
+		r.v, r.k, r.h = b.Row(i)
+		if x.drops == dropSome && x.group.in.Drop[id] {
+			x.nameless(g, r)
+		}
+		if err := x.acc.row(g, r); err != nil {
+			return err
+		}
+	}
+	return x.state.err
+}
+
+// addFlat adds a batch of floats with one step.
+func (x *grouped) addFlat(b *vector.Batch) {
+	gs, vs := x.gs[:0], x.vs[:0]
+	if cap(gs) < len(b.IDs) {
+		gs, vs = make([]uint32, 0, len(b.IDs)), make([]float64, 0, len(b.IDs))
+	}
+	of, mark := x.group.of, x.state.mark
+	gs, vs = gs[:len(b.IDs)], vs[:len(b.IDs)]
+	kinds, values := b.K[:len(b.IDs)], b.V[:len(b.IDs)]
+	n := 0
+	for i, id := range b.IDs {
+		g := of[id]
+		if kinds[i] == vector.Absent || g == outside {
+			continue
+		}
+		if mark[g]&has == 0 {
+			mark[g] |= has
+			x.came[g] = min(x.came[g], id)
+		}
+		gs[n], vs[n] = g, values[i]
+		n++
+	}
+	x.gs, x.vs = gs, vs
+	x.acc.flat(gs[:n], vs[:n])
+}
+
+// nameless notes the steps at which a series without a name joins a group. A histogram that is ignored before the
+// group has a value leaves no trace.
+func (x *grouped) nameless(g uint32, r row) {
+	at := int(g) * x.state.steps
+	takes := takesHistograms(x.node.cfg.Op)
+	for i, kind := range r.k {
+		if kind == vector.Float || kind == vector.Histogram && (takes || x.state.seen(g, at+i)) {
+			x.state.mark[at+i] |= nameless
+		}
+	}
+}
+
+func takesHistograms(op parser.ItemType) bool {
+	switch op {
+	case parser.SUM, parser.AVG, parser.COUNT, parser.GROUP:
+		return true
+	default:
+		return false
+	}
+}
+
+// end turns the state into rows, in the order in which the groups came.
+func (x *grouped) end() (result, error) {
+	order := ordered(x.came)
+	d, err := newDense(&x.node.held, len(order), x.state.steps)
+	if err != nil {
+		return nil, err
+	}
+	first, drop := make([]uint32, len(order)), x.drops.all(len(order))
+	if x.drops == dropSome {
+		drop = make([]bool, len(order))
+	}
+	for i, g := range order {
+		if i&1023 == 0 {
+			if err := x.node.feed.env.Check(); err != nil {
+				return nil, err
+			}
+		}
+		first[i] = x.group.first[g]
+		to := d.row(i)
+		x.acc.finish(g, to)
+		if d.err != nil {
+			return nil, d.err
+		}
+		d.shape[i] = shapeOf(to.k)
+		if x.drops == dropSome {
+			drop[i] = x.droppedLast(g, to.k)
+		}
+	}
+	d.table = x.group.table(first, drop)
+	return d, nil
+}
+
+// droppedLast tells whether a series without a name was in the group at the last step that has a result.
+func (x *grouped) droppedLast(g uint32, kinds []vector.Kind) bool {
+	for i := len(kinds) - 1; i >= 0; i-- {
+		if kinds[i] != vector.Absent {
+			return x.state.mark[int(g)*x.state.steps+i]&nameless != 0
+		}
+	}
+	return false
+}
+
+// dense is a result in which every row has all of its cells.
+type dense struct {
+	held  *held
+	table *vector.Table
+	steps int
+	v     []float64
+	k     []vector.Kind
+	h     []*histogram.FloatHistogram // nil while there is none
+	shape []vector.Shape
+	err   error
+}
+
+func newDense(h *held, rows, steps int) (*dense, error) {
+	d := &dense{held: h, steps: steps}
+	var err error
+	if d.v, err = allocate[float64](h, rows*steps); err != nil {
+		return nil, err
+	}
+	if d.k, err = allocate[vector.Kind](h, rows*steps); err != nil {
+		return nil, err
+	}
+	d.shape, err = allocate[vector.Shape](h, rows)
+	return d, err
+}
+
+// row returns where the result of row i goes.
+func (d *dense) row(i int) out {
+	from, to := i*d.steps, (i+1)*d.steps
+	return out{v: d.v[from:to], k: d.k[from:to], h: func(step int, h *histogram.FloatHistogram) {
+		if d.h == nil {
+			if d.h, d.err = allocate[*histogram.FloatHistogram](d.held, len(d.v)); d.err != nil {
+				return
+			}
+		}
+		d.h[from+step], d.k[from+step] = h, vector.Histogram
+	}}
+}
+
+func shapeOf(kinds []vector.Kind) vector.Shape {
+	var seen [3]bool
+	for _, k := range kinds {
+		seen[k] = true
+	}
+	var s vector.Shape
+	if seen[vector.Absent] {
+		s |= vector.HasGaps
+	}
+	if seen[vector.Float] {
+		s |= vector.HasFloats
+	}
+	if seen[vector.Histogram] {
+		s |= vector.HasHistograms
+	}
+	return s
+}
+
+func (d *dense) names() *vector.Table { return d.table }
+func (d *dense) histograms() bool     { return d.h != nil }
+
+func (d *dense) cells(id uint32, v []float64, k []vector.Kind, h []*histogram.FloatHistogram) vector.Shape {
+	from, to := int(id)*d.steps, (int(id)+1)*d.steps
+	copy(v, d.v[from:to])
+	copy(k, d.k[from:to])
+	if d.h != nil {
+		copy(h, d.h[from:to])
+	}
+	return d.shape[id]
+}

@@ -1,0 +1,76 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package aggregate
+
+import "math"
+
+// ranked is a value and the series it is of.
+type ranked struct {
+	v  float64
+	id uint32
+}
+
+// heap is a binary heap with the value on top that goes first: the least, or the greatest if reverse; NaN before any.
+// Elements that are equal come and go as with the standard library's heap and Prometheus' order, in which a NaN is
+// less even than another NaN, so that of equal values the same series are chosen.
+type heap struct {
+	of      []ranked
+	reverse bool
+}
+
+func (h heap) Len() int      { return len(h.of) }
+func (h heap) Swap(i, j int) { h.of[i], h.of[j] = h.of[j], h.of[i] }
+
+func (h heap) Less(i, j int) bool {
+	a, b := h.of[i].v, h.of[j].v
+	if math.IsNaN(a) {
+		return true
+	}
+	if h.reverse {
+		return a > b
+	}
+	return a < b
+}
+
+// raise moves the last element to its place.
+func (h heap) raise() {
+	for j := len(h.of) - 1; j > 0; {
+		parent := (j - 1) / 2
+		if !h.Less(j, parent) {
+			return
+		}
+		h.Swap(parent, j)
+		j = parent
+	}
+}
+
+// sink moves the first element to its place.
+func (h heap) sink() {
+	for i := 0; ; {
+		child := 2*i + 1
+		if child >= len(h.of) {
+			return
+		}
+		if r := child + 1; r < len(h.of) && h.Less(r, child) {
+			child = r
+		}
+		if !h.Less(child, i) {
+			return
+		}
+		h.Swap(i, child)
+		i = child
+	}
+}
+
+// belongs tells whether a value displaces the top of a full heap.
+func (h heap) belongs(v float64) bool {
+	top := h.of[0].v
+	if math.IsNaN(top) {
+		return !math.IsNaN(v)
+	}
+	if h.reverse {
+		return top > v
+	}
+	return top < v
+}

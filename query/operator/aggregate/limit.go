@@ -1,0 +1,254 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package aggregate
+
+import (
+	"cmp"
+	"context"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
+
+// limit is limitk: the first k samples of a group at each step.
+type limit struct {
+	node  *node
+	group *grouping
+	k     []int
+	count []int // samples taken, by cell
+	to    *sparse
+}
+
+func newLimit(n *node, k []int) (*limit, error) {
+	count, err := allocate[int](&n.held, n.group.len()*len(k))
+	return &limit{node: n, group: n.group, k: k, count: count, to: newSparse(&n.held, len(k))}, err
+}
+
+func (x *limit) add(b *vector.Batch) error {
+	for i, id := range b.IDs {
+		g := x.group.of[id]
+		if g == outside {
+			continue
+		}
+		count := x.count[int(g)*b.Steps : (int(g)+1)*b.Steps]
+		v, k, h := b.Row(i)
+		err := x.to.take(id, v, k, h, func(step int) bool {
+			if count[step] >= x.k[step] {
+				return false
+			}
+			count[step]++
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *limit) end() (result, error) {
+	refundSlice(&x.node.held, x.count)
+	x.count = nil
+	return x.to.finish(x.group, nil), nil
+}
+
+// take adds the cells of a row for whose steps want says so.
+func (s *sparse) take(id uint32, vs []float64, kinds []vector.Kind, hs []*histogram.FloatHistogram, want func(step int) bool) error {
+	for i, kind := range kinds {
+		if kind == vector.Absent || !want(i) {
+			continue
+		}
+		var v float64
+		var h *histogram.FloatHistogram
+		if kind == vector.Histogram {
+			h = hs[i]
+		} else {
+			v = vs[i]
+		}
+		if err := s.put(i, v, h); err != nil {
+			return err
+		}
+	}
+	return s.close(id)
+}
+
+// finish names the rows. The rows of a single step come group by group, each in the order of a heap by value: it means
+// nothing, but what is computed from them depends on it, and it is Prometheus' order. groups is the groups in their
+// order, nil if it is that of the rows.
+func (s *sparse) finish(g *grouping, groups []uint32) *sparse {
+	if s.steps == 1 {
+		heaps := make([]heap, len(groups))
+		at := map[uint32]int{}
+		for i, of := range groups {
+			at[of] = i
+		}
+		for row, id := range s.ids {
+			of := g.of[id]
+			if _, ok := at[of]; !ok {
+				at[of] = len(heaps)
+				heaps = append(heaps, heap{})
+			}
+			h := &heaps[at[of]]
+			h.of = append(h.of, ranked{s.v[row], uint32(row)})
+			h.raise()
+		}
+		order := make([]int, 0, len(s.ids))
+		for _, h := range heaps {
+			for _, e := range h.of {
+				order = append(order, int(e.id))
+			}
+		}
+		s.reorder(order)
+	}
+	s.table = g.in.Take(s.ids)
+	return s
+}
+
+// sampler decides which series limit_ratio takes.
+type sampler struct {
+	table  *vector.Table
+	labels labels.ScratchBuilder
+	hash   promql.HashRatioSampler
+}
+
+// offset returns the number of a series that is compared with the ratio.
+func (s *sampler) offset(id uint32) float64 {
+	ls := s.table.Labels(id, &s.labels)
+	return s.hash.SampleOffset(&ls)
+}
+
+// sampled is limit_ratio as a sink.
+type sampled struct {
+	node    *node
+	group   *grouping
+	r       []float64
+	sampler sampler
+	to      *sparse
+	came    []uint32
+}
+
+func newSampled(n *node, r []float64) (*sampled, error) {
+	came, err := allocate[uint32](&n.held, n.group.len())
+	for i := range came {
+		came[i] = outside
+	}
+	return &sampled{
+		node: n, group: n.group, r: r, came: came,
+		sampler: sampler{table: n.group.in}, to: newSparse(&n.held, len(r)),
+	}, err
+}
+
+func (x *sampled) add(b *vector.Batch) error {
+	for i, id := range b.IDs {
+		g := x.group.of[id]
+		if g == outside || b.Shape[i] == vector.HasGaps {
+			continue
+		}
+		x.came[g] = min(x.came[g], id)
+		offset := x.sampler.offset(id)
+		v, k, h := b.Row(i)
+		err := x.to.take(id, v, k, h, func(step int) bool {
+			return x.sampler.hash.AddRatioSampleWithOffset(x.r[step], offset)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *sampled) end() (result, error) { return x.to.finish(x.group, ordered(x.came)), nil }
+
+// ratio is limit_ratio over several steps: a row goes through or does not, and nothing is held.
+type ratio struct {
+	env   *operator.Env
+	cfg   Config
+	input operator.Node
+	notes operator.Notes
+	keep  []bool // by cfg.Where; nil: all
+	r     []float64
+}
+
+// Open implements operator.Node.
+func (n *ratio) Open(ctx context.Context) error {
+	if err := n.cfg.Param.Open(ctx); err != nil {
+		return err
+	}
+	if err := n.input.Open(ctx); err != nil {
+		return err
+	}
+	r, err := ratios(&n.notes, n.cfg.Param.Values())
+	if err != nil {
+		// What the input has to say goes first.
+		return cmp.Or(n.env.Drain(ctx, n.input, nil, nothing{}.add), err)
+	}
+	if r == nil {
+		r = make([]float64, n.Grid().N)
+	}
+	n.r = r
+	if len(n.cfg.Where) > 0 {
+		n.keep = matching(n.input.Table(), n.cfg.Where)
+	}
+	return nil
+}
+
+// Table is that of the input.
+func (n *ratio) Table() *vector.Table { return n.input.Table() }
+
+// Grid is that of the input.
+func (n *ratio) Grid() vector.Grid { return n.input.Grid() }
+
+// Notes returns what was noted; see the slots.
+func (n *ratio) Notes() *operator.Notes { return &n.notes }
+
+// Cursor yields the rows of the input with the cells absent that are not taken.
+func (n *ratio) Cursor(ids []uint32) operator.Cursor {
+	return &ratioCursor{node: n, input: n.input.Cursor(ids), sampler: sampler{table: n.Table()}}
+}
+
+// Close implements operator.Node.
+func (n *ratio) Close() {
+	n.cfg.Param.Close()
+	n.input.Close()
+}
+
+type ratioCursor struct {
+	node    *ratio
+	input   operator.Cursor
+	sampler sampler
+}
+
+// Next implements operator.Cursor.
+func (c *ratioCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
+	ok, err := c.input.Next(ctx, b)
+	if !ok || err != nil {
+		return ok, err
+	}
+	for i, id := range b.IDs {
+		_, kinds, _ := b.Row(i)
+		if c.node.keep != nil && !c.node.keep[id] {
+			clear(kinds)
+			b.Shape[i] = vector.HasGaps
+			continue
+		}
+		offset := c.sampler.offset(id)
+		out := false
+		for step, r := range c.node.r {
+			if !c.sampler.hash.AddRatioSampleWithOffset(r, offset) {
+				kinds[step], out = vector.Absent, true
+			}
+		}
+		if out {
+			b.Measure(i)
+		}
+	}
+	return true, nil
+}
+
+// Close implements operator.Cursor.
+func (c *ratioCursor) Close() { c.input.Close() }

@@ -1,0 +1,190 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package aggregate
+
+import (
+	"math"
+	"slices"
+
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
+
+// quantiles is the state of quantile: all values of all cells, those of a cell side by side.
+type quantiles struct {
+	*state
+	q      []float64 // per step
+	values []float64
+	begin  []int    // of the values of a group: steps x size of them
+	size   []uint32 // rows of a group
+	count  []uint32 // values of a cell
+}
+
+func newQuantiles(s *state, sizes []uint32, q []float64) (*quantiles, error) {
+	a := &quantiles{state: s, q: q, size: sizes, begin: make([]int, len(sizes))}
+	total := 0
+	for g, n := range sizes {
+		a.begin[g] = total
+		total += int(n) * s.steps
+	}
+	var err error
+	if a.count, err = allocate[uint32](s.held, len(sizes)*s.steps); err != nil {
+		return nil, err
+	}
+	a.values, err = allocate[float64](s.held, total)
+	return a, err
+}
+
+func (a *quantiles) reset(rows int) error {
+	a.clear()
+	clear(a.count)
+	a.size[0] = uint32(rows)
+	if n := rows * a.steps; n > len(a.values) {
+		refundSlice(a.held, a.values)
+		a.values = nil
+		var err error
+		a.values, err = allocate[float64](a.held, n)
+		return err
+	}
+	return nil
+}
+
+func (a *quantiles) row(g uint32, r row) error {
+	at, size, values := int(g)*a.steps, int(a.size[g]), a.values[a.begin[g]:]
+	count := a.count[at : at+len(r.v)]
+	if r.shape == vector.Full {
+		a.full[g]++
+		for i, v := range r.v {
+			values[i*size+int(count[i])] = v
+			count[i]++
+		}
+		return nil
+	}
+	for i, kind := range r.k {
+		switch kind {
+		case vector.Float:
+			values[i*size+int(count[i])] = r.v[i]
+			count[i]++
+			a.mark[at+i] |= has
+		case vector.Histogram:
+			ignored(a.notes, SlotInput, "quantile")
+		case vector.Absent:
+		}
+	}
+	return nil
+}
+
+func (a *quantiles) flat(gs []uint32, vs []float64) {
+	for i, g := range gs {
+		a.values[a.begin[g]+int(a.count[g])] = vs[i]
+		a.count[g]++
+	}
+}
+
+func (a *quantiles) finish(g uint32, to out) {
+	at, size, values := int(g)*a.steps, int(a.size[g]), a.values[a.begin[g]:]
+	for i := range to.v {
+		if n := int(a.count[at+i]); n > 0 {
+			to.v[i] = quantile(a.q[i], values[i*size:i*size+n])
+		}
+	}
+	a.present(g, to)
+}
+
+// quantile returns the q-quantile of values, of which there is at least one, and changes their order. NaN is less than
+// any other value.
+func quantile(q float64, values []float64) float64 {
+	switch {
+	case math.IsNaN(q):
+		return math.NaN()
+	case q < 0:
+		return math.Inf(-1)
+	case q > 1:
+		return math.Inf(+1)
+	}
+	last := float64(len(values) - 1)
+	rank := q * last
+	below := math.Max(0, math.Floor(rank))
+	above := math.Min(last, below+1)
+	lo, hi := neighbours(values, int(below), int(above))
+	weight := rank - math.Floor(rank)
+	return float64(lo*(1-weight)) + float64(hi*weight)
+}
+
+// sortBelow is the number of values from which on selecting is cheaper than sorting.
+const sortBelow = 24
+
+// neighbours returns the values that would stand at i and j, which is i or i+1, if values were sorted.
+func neighbours(values []float64, i, j int) (lo, hi float64) {
+	nans := 0
+	for at, v := range values {
+		if v != v {
+			values[at], values[nans] = values[nans], v
+			nans++
+		}
+	}
+	if i >= nans {
+		rest := values[nans:]
+		if len(rest) < sortBelow {
+			slices.Sort(rest)
+		} else {
+			place(rest, i-nans)
+			if j > i {
+				bringLeast(rest[i-nans+1:])
+			}
+		}
+	} else if j >= nans {
+		bringLeast(values[nans:])
+	}
+	return values[i], values[j]
+}
+
+// bringLeast swaps the least value to the front.
+func bringLeast(values []float64) {
+	m := 0
+	for i, v := range values {
+		if v < values[m] {
+			m = i
+		}
+	}
+	values[0], values[m] = values[m], values[0]
+}
+
+// place puts the value at k that would stand there if values, none of them NaN, were sorted; less ones before it, the
+// others behind. It partitions about the median of three and sorts what is left, also when that goes badly.
+func place(values []float64, k int) {
+	for bad := 0; len(values) >= sortBelow; {
+		p := middle(values[0], values[len(values)/2], values[len(values)-1])
+		i, j := 0, len(values)-1
+		for i <= j {
+			for values[i] < p {
+				i++
+			}
+			for values[j] > p {
+				j--
+			}
+			if i <= j {
+				values[i], values[j] = values[j], values[i]
+				i++
+				j--
+			}
+		}
+		before := len(values)
+		switch {
+		case k <= j:
+			values = values[:j+1]
+		case k >= i:
+			values, k = values[i:], k-i
+		default:
+			return
+		}
+		if len(values) > before*7/8 {
+			if bad++; bad > 8 {
+				break
+			}
+		}
+	}
+	slices.Sort(values)
+}
+
+func middle(a, b, c float64) float64 { return max(min(a, b), min(max(a, b), c)) }

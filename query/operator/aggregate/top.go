@@ -1,0 +1,323 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package aggregate
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"sort"
+
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
+
+// top is topk and bottomk: a heap per cell.
+//
+// Beside the heaps there is one array of the values that the next one has to beat, so that a row that does not make it
+// costs one comparison per cell. That value is NaN, which compares with nothing, where the comparison cannot decide.
+type top struct {
+	node    *node
+	group   *grouping
+	reverse bool  // bottomk
+	k       []int // per step
+	from    int   // the first group taken in
+	to      int
+	steps   int
+	size    []int // room in a heap of a group
+	begin   []int // of the heaps of a group
+	of      []ranked
+	count   []uint32  // elements of a heap
+	beat    []float64 // what the next value must beat
+	came    []uint32
+}
+
+// topBytes is what the heaps of a group take.
+func topBytes(rows uint32, k []int, steps int) int64 {
+	return int64(roomFor(rows, k))*int64(steps)*16 + int64(steps)*12
+}
+
+func roomFor(rows uint32, k []int) int {
+	room := 0
+	for _, n := range k {
+		room = max(room, min(n, int(rows)))
+	}
+	return room
+}
+
+// newTop returns the sink of groups from up to to.
+func newTop(n *node, k []int, from, to int) (*top, error) {
+	x := &top{node: n, group: n.group, reverse: n.cfg.Op == parser.BOTTOMK, k: k, from: from, to: to, steps: n.Grid().N}
+	sizes := n.group.sizes()[from:to]
+	x.size, x.begin = make([]int, len(sizes)), make([]int, len(sizes))
+	total := 0
+	for i, rows := range sizes {
+		x.size[i], x.begin[i] = roomFor(rows, k), total
+		total += x.size[i] * x.steps
+	}
+	var err error
+	if x.of, err = allocate[ranked](&n.held, total); err != nil {
+		return nil, err
+	}
+	if x.count, err = allocate[uint32](&n.held, len(sizes)*x.steps); err != nil {
+		return nil, err
+	}
+	if x.beat, err = allocate[float64](&n.held, len(sizes)*x.steps); err != nil {
+		return nil, err
+	}
+	fill(x.beat, math.NaN())
+	if x.came, err = allocate[uint32](&n.held, len(sizes)); err != nil {
+		return nil, err
+	}
+	for i := range x.came {
+		x.came[i] = outside
+	}
+	return x, nil
+}
+
+// free gives back all but the result.
+func (x *top) free() {
+	h := &x.node.held
+	refundSlice(h, x.of)
+	refundSlice(h, x.count)
+	refundSlice(h, x.beat)
+	refundSlice(h, x.came)
+	x.of, x.count, x.beat, x.came = nil, nil, nil, nil
+}
+
+func (x *top) add(b *vector.Batch) error {
+	for i, id := range b.IDs {
+		shape := b.Shape[i]
+		g := x.group.of[id]
+		if g == outside || shape == vector.HasGaps {
+			continue
+		}
+		g -= uint32(x.from)
+		if x.came[g] == outside {
+			x.came[g] = id
+		}
+		v, k, _ := b.Row(i)
+		switch {
+		case shape != vector.Full:
+			x.mixed(int(g), id, v, k)
+		case x.reverse:
+			x.least(int(g), id, v)
+		default:
+			x.greatest(int(g), id, v)
+		}
+	}
+	return nil
+}
+
+func (x *top) greatest(g int, id uint32, vs []float64) {
+	beat := x.beat[g*x.steps : g*x.steps+len(vs)]
+	for i, v := range vs {
+		if beat[i] >= v {
+			continue
+		}
+		x.offer(g, i, v, id)
+	}
+}
+
+func (x *top) least(g int, id uint32, vs []float64) {
+	beat := x.beat[g*x.steps : g*x.steps+len(vs)]
+	for i, v := range vs {
+		if beat[i] <= v {
+			continue
+		}
+		x.offer(g, i, v, id)
+	}
+}
+
+func (x *top) mixed(g int, id uint32, vs []float64, kinds []vector.Kind) {
+	for i, kind := range kinds {
+		switch kind {
+		case vector.Float:
+			x.offer(g, i, vs[i], id)
+		case vector.Histogram:
+			if x.k[i] >= 1 {
+				ignored(&x.node.notes, SlotExpr, x.node.cfg.Op.String())
+			}
+		case vector.Absent:
+		}
+	}
+}
+
+// offer puts a value into the heap of a cell if it belongs there.
+func (x *top) offer(g, step int, v float64, id uint32) {
+	k := x.k[step]
+	if k < 1 {
+		return
+	}
+	cell := g*x.steps + step
+	at, n := x.begin[g]+step*x.size[g], int(x.count[cell])
+	if n < k {
+		h := heap{x.of[at : at+n+1], x.reverse}
+		h.of[n] = ranked{v, id}
+		x.count[cell]++
+		h.raise()
+		if n+1 == k {
+			x.beat[cell] = h.of[0].v
+		}
+		return
+	}
+	h := heap{x.of[at : at+n], x.reverse}
+	if h.belongs(v) {
+		h.of[0] = ranked{v, id}
+		h.sink()
+		x.beat[cell] = h.of[0].v
+	}
+}
+
+func (x *top) end() (result, error) {
+	s := newSparse(&x.node.held, x.steps)
+	if x.steps == 1 {
+		if err := x.instant(s); err != nil {
+			return nil, err
+		}
+	} else if err := x.collect(s); err != nil {
+		return nil, err
+	}
+	x.free()
+	s.table = x.group.in.Take(s.ids)
+	return s, nil
+}
+
+// instant writes the result of a single step: the groups as they came, each from its first to its k-th.
+func (x *top) instant(s *sparse) error {
+	order := ordered(x.came)
+	for _, g := range order {
+		h := heap{x.of[x.begin[g] : x.begin[g]+int(x.count[g])], x.reverse}
+		sort.Sort(sort.Reverse(h))
+		for _, e := range h.of {
+			if err := s.put(0, e.v, nil); err != nil {
+				return err
+			}
+			if err := s.close(e.id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// collect writes the series that are in any heap, in the order of the input.
+func (x *top) collect(s *sparse) error {
+	h := &x.node.held
+	next, err := allocate[uint32](h, x.group.in.N+1)
+	if err != nil {
+		return err
+	}
+	defer refundSlice(h, next)
+	total := 0
+	x.entries(func(_ int, e ranked) {
+		next[e.id]++
+		total++
+	})
+	end := len(s.v)
+	for id, n := range next {
+		if n == 0 {
+			continue
+		}
+		if s.ids, err = push(h, s.ids, uint32(id)); err != nil {
+			return err
+		}
+		next[id] = uint32(end)
+		end += int(n)
+		if s.ends, err = push(h, s.ends, end); err != nil {
+			return err
+		}
+	}
+	if s.step, err = extend(h, s.step, total); err != nil {
+		return err
+	}
+	if s.v, err = extend(h, s.v, total); err != nil {
+		return err
+	}
+	x.entries(func(step int, e ranked) {
+		at := next[e.id]
+		s.step[at], s.v[at] = uint32(step), e.v
+		next[e.id]++
+	})
+	return nil
+}
+
+// entries calls f for what is in the heaps; that of one series in the order of steps.
+func (x *top) entries(f func(step int, e ranked)) {
+	for g := range x.size {
+		for i := range x.steps {
+			at := x.begin[g] + i*x.size[g]
+			for _, e := range x.of[at : at+int(x.count[g*x.steps+i])] {
+				f(i, e)
+			}
+		}
+	}
+}
+
+// ordered returns the groups in the order in which they came, those only that did.
+func ordered(came []uint32) []uint32 {
+	order := make([]uint32, 0, len(came))
+	for g, id := range came {
+		if id != outside {
+			order = append(order, uint32(g))
+		}
+	}
+	before := func(a, b uint32) int { return cmp.Compare(came[a], came[b]) }
+	if !slices.IsSortedFunc(order, before) {
+		slices.SortFunc(order, before)
+	}
+	return order
+}
+
+// topByParts takes in as many groups at a time as fit the limit of the state. Where all fit it does nothing.
+func (n *node) topByParts(ctx context.Context) (done bool, err error) {
+	k, invalid := counted(n.cfg.Param.Values())
+	if k == nil || invalid != nil {
+		return false, nil
+	}
+	sizes := n.group.sizes()
+	ends := parts(sizes, func(rows uint32) int64 { return topBytes(rows, k, len(k)) })
+	if len(ends) < 2 {
+		return false, nil
+	}
+	rows, begin, err := n.group.sorted(&n.held)
+	if err != nil {
+		return false, err
+	}
+	s := newSparse(&n.held, len(k))
+	from := 0
+	for _, to := range ends {
+		x, err := newTop(n, k, from, to)
+		if err != nil {
+			return false, err
+		}
+		if err := n.feed.env.Drain(ctx, n.feed.input, rows[begin[from]:begin[to]], x.add); err != nil {
+			return false, err
+		}
+		if err := x.collect(s); err != nil {
+			return false, err
+		}
+		x.free()
+		from = to
+	}
+	s.table = n.group.in.Take(s.ids)
+	n.result = s
+	return true, nil
+}
+
+// parts cuts groups into runs whose state keeps to the limit, if only one group makes up a run.
+func parts(sizes []uint32, bytes func(rows uint32) int64) (ends []int) {
+	var sum int64
+	for g, rows := range sizes {
+		n := bytes(rows)
+		if sum > 0 && sum+n > stateLimit {
+			ends = append(ends, g)
+			sum = 0
+		}
+		sum += n
+	}
+	return append(ends, len(sizes))
+}
