@@ -11,8 +11,8 @@ import (
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 )
 
-// Node is a part of a query. The kinds are Number, Text, Select, Window, Subquery, Call, Aggregate, Binary, Negate,
-// Broadcast and, made by passes, Ref and Subset.
+// Node is a part of a query. The kinds are Number, Text, Select, Window, Stamp, Subquery, Call, Aggregate, Binary, Negate,
+// Broadcast and, made by a pass, Ref.
 type Node interface {
 	// Where tells when and where the node is evaluated.
 	Where() *Place
@@ -120,6 +120,7 @@ type Hint struct {
 // Window is a selector of a range vector.
 type Window struct {
 	Place
+	leaf
 	// Select has the matchers, the offset and the modifiers. It is not evaluated by itself.
 	Select *Select
 	Range  int64 // milliseconds
@@ -128,11 +129,18 @@ type Window struct {
 // Type implements Node.
 func (*Window) Type() parser.ValueType { return parser.ValueTypeMatrix }
 
-// Inputs implements Node: the selector is part of the window.
-func (*Window) Inputs() []Node { return nil }
+// Stamp is the times of the samples that a selector finds, or with Begin their start timestamps: timestamp(x) and
+// start_timestamp(x) of a selector.
+type Stamp struct {
+	Place
+	leaf
+	// Select is not evaluated by itself.
+	Select *Select
+	Begin  bool
+}
 
-// SetInput implements Node.
-func (*Window) SetInput(int, Node) {}
+// Type implements Node.
+func (*Stamp) Type() parser.ValueType { return parser.ValueTypeVector }
 
 // Subquery is a range vector of the values of an expression.
 type Subquery struct {
@@ -165,8 +173,6 @@ type Call struct {
 	Args []Node
 	// Result is the type of the function's value.
 	Result parser.ValueType
-	// Unique says that no two rows can have the same labels once names are removed, so nothing is to be merged.
-	Unique bool
 }
 
 // Type implements Node.
@@ -215,9 +221,6 @@ type Aggregate struct {
 	Multi *Multi
 }
 
-// Multi is a number of aggregations of one input.
-type Multi struct{ Members []*Aggregate }
-
 // Type implements Node.
 func (*Aggregate) Type() parser.ValueType { return parser.ValueTypeVector }
 
@@ -246,21 +249,7 @@ type Binary struct {
 	// Matching is set between vectors.
 	Matching *parser.VectorMatching
 	Bool     bool
-	// Unique is as that of Call.
-	Unique bool
-	// Narrow names the side, if any, of which only rows that can find a match are needed.
-	Narrow Side
 }
-
-// Side is one of the operands of a binary operator.
-type Side uint8
-
-// The sides.
-const (
-	NoSide Side = iota
-	Left
-	Right
-)
 
 // Type implements Node.
 func (b *Binary) Type() parser.ValueType {
@@ -286,8 +275,6 @@ func (b *Binary) SetInput(i int, n Node) {
 type Negate struct {
 	Place
 	Expr Node
-	// Unique is as that of Call.
-	Unique bool
 }
 
 // Type implements Node.

@@ -21,7 +21,7 @@ type Pass struct {
 
 // Passes returns all passes in the order in which they are applied.
 func Passes() []Pass {
-	return []Pass{}
+	return []Pass{foldConstants(), canonicalMatchers(), shareSubexpressions(), joinAggregations()}
 }
 
 // Switches turn passes off by name. The zero value leaves all on.

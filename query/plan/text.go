@@ -77,6 +77,14 @@ func duration(ms int64) string {
 func (w *Window) String() string { return w.Select.text(w.Range) }
 
 // String implements Node.
+func (s *Stamp) String() string {
+	if s.Begin {
+		return "start_timestamp(" + s.Select.String() + ")"
+	}
+	return "timestamp(" + s.Select.String() + ")"
+}
+
+// String implements Node.
 func (s *Subquery) String() string {
 	return operand(s.Expr) + "[" + duration(s.Range) + ":" + duration(s.Step) + "]" + modifiers(s.At, s.WrittenOffset)
 }

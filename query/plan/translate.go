@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/promql/parser/posrange"
 )
 
 // translator makes nodes of an expression that PreprocessExpr has been over.
@@ -90,9 +91,19 @@ func (t translator) aggregate(e *parser.AggregateExpr) Node {
 }
 
 func (t translator) call(e *parser.Call) Node {
+	if e.Func.Name == "timestamp" || e.Func.Name == "start_timestamp" {
+		if v, ok := e.Args[0].(*parser.VectorSelector); ok {
+			t.path = append(slices.Clip(t.path), e)
+			return &Stamp{Place: place(t.when, e, v), Select: t.selector(v, 0), Begin: e.Func.Name == "start_timestamp"}
+		}
+	}
 	c := &Call{Place: place(t.when, e, e.Args...), Func: e.Func.Name, Result: e.Func.ReturnType, Args: make([]Node, len(e.Args))}
 	for i, a := range e.Args {
 		c.Args[i] = t.under(e, a)
+		if _, ok := a.(*parser.SubqueryExpr); ok {
+			// Prometheus puts samples in its place, which stand nowhere in the query.
+			c.Slots[i+1] = posrange.PositionRange{}
+		}
 	}
 	return c
 }
