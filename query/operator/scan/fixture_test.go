@@ -107,8 +107,11 @@ func randomHistogram(r *rand.Rand, x columntest.Sample, n int64) columntest.Samp
 		Schema: int32(r.IntN(2)), Count: uint64(2*n + 1), Sum: float64(n), ZeroThreshold: 0.001, ZeroCount: 1,
 		PositiveSpans: []histogram.Span{{Offset: 0, Length: 2}}, PositiveBuckets: []int64{n, 0},
 	}
-	if r.IntN(12) == 0 {
+	switch r.IntN(12) {
+	case 0:
 		h.CounterResetHint = histogram.GaugeType
+	case 1:
+		h.CounterResetHint = histogram.CounterReset
 	}
 	if r.IntN(8) == 0 {
 		x.FH = h.ToFloat(nil)
@@ -181,7 +184,7 @@ func (f *fixture) run(tb testing.TB, query string, g vector.Grid) (promql.Matrix
 	}
 }
 
-// dump writes a matrix as text.
+// dump writes a matrix as text, hints included.
 func dump(m promql.Matrix) map[string]string {
 	out := map[string]string{}
 	for _, s := range m {
@@ -193,7 +196,7 @@ func dump(m promql.Matrix) map[string]string {
 				f = f[1:]
 				continue
 			}
-			fmt.Fprintf(&b, "%d:%s/%d\n", h[0].T, h[0].H, h[0].H.Schema)
+			fmt.Fprintf(&b, "%d:%s/%d/%d\n", h[0].T, h[0].H, h[0].H.CounterResetHint, h[0].H.Schema)
 			h = h[1:]
 		}
 		out[s.Metric.String()] = b.String()
@@ -224,7 +227,8 @@ func (f *fixture) rows(tb testing.TB, n operator.Node) promql.Matrix {
 				case vector.Float:
 					s.Floats = append(s.Floats, promql.FPoint{T: g.At(j), F: v[j]})
 				case vector.Histogram:
-					s.Histograms = append(s.Histograms, promql.HPoint{T: g.At(j), H: h[j].Copy()})
+					s.Histograms = append(s.Histograms, promql.HPoint{T: g.At(j), H: h[j]}) // may be kept
+				case vector.Absent:
 				}
 			}
 			m = append(m, s)

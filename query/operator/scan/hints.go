@@ -4,21 +4,23 @@
 package scan
 
 import (
-	"math"
-
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 )
 
-// hintReach is how far before a range the predecessor of its first histogram is looked for, in milliseconds.
-const hintReach = 5 * 60 * 1000
+// hinted is what a source and its views say who give histograms with the counter reset hints that are to be seen.
+// Those of our own have to be worked out, with column.SetHints.
+type hinted interface{ KeepsResetHints() bool }
 
-// before returns the time from which samples are decoded that are wanted from mint on.
-func before(mint int64) int64 { return max(mint, math.MinInt64+hintReach) - hintReach }
-
-// keepsHints tells whether the counter reset hints of the view's histograms are those to be seen.
-func keepsHints(v column.View) bool {
-	k, ok := v.(interface{ KeepsResetHints() bool })
+func keepsHints(v any) bool {
+	k, ok := v.(hinted)
 	return ok && k.KeepsResetHints()
 }
 
-func setHints(*column.Block) {}
+// OpenView opens the view for a query that reads samples of [mint, maxt]. It holds what the selectors of this package
+// read beside those, so that the first histogram of a range has a counter reset hint.
+func OpenView(src column.Source, mint, maxt int64) (column.View, error) {
+	if !keepsHints(src) {
+		mint = column.HintStart(mint)
+	}
+	return src.View(mint, maxt)
+}

@@ -5,6 +5,7 @@ package scan
 
 import (
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
@@ -12,11 +13,10 @@ import (
 	"github.com/tidemarkdb/tidemark/query/vector"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
-	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
-// fillMixed is fill for a series with native histograms. It makes histograms of the samples that are cells and of no
-// others.
+// fillMixed is fill for a series with native histograms. It copies the histograms that are cells
+// and no others.
 func (c *instantCursor) fillMixed(b *vector.Batch, i int, s series) error {
 	if err := b.UseHistograms(); err != nil {
 		return err
@@ -45,7 +45,8 @@ func (c *instantCursor) fillMixed(b *vector.Batch, i int, s series) error {
 	return nil
 }
 
-// histograms gives out the native histograms of one series of a block. They are valid until release.
+// histograms gives out the native histograms of one series of a block. Those that at returns outlive the block, and are
+// charged until release.
 //
 // Reduced to count and sum, a histogram whose hint says nothing gets one from its predecessor, since the buckets that
 // would tell later are gone. Prometheus compares with the sample that its iterator has read before; that one is
@@ -67,12 +68,12 @@ type histograms struct {
 
 func (h *histograms) load(a *budget.Account, blk *column.Block, s series, reduced bool) {
 	h.account, h.blk, h.from, h.t, h.reduced = a, blk, s.from, blk.T[s.from:s.to], reduced
-	h.run, h.cur, h.last, h.made = 0, -1, -1, nil
+	h.run, h.cur, h.last = 0, -1, -1
 }
 
 func (h *histograms) release() {
 	h.account.Release(h.charged)
-	h.charged, h.made = 0, nil
+	h.charged, h.last = 0, -1
 }
 
 // seek notes that samples are needed from time t on; n are known to be before.
@@ -91,52 +92,46 @@ func (h *histograms) passed(n int, t int64) {
 	}
 }
 
-// stale tells whether sample i is a stale marker.
-func (h *histograms) stale(i int) bool {
-	row := h.from + i
-	switch h.blk.KindAt(row) {
-	case sample.Histogram:
-		return value.IsStaleNaN(h.blk.H.Int[row].Sum)
-	case sample.FloatHistogram:
-		return value.IsStaleNaN(h.blk.H.Float[row].Sum)
-	default:
-		return math.Float64bits(h.blk.V[row]) == value.StaleNaN
+// whole returns the histogram of sample i as the block has it, nil for a float.
+func (h *histograms) whole(i int) *histogram.FloatHistogram {
+	if len(h.blk.H.Float) == 0 {
+		return nil
 	}
+	return h.blk.H.Float[h.from+i]
 }
 
-// at returns the histogram of sample i, nil if it is a float. The same sample is the same histogram.
+// stale tells whether sample i is a stale marker.
+func (h *histograms) stale(i int) bool {
+	if f := h.whole(i); f != nil {
+		return value.IsStaleNaN(f.Sum)
+	}
+	return math.Float64bits(h.blk.V[h.from+i]) == value.StaleNaN
+}
+
+// at returns the histogram of sample i, nil if it is a float. Asked again for the same sample, it returns the same.
 func (h *histograms) at(i int) (*histogram.FloatHistogram, error) {
-	if h.blk.KindAt(h.from+i) == sample.Float {
+	f := h.whole(i)
+	if f == nil {
 		return nil, nil
 	}
 	if i == h.last {
 		return h.made, nil
 	}
-	f, err := h.whole(i)
-	if err == nil && h.reduced {
-		f, err = h.reduce(i, f)
+	bytes := floatHistogramBytes
+	if !h.reduced {
+		bytes = f.Size()
 	}
-	h.last, h.made = i, f
-	return f, err
-}
-
-// whole returns a histogram as a float histogram with all of its buckets.
-func (h *histograms) whole(i int) (*histogram.FloatHistogram, error) {
-	row := h.from + i
-	if h.blk.KindAt(row) == sample.FloatHistogram {
-		f := h.blk.H.Float[row]
-		return f, h.charge(int64(f.Size()))
-	}
-	if f := h.blk.H.Float[row]; f != nil {
-		return f, nil
-	}
-	in := h.blk.H.Int[row]
-	buckets := len(in.PositiveBuckets) + len(in.NegativeBuckets)
-	if err := h.charge(floatHistogramBytes + int64(buckets)*8); err != nil {
+	if err := h.charge(int64(bytes)); err != nil {
 		return nil, err
 	}
-	h.blk.H.Float[row] = toFloat(in)
-	return h.blk.H.Float[row], nil
+	out := new(histogram.FloatHistogram)
+	if h.reduced {
+		*out = h.stats(i)
+	} else {
+		h.copy(f, out)
+	}
+	h.last, h.made = i, out
+	return out, nil
 }
 
 // floatHistogramBytes is what a float histogram takes beside its buckets, spans and bounds.
@@ -150,57 +145,37 @@ func (h *histograms) charge(bytes int64) error {
 	return nil
 }
 
-// toFloat makes a float histogram that shares the layout with in.
-func toFloat(in *histogram.Histogram) *histogram.FloatHistogram {
-	p, n := len(in.PositiveBuckets), len(in.NegativeBuckets)
-	f := &histogram.FloatHistogram{
-		CounterResetHint: in.CounterResetHint,
-		Schema:           in.Schema,
-		Count:            float64(in.Count),
-		Sum:              in.Sum,
-		PositiveSpans:    in.PositiveSpans,
-	}
-	if in.UsesCustomBuckets() {
-		f.CustomValues, n = in.CustomValues, 0
-	} else {
-		f.ZeroThreshold, f.ZeroCount = in.ZeroThreshold, float64(in.ZeroCount)
-		f.NegativeSpans = in.NegativeSpans
-	}
+// copy is FloatHistogram.CopyTo with one allocation for all buckets, and none for spans like those of the histogram
+// before.
+func (h *histograms) copy(f, to *histogram.FloatHistogram) {
+	*to = *f
+	p, n := len(f.PositiveBuckets), len(f.NegativeBuckets)
 	counts := make([]float64, p+n)
-	f.PositiveBuckets = counts[:p:p]
-	absolute(f.PositiveBuckets, in.PositiveBuckets)
-	if n > 0 {
-		f.NegativeBuckets = counts[p:]
-		absolute(f.NegativeBuckets, in.NegativeBuckets)
+	to.PositiveBuckets, to.NegativeBuckets = counts[:p:p], counts[p:]
+	copy(to.PositiveBuckets, f.PositiveBuckets)
+	copy(to.NegativeBuckets, f.NegativeBuckets)
+	if before := h.made; before != nil && slices.Equal(before.PositiveSpans, f.PositiveSpans) &&
+		slices.Equal(before.NegativeSpans, f.NegativeSpans) {
+		to.PositiveSpans, to.NegativeSpans = before.PositiveSpans, before.NegativeSpans
+	} else {
+		to.PositiveSpans, to.NegativeSpans = slices.Clone(f.PositiveSpans), slices.Clone(f.NegativeSpans)
 	}
-	return f
-}
-
-// absolute adds up in floats, as Prometheus does.
-func absolute(to []float64, deltas []int64) {
-	var count float64
-	for i, d := range deltas {
-		count += float64(d)
-		to[i] = count
+	if len(f.CustomValues) > 0 {
+		to.CustomValues = slices.Clone(f.CustomValues)
 	}
 }
 
-// reduce returns what StatsOnly keeps of a histogram.
-func (h *histograms) reduce(i int, f *histogram.FloatHistogram) (*histogram.FloatHistogram, error) {
-	if err := h.charge(floatHistogramBytes); err != nil {
-		return nil, err
-	}
-	r := &histogram.FloatHistogram{CounterResetHint: f.CounterResetHint, Schema: f.Schema, Count: f.Count, Sum: f.Sum}
+// stats returns what StatsOnly keeps of histogram i.
+func (h *histograms) stats(i int) histogram.FloatHistogram {
+	f := h.whole(i)
+	r := histogram.FloatHistogram{CounterResetHint: f.CounterResetHint, Schema: f.Schema, Count: f.Count, Sum: f.Sum}
 	if r.CounterResetHint != histogram.UnknownCounterReset {
-		return r, nil
+		return r
 	}
 	for j := i - 1; j >= h.run; j-- {
-		if h.blk.KindAt(h.from+j) == sample.Float || h.stale(j) {
+		prev := h.whole(j)
+		if prev == nil || value.IsStaleNaN(prev.Sum) {
 			continue
-		}
-		prev, err := h.whole(j)
-		if err != nil {
-			return nil, err
 		}
 		r.CounterResetHint = histogram.NotCounterReset
 		if f.DetectReset(prev) {
@@ -208,5 +183,5 @@ func (h *histograms) reduce(i int, f *histogram.FloatHistogram) (*histogram.Floa
 		}
 		break
 	}
-	return r, nil
+	return r
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/vector"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
-	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 // NewRange returns the operator of a range vector selector with windows of the given length in milliseconds. Stale
@@ -54,12 +53,18 @@ type rangeCursor struct {
 	node   *ranges
 	reader reader
 	hist   histograms
+
+	// Of series reduced to count and sum.
+	run    []int32 // of each sample, the first that its predecessor may be
+	stats  []histogram.FloatHistogram
+	memory int64
 }
 
 // Close implements operator.RangeCursor.
 func (c *rangeCursor) Close() {
 	c.reader.close()
-	c.hist.release()
+	c.node.env.Account.Release(c.memory)
+	c.memory, c.run, c.stats = 0, nil, nil
 }
 
 // Next implements operator.RangeCursor. It leaves out series without samples.
@@ -79,10 +84,8 @@ func (c *rangeCursor) Next(ctx context.Context) (operator.Samples, bool, error) 
 func (c *rangeCursor) samples(s series) (operator.Samples, error) {
 	blk := c.reader.blk
 	from, to := s.from, s.to
-	if s.shape&column.HasHistograms != 0 {
-		c.hist.release()
-		c.hist.load(c.node.env.Account, blk, s, c.node.sel.StatsOnly)
-		if err := c.convert(); err != nil {
+	if s.shape&column.HasHistograms != 0 && c.node.sel.StatsOnly {
+		if err := c.reduce(s); err != nil {
 			return operator.Samples{}, err
 		}
 	}
@@ -99,29 +102,33 @@ func (c *rangeCursor) samples(s series) (operator.Samples, error) {
 	return out, nil
 }
 
-// convert makes float histograms of all that are not stale markers, in the column of the block.
-func (c *rangeCursor) convert() error {
+// reduce replaces the histograms of a series by what StatsOnly keeps of them.
+func (c *rangeCursor) reduce(s series) error {
 	h := &c.hist
-	if h.reduced {
-		return c.reduce()
+	h.load(c.node.env.Account, c.reader.blk, s, true)
+	if err := c.reserve(len(h.t)); err != nil {
+		return err
+	}
+	c.findRuns()
+	for i := range h.t {
+		if h.whole(i) != nil {
+			h.run = int(c.run[i])
+			c.stats[i] = h.stats(i)
+		}
 	}
 	for i := range h.t {
-		if h.blk.KindAt(h.from+i) == sample.Histogram && !h.stale(i) {
-			if _, err := h.whole(i); err != nil {
-				return err
-			}
+		if h.whole(i) != nil {
+			h.blk.H.Float[h.from+i] = &c.stats[i]
 		}
 	}
 	return nil
 }
 
-// reduce replaces the histograms by what StatsOnly keeps of them, each with the hint that it has in the first window
-// that holds it. The last come first, because a hint is found out from the whole of the histogram before.
-func (c *rangeCursor) reduce() error {
+// findRuns follows the iterator of Prometheus' engine over the windows. Of the first it keeps all samples, later no
+// more than are new in a window.
+func (c *rangeCursor) findRuns() {
 	h, w := &c.hist, c.node.windows
-	run := make([]int32, len(h.t)) // of each sample, the first that its predecessor may be
-	keep := w.Range + w.Lookback
-	ahead := int64(0)
+	keep, ahead := w.Range+w.Lookback, int64(0)
 	if w.Smoothed {
 		keep, ahead = keep+w.Lookback, w.Lookback
 	}
@@ -129,9 +136,8 @@ func (c *rangeCursor) reduce() error {
 	for i := range max(w.Grid.N, 1) {
 		end := w.At(i) + ahead
 		h.seek(n, end-keep)
-		next := forward(h.t, n, end)
-		for ; n < next; n++ {
-			run[n] = int32(min(h.run, n))
+		for next := forward(h.t, n, end); n < next; n++ {
+			c.run[n] = int32(min(h.run, n))
 		}
 		h.passed(n, end)
 		if w.Step == 0 {
@@ -139,22 +145,21 @@ func (c *rangeCursor) reduce() error {
 		}
 		keep = min(keep, w.Step)
 	}
-	for ; n < len(run); n++ {
-		run[n] = int32(n)
+	for ; n < len(c.run); n++ {
+		c.run[n] = int32(n)
 	}
-	reduced := make([]*histogram.FloatHistogram, len(h.t))
-	for i := range h.t {
-		if h.blk.KindAt(h.from+i) == sample.Float || h.stale(i) {
-			continue
-		}
-		h.run = int(run[i])
-		f, err := h.at(i)
-		if err != nil {
+}
+
+func (c *rangeCursor) reserve(n int) error {
+	if n > cap(c.run) {
+		bytes := int64(n-cap(c.run)) * (floatHistogramBytes + 4)
+		if err := c.node.env.Account.Reserve(bytes); err != nil {
 			return err
 		}
-		reduced[i] = f
+		c.memory += bytes
+		c.run, c.stats = make([]int32, n), make([]histogram.FloatHistogram, n)
 	}
-	copy(h.blk.H.Float[h.from:], reduced)
+	c.run, c.stats = c.run[:n], c.stats[:n]
 	return nil
 }
 

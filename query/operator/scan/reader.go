@@ -9,7 +9,6 @@ import (
 	"sort"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
-	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 // reader decodes the series of a source one after the other.
@@ -74,7 +73,7 @@ func (r *reader) fill(ctx context.Context) error {
 	need := r.need
 	wide := r.src.wide.Load()
 	if wide {
-		need.MinT = before(need.MinT)
+		need.MinT = column.HintStart(need.MinT)
 	}
 	r.decoded, r.at = nil, 0
 	n, err := r.src.env.View.Scan(ctx, r.src.set, r.ids, need, r.blk)
@@ -89,7 +88,7 @@ func (r *reader) fill(ctx context.Context) error {
 			r.src.wide.Store(true)
 			return r.fill(ctx)
 		}
-		setHints(r.blk)
+		column.SetHints(r.blk)
 	}
 	r.decoded, r.ids, r.trim = r.ids[:n], r.ids[n:], wide
 	return nil
@@ -104,5 +103,3 @@ func (r *reader) close() {
 		r.blk = nil
 	}
 }
-
-func (r *reader) kindAt(row int) sample.Kind { return r.blk.KindAt(row) }

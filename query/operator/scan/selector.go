@@ -70,7 +70,7 @@ type source struct {
 // init sets what is read: the times in (from, to].
 func (s *source) init(env *operator.Env, sel Selector, from, to int64) {
 	s.env, s.sel = env, sel
-	s.need = column.Need{MinT: max(from, math.MinInt64+1) + 1, MaxT: to, ST: sel.ST}
+	s.need = column.Need{MinT: max(from, math.MinInt64+1) + 1, MaxT: to, ST: sel.ST, Float: true}
 	if s.sel.Hint.MinT == 0 && s.sel.Hint.MaxT == 0 {
 		s.sel.Hint.MinT, s.sel.Hint.MaxT = s.need.MinT, s.need.MaxT
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/vector"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
-	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 // smoothed is a smoothed instant vector selector. A step sees the samples up to the lookback interval before and after
@@ -129,7 +128,7 @@ func (e *extent) move(h *histograms, ref, lookback int64) {
 func (e *extent) count(h *histograms, i, by int) {
 	switch {
 	case h.stale(i):
-	case h.blk.KindAt(h.from+i) == sample.Float:
+	case h.whole(i) == nil:
 		e.floats += by
 	default:
 		e.histograms += by
