@@ -26,7 +26,7 @@ type bounds struct {
 }
 
 // find fills the bounds for the samples at times t, which ascend.
-func (b *bounds) find(m *memory, w operator.Windows, t []int64) error {
+func (b *bounds) find(m *memory, w *operator.Windows, t []int64) error {
 	n := w.Grid.N
 	columns := 2
 	if w.Anchored || w.Smoothed {
@@ -57,7 +57,7 @@ func (b *bounds) find(m *memory, w operator.Windows, t []int64) error {
 	return nil
 }
 
-func (b *bounds) findOne(w operator.Windows, t []int64) {
+func (b *bounds) findOne(w *operator.Windows, t []int64) {
 	l, h := before(t, w.Start-w.Range), before(t, w.Start)
 	b.lo[0], b.hi[0] = int32(l), int32(h)
 	b.visits, b.gaps = h-l, l >= h
@@ -65,7 +65,7 @@ func (b *bounds) findOne(w operator.Windows, t []int64) {
 
 // leftEdges fills lo. Where the length of a window is a multiple of the step, one window's left edge is the right
 // edge of a step before.
-func (b *bounds) leftEdges(w operator.Windows, t []int64) {
+func (b *bounds) leftEdges(w *operator.Windows, t []int64) {
 	n := len(b.lo)
 	if w.Step > 0 && w.Range%w.Step == 0 && w.Range/w.Step < int64(n) {
 		k := int(w.Range / w.Step)
@@ -76,7 +76,7 @@ func (b *bounds) leftEdges(w operator.Windows, t []int64) {
 	edges(b.lo, t, w.Start-w.Range, w.Step)
 }
 
-func (b *bounds) extended(w operator.Windows, t []int64, left, right int64) {
+func (b *bounds) extended(w *operator.Windows, t []int64, left, right int64) {
 	edges(b.from, t, left, w.Step)
 	edges(b.lo, t, left-w.Lookback, w.Step)
 	edges(b.upto, t, right-1, w.Step)

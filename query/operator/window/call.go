@@ -132,7 +132,7 @@ func (n *node) resultTable() *vector.Table {
 func (n *node) Table() *vector.Table { return n.table }
 
 // Grid implements operator.Node.
-func (n *node) Grid() vector.Grid { return n.windows.Grid }
+func (n *node) Grid() vector.Grid { return n.call.Over.Windows().Grid }
 
 // Notes implements operator.Annotated.
 func (n *node) Notes() *operator.Notes { return &n.notes }

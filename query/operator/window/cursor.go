@@ -22,8 +22,9 @@ import (
 type cursor struct {
 	node *node
 	in   operator.RangeCursor
-	left int   // ids not yet asked for, at most
-	f    frame // the floats of the series at hand
+	left int              // ids not yet asked for, at most
+	s    operator.Samples // of the series at hand
+	f    frame            // its floats
 	m    *mixed
 
 	// adviser
@@ -47,18 +48,19 @@ func (c *cursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
 		if err := c.node.env.Check(); err != nil {
 			return false, err
 		}
-		s, ok, err := c.in.Next(ctx)
-		if err != nil {
+		var ok bool
+		var err error
+		if c.s, ok, err = c.in.Next(ctx); err != nil {
 			return false, err
 		}
 		if !ok {
 			break
 		}
 		c.left--
-		if len(s.T) == 0 {
+		if len(c.s.T) == 0 {
 			continue
 		}
-		if err := c.row(b, &s); err != nil {
+		if err := c.row(b); err != nil {
 			return false, err
 		}
 	}
@@ -66,13 +68,14 @@ func (c *cursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
 }
 
 // row adds the row of a series, unless it has no cell.
-func (c *cursor) row(b *vector.Batch, s *operator.Samples) error {
+func (c *cursor) row(b *vector.Batch) error {
+	s := &c.s
 	i, err := b.Add(s.ID)
 	if err != nil {
 		return err
 	}
 	if s.Kind != nil && hasHistograms(s.Kind) {
-		return c.mixedRow(b, i, s)
+		return c.mixedRow(b, i)
 	}
 	v, k, _ := b.Row(i)
 	if err := c.f.load(s.T, c.startTimes(s), s.V); err != nil {
@@ -97,7 +100,8 @@ func (c *cursor) row(b *vector.Batch, s *operator.Samples) error {
 	return nil
 }
 
-func (c *cursor) mixedRow(b *vector.Batch, i int, s *operator.Samples) error {
+func (c *cursor) mixedRow(b *vector.Batch, i int) error {
+	s := &c.s
 	if err := b.UseHistograms(); err != nil {
 		return err
 	}
@@ -184,6 +188,7 @@ func (c *cursor) advise(id uint32) {
 // Close implements operator.Cursor.
 func (c *cursor) Close() {
 	c.in.Close()
+	c.s = operator.Samples{}
 	c.f.release()
 	if c.m != nil {
 		c.m.release()

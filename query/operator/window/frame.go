@@ -28,6 +28,8 @@ type frame struct {
 	// cells counts the results; a kernel that sets kind counts them.
 	cells int
 
+	extrapolation extrapolation
+
 	scratch scratch
 	work    int // samples visited since the query was last asked whether to stop
 }
@@ -35,12 +37,13 @@ type frame struct {
 func (f *frame) init(n *node) {
 	*f = frame{env: n.env, fn: n.fn, node: n, w: n.windows, args: n.args}
 	f.scratch.memory.account = n.env.Account
+	f.extrapolation = newExtrapolation(f)
 }
 
 // load takes the floats of a series and finds the windows.
 func (f *frame) load(t, st []int64, v []float64) error {
 	f.t, f.st, f.v = t, st, v
-	return f.bounds.find(&f.scratch.memory, f.w, t)
+	return f.bounds.find(&f.scratch.memory, &f.w, t)
 }
 
 // mark makes every step with samples a cell.
@@ -117,6 +120,9 @@ type scratch struct {
 	index  []int32
 	sum    []float64
 	rest   []float64
+	sum2   []float64
+	rest2  []float64
+	run    []int32
 	keys   []uint64
 	// distances are keys too.
 	distances []uint64

@@ -16,7 +16,7 @@ func rateHistograms(m *mixed) error {
 		return extendedRateHistograms(m)
 	}
 	h := &m.h
-	x := newExtrapolation(m.f)
+	x := &m.f.extrapolation
 	var overlap, overlaps int
 	for i, l32 := range h.lo {
 		l, end := int(l32), int(h.hi[i])

@@ -82,7 +82,7 @@ func (m *mixed) load(s *operator.Samples, st []int64, v []float64, k []vector.Ki
 		return err
 	}
 	clear(m.h.seen)
-	return m.h.find(&m.memory, f.w, m.h.t)
+	return m.h.find(&m.memory, &f.w, m.h.t)
 }
 
 func (m *mixed) split(s *operator.Samples, st []int64, floats int) error {
@@ -133,7 +133,7 @@ func (m *mixed) reserve(floats, hists int) error {
 }
 
 // whole finds the windows over all samples together.
-func (m *mixed) whole() error { return m.all.find(&m.memory, m.f.w, m.s.T) }
+func (m *mixed) whole() error { return m.all.find(&m.memory, &m.f.w, m.s.T) }
 
 // reset tells whether histogram i, not the first, is a reset of the one before it.
 func (h *histograms) reset(i int) bool { return h.newStart(i) || h.detected(i) }

@@ -21,8 +21,8 @@ type prefixes struct {
 // tiniest is how small, beside the sum of all magnitudes, the sum of a window may be that is taken from prefixes.
 const tiniest = 1.0 / (1 << 20)
 
-// prefixSums returns the prefixes of a function of the samples, which gives its value in two parts.
-func (f *frame) prefixSums(of func(x float64) (float64, float64)) (prefixes, error) {
+// prefixSums returns the prefixes of the samples.
+func (f *frame) prefixSums() (prefixes, error) {
 	var p prefixes
 	var err error
 	if p.sum, err = room(&f.scratch.memory, f.scratch.sum, len(f.v)+1, 8); err != nil {
@@ -36,18 +36,14 @@ func (f *frame) prefixSums(of func(x float64) (float64, float64)) (prefixes, err
 	p.odd = f.scratch.index[:0]
 	var sum, rest, total float64
 	p.sum[0], p.rest[0] = 0, 0
-	for i, x := range f.v {
-		y, z := of(x)
+	for i, y := range f.v {
 		if y-y != 0 {
 			if p.odd, err = appendIndex(&f.scratch.memory, p.odd, i); err != nil {
 				return p, err
 			}
-			y, z = 0, 0
+			y = 0
 		}
-		t := sum + y
-		b := t - sum
-		rest += (sum - (t - b)) + (y - b) + z
-		sum = t
+		sum, rest = add(sum, rest, y)
 		total += math.Abs(y)
 		p.sum[i+1], p.rest[i+1] = sum, rest
 	}

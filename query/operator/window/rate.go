@@ -28,7 +28,7 @@ func rateKernel(f *frame) error {
 		return rateWithStartTimes(f, resets)
 	}
 	var next int // first reset that may be in the window
-	x := newExtrapolation(f)
+	x := &f.extrapolation
 	for i, l := range f.lo {
 		h := f.hi[i]
 		if h-l < 2 {
@@ -171,7 +171,7 @@ func startsWithin(prevStart, prevT, start int64) bool {
 // rateWithStartTimes is rateKernel for samples with start timestamps: a start within the window is a sample of zero.
 func rateWithStartTimes(f *frame, resets []int32) error {
 	var next, overlap, overlaps int
-	x := newExtrapolation(f)
+	x := &f.extrapolation
 	for i, l := range f.lo {
 		h := f.hi[i]
 		if l >= h {

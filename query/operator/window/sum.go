@@ -40,10 +40,10 @@ func addKernel(f *frame, window func([]float64) float64, of func(sum, rest float
 		}
 		return nil
 	}
-	if rung == Adaptive && (f.visits < longOverlap*len(f.v) || f.visits <= longWindow*len(f.lo)) {
+	if !f.long() {
 		return f.addEach(window)
 	}
-	p, err := f.prefixSums(func(x float64) (float64, float64) { return x, 0 })
+	p, err := f.prefixSums()
 	if err != nil {
 		return err
 	}

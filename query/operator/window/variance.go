@@ -11,14 +11,66 @@ import (
 
 // stddevKernel is stddev_over_time.
 func stddevKernel(f *frame) error {
-	f.mark()
-	return f.addEach(func(v []float64) float64 { return math.Sqrt(varianceWindow(v)) })
+	if err := stdvarKernel(f); err != nil {
+		return err
+	}
+	for i, x := range f.out {
+		f.out[i] = math.Sqrt(x)
+	}
+	return nil
 }
 
 // stdvarKernel is stdvar_over_time.
 func stdvarKernel(f *frame) error {
 	f.mark()
-	return f.addEach(varianceWindow)
+	if !f.long() {
+		return f.addEach(varianceWindow)
+	}
+	d, err := f.deviations()
+	if err != nil {
+		return err
+	}
+	if !d.sound {
+		return f.addEach(varianceWindow)
+	}
+	next := 0
+	for i, l := range f.lo {
+		h := f.hi[i]
+		if l >= h {
+			continue
+		}
+		for next < len(d.odd) && d.odd[next] < l {
+			next++
+		}
+		switch {
+		case next < len(d.odd) && d.odd[next] < h:
+			f.out[i] = math.NaN()
+		case d.run[h-1] <= l:
+			f.out[i] = 0
+		default:
+			x, ok := d.between(l, h)
+			if !ok {
+				x = varianceWindow(f.v[l:h])
+				if err := f.spend(int(h - l)); err != nil {
+					return err
+				}
+			}
+			f.out[i] = x
+		}
+	}
+	return nil
+}
+
+// long tells whether windows are long enough and overlap enough for sums that may differ in the last bit.
+func (f *frame) long() bool {
+	switch f.node.call.Rung {
+	case Sequential:
+		return false
+	case Prefix:
+		return true
+	default:
+		return f.visits >= longOverlap*len(f.v) && f.visits > longWindow*len(f.lo)
+	}
 }
 
 // varianceWindow is the variance of a window as Prometheus computes it: Welford's method, compensated.
@@ -31,4 +83,90 @@ func varianceWindow(v []float64) float64 {
 		aux, cAux = kahansum.Inc(float64(delta*(x-(mean+cMean))), aux, cAux)
 	}
 	return (aux + cAux) / count
+}
+
+// deviations are prefix sums of how far the samples are from one of them, and of the squares of that. From their
+// differences comes the variance of a window, unless it is tiny beside the variance of the series.
+type deviations struct {
+	one, square prefixes
+	// run is, per sample, the first of the equal ones that it is the last of.
+	run   []int32
+	odd   []int32
+	sound bool
+}
+
+// between returns the variance of the samples [l, h); false: it cannot be told well enough.
+func (d *deviations) between(l, h int32) (float64, bool) {
+	n := float64(h - l)
+	s, sRest := d.one.between(l, h)
+	q, qRest := d.square.between(l, h)
+	// q - s*s/n, each product with what it rounds away.
+	p := float64(s * s)
+	pRest := math.FMA(s, s, -p) + float64(2*s*sRest)
+	m := p / n
+	mRest := (math.FMA(-m, n, p) + pRest) / n
+	x := q - m
+	t := x - q
+	x += (q - (x - t)) - (m + t) + (qRest - mRest)
+	return x / n, x >= d.square.floor
+}
+
+// deviations computes the prefixes of a series.
+func (f *frame) deviations() (deviations, error) {
+	var d deviations
+	s := &f.scratch
+	n := len(f.v)
+	for _, col := range []*[]float64{&s.sum, &s.rest, &s.sum2, &s.rest2} {
+		var err error
+		if *col, err = room(&s.memory, *col, n+1, 8); err != nil {
+			return d, err
+		}
+		(*col)[0] = 0
+	}
+	d.one = prefixes{sum: s.sum, rest: s.rest}
+	d.square = prefixes{sum: s.sum2, rest: s.rest2}
+	var err error
+	if d.run, err = room(&s.memory, s.run, n, 4); err != nil {
+		return d, err
+	}
+	s.run = d.run
+	d.odd = s.index[:0]
+	origin := firstFinite(f.v)
+	var sum, rest, square, squareRest float64
+	for i, x := range f.v {
+		y := x - origin
+		if y-y != 0 {
+			if d.odd, err = appendIndex(&s.memory, d.odd, i); err != nil {
+				return d, err
+			}
+			x, y = origin, 0
+		}
+		t := y - x
+		yRest := (x - (y - t)) - (origin + t)
+		p := float64(y * y)
+		sum, rest = add(sum, rest+yRest, y)
+		square, squareRest = add(square, squareRest+(math.FMA(y, y, -p)+float64(2*y*yRest)), p)
+		s.sum[i+1], s.rest[i+1] = sum, rest
+		s.sum2[i+1], s.rest2[i+1] = square, squareRest
+		d.run[i] = int32(i)
+		if i > 0 && f.v[i] == f.v[i-1] {
+			d.run[i] = d.run[i-1]
+		}
+	}
+	s.index = d.odd
+	d.square.floor = square * tiniestSquare
+	d.sound = square < math.MaxFloat64/4 && (square == 0 || square > 1e-250)
+	return d, nil
+}
+
+// tiniestSquare is how small, beside that of the series, the sum of squares of a window may be.
+const tiniestSquare = 1.0 / (1 << 44)
+
+func firstFinite(v []float64) float64 {
+	for _, x := range v {
+		if x-x == 0 {
+			return x
+		}
+	}
+	return 0
 }
