@@ -433,11 +433,12 @@ func randomHistogram(r *rand.Rand) *histogram.FloatHistogram {
 func randomQuery(r *rand.Rand, delayed bool) string {
 	op := []string{"+", "-", "*", "/", "%", "^", "atan2", "==", "!=", ">", "<", ">=", "<=", "</", ">/", "and", "or", "unless"}[r.IntN(18)]
 	set := op == "and" || op == "or" || op == "unless"
-	side := func(s string) string {
-		s = []string{`{__name__=~"%s.*"}`, `{__name__=~"%s|s"}`, `{__name__=~"%s.*|s"}`, `{__name__=~"%s"}`, `{__name__=~".+",a!="%s"}`}[r.IntN(5)]
-		return s
+	side := func(name string) string {
+		return strings.ReplaceAll([]string{
+			`{__name__=~"N.*"}`, `{__name__=~"N|s"}`, `{__name__=~"N.*|s"}`, `{__name__=~"N"}`, `{__name__=~".+",a!="N"}`,
+		}[r.IntN(5)], "N", name)
 	}
-	l, o := fmt.Sprintf(side(""), "l"), fmt.Sprintf(side(""), "r")
+	l, o := side("l"), side("r")
 	if delayed && r.IntN(4) == 0 {
 		l = "abs(" + l + ")"
 	}
