@@ -28,24 +28,23 @@ type Options struct {
 
 // Query is a plan about to be run.
 type Query struct {
-	env  *operator.Env
-	plan *plan.Plan
-	opts Options
-	root root
-	// notes are those of the operators of each node.
-	notes map[plan.Node][]*operator.Notes
+	env   *operator.Env
+	plan  *plan.Plan
+	opts  Options
+	root  root
+	built *builder
 	// held is what the answer is charged with.
 	held int64
 }
 
 // New builds the operators of p. env is for this query alone; its View need not be set if the query is only explained.
 func New(env *operator.Env, p *plan.Plan, o Options) (*Query, error) {
-	b := newBuilder(env)
-	r, err := b.root(p)
+	b := newBuilder(env, p)
+	r, err := b.root()
 	if err != nil {
 		return nil, fmt.Errorf("build the operators of a query: %w", err)
 	}
-	return &Query{env: env, plan: p, opts: o, root: r, notes: b.notes}, nil
+	return &Query{env: env, plan: p, opts: o, root: r, built: b}, nil
 }
 
 // Result runs the query and returns its value: a promql.Vector, Matrix, Scalar or promql.String. Annotations may come

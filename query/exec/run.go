@@ -34,6 +34,15 @@ const where = "expression evaluation"
 func (q *Query) Stream(ctx context.Context, to Sink) (ws annotations.Annotations, err error) {
 	stop := q.env.Watch(ctx, where)
 	defer stop()
+	defer q.root.close()
+	defer func() {
+		if r := recover(); r != nil {
+			ws, err = nil, &operator.PanicError{Value: r, Stack: debug.Stack()}
+		}
+	}()
+	if err := operator.ContextError(ctx, where); err != nil {
+		return nil, err
+	}
 	if err := q.run(ctx, to); err != nil {
 		return q.failed(err), err
 	}
@@ -43,17 +52,8 @@ func (q *Query) Stream(ctx context.Context, to Sink) (ws annotations.Annotations
 	return q.annotations(), nil
 }
 
-// run evaluates the root and closes the operators, whatever happens.
-func (q *Query) run(ctx context.Context, to Sink) (err error) {
-	defer q.root.close()
-	defer func() {
-		if r := recover(); r != nil {
-			err = &operator.PanicError{Value: r, Stack: debug.Stack()}
-		}
-	}()
-	if err := operator.ContextError(ctx, where); err != nil {
-		return err
-	}
+// run evaluates the root.
+func (q *Query) run(ctx context.Context, to Sink) error {
 	if err := to.Begin(q.root.kind); err != nil {
 		return err
 	}
@@ -146,6 +146,11 @@ func (q *Query) samples(ctx context.Context, to Sink) error {
 		s, ok, err := c.Next(ctx)
 		if err != nil || !ok {
 			return err
+		}
+		if w := n.Windows(); w.Anchored || w.Smoothed {
+			if s, err = extend(s, w); err != nil {
+				return err
+			}
 		}
 		if len(s.T) == 0 {
 			continue

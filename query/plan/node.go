@@ -173,6 +173,8 @@ type Call struct {
 	Args []Node
 	// Result is the type of the function's value.
 	Result parser.ValueType
+	// Written is the call as it stands in the query, for info(), which looks at the modifiers of its argument.
+	Written *parser.Call
 }
 
 // Type implements Node.

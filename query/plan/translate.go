@@ -97,7 +97,7 @@ func (t translator) call(e *parser.Call) Node {
 			return &Stamp{Place: place(t.when, e, v), Select: t.selector(v, 0), Begin: e.Func.Name == "start_timestamp"}
 		}
 	}
-	c := &Call{Place: place(t.when, e, e.Args...), Func: e.Func.Name, Result: e.Func.ReturnType, Args: make([]Node, len(e.Args))}
+	c := &Call{Place: place(t.when, e, e.Args...), Written: e, Func: e.Func.Name, Result: e.Func.ReturnType, Args: make([]Node, len(e.Args))}
 	for i, a := range e.Args {
 		c.Args[i] = t.under(e, a)
 		if _, ok := a.(*parser.SubqueryExpr); ok {

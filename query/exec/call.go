@@ -1,0 +1,126 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package exec
+
+import (
+	"fmt"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/function"
+	"github.com/tidemarkdb/tidemark/query/operator/scalar"
+	"github.com/tidemarkdb/tidemark/query/operator/window"
+	"github.com/tidemarkdb/tidemark/query/plan"
+)
+
+// call builds a function whose value is a vector.
+func (b *builder) call(n *plan.Call) (operator.Node, error) {
+	for i, a := range n.Args {
+		if a.Type() == parser.ValueTypeMatrix {
+			return b.windowCall(n, i)
+		}
+	}
+	if n.Func == "info" {
+		return b.info(n)
+	}
+	in, scalars, texts, err := b.args(n)
+	if err != nil {
+		return nil, err
+	}
+	c := function.Call{
+		Func: n.Func, Grid: n.When.Grid(), In: in, Scalars: scalars, Texts: texts, Many: !n.When.Once(),
+	}
+	if n.Func == "absent" {
+		c.Labels = absentLabels(n.Args[0])
+	}
+	return function.Build(b.env, c)
+}
+
+// args builds the arguments of a call without range vectors; in is nil where there is no vector among them.
+func (b *builder) args(n *plan.Call) (in operator.Node, scalars []operator.Scalar, texts []string, err error) {
+	for _, a := range n.Args {
+		switch a.Type() {
+		case parser.ValueTypeScalar:
+			s, err := b.scalar(a)
+			if err != nil {
+				return nil, nil, nil, err
+			}
+			scalars = append(scalars, s)
+		case parser.ValueTypeString:
+			t, ok := a.(*plan.Text)
+			if !ok {
+				return nil, nil, nil, fmt.Errorf("%s: an argument is no literal string", n)
+			}
+			texts = append(texts, t.Value)
+		default:
+			if in, err = b.vector(a); err != nil {
+				return nil, nil, nil, err
+			}
+		}
+	}
+	return in, scalars, texts, nil
+}
+
+// windowCall builds a function over the range vector that is argument i.
+func (b *builder) windowCall(n *plan.Call, i int) (operator.Node, error) {
+	over, err := b.ranges(n.Args[i], b.usesStartTimes(n.Func))
+	if err != nil {
+		return nil, err
+	}
+	c := window.Call{Func: n.Func, Over: over}
+	_, c.Subquery = n.Args[i].(*plan.Subquery)
+	for j, a := range n.Args {
+		if j == i {
+			continue
+		}
+		s, err := b.scalar(a)
+		if err != nil {
+			return nil, err
+		}
+		c.Args = append(c.Args, s)
+	}
+	op := window.New(b.env, c)
+	if n.Func != "absent_over_time" {
+		return function.NewMerge(b.env, op, function.Never), nil
+	}
+	b.noting(n, op)
+	return function.Build(b.env, function.Call{
+		Func: "absent", Grid: n.When.Grid(), In: op, Labels: absentLabels(n.Args[i]),
+	})
+}
+
+func (b *builder) usesStartTimes(name string) bool {
+	switch name {
+	case "rate", "irate", "increase", "resets":
+		return b.env.UseStartTimestamps
+	default:
+		return false
+	}
+}
+
+// absentLabels returns the labels of what absent() of a node yields.
+func absentLabels(n plan.Node) labels.Labels {
+	if r, ok := n.(*plan.Ref); ok {
+		n = r.As
+	}
+	switch n := n.(type) {
+	case *plan.Select:
+		return function.AbsentLabels(&parser.VectorSelector{LabelMatchers: n.Written})
+	case *plan.Window:
+		return function.AbsentLabels(&parser.VectorSelector{LabelMatchers: n.Select.Written})
+	default:
+		return labels.EmptyLabels()
+	}
+}
+
+// scalarCall builds a function whose value is a scalar.
+func (b *builder) scalarCall(n *plan.Call) (operator.Scalar, error) {
+	in, scalars, _, err := b.args(n)
+	if err != nil {
+		return nil, err
+	}
+	return scalar.Build(b.env, scalar.Call{Func: n.Func, Grid: n.When.Grid(), In: in, Scalars: scalars})
+}
