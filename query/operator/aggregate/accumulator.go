@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -52,7 +53,7 @@ const (
 
 // state is what all accumulators have.
 type state struct {
-	held  *held
+	held  *retain.Memory
 	notes *operator.Notes
 	in    *vector.Table
 	steps int
@@ -71,13 +72,13 @@ func (s *state) shared() *state { return s }
 func (s *state) seen(g uint32, cell int) bool { return s.full[g] > 0 || s.mark[cell]&has != 0 }
 
 // newState returns the state of a number of groups.
-func newState(n *node, h *held, groups, steps int) (*state, error) {
+func newState(n *node, h *retain.Memory, groups, steps int) (*state, error) {
 	s := &state{held: h, notes: &n.notes, in: n.group.in, steps: steps}
 	var err error
-	if s.full, err = allocate[uint32](h, groups); err != nil {
+	if s.full, err = retain.Make[uint32](h, groups); err != nil {
 		return nil, err
 	}
-	s.mark, err = allocate[uint8](h, groups*steps)
+	s.mark, err = retain.Make[uint8](h, groups*steps)
 	return s, err
 }
 

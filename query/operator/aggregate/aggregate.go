@@ -28,6 +28,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -72,7 +73,7 @@ func NewMulti(env *operator.Env, cfgs []Config, input operator.Node) []Node {
 			nodes[i] = &ratio{env: env, cfg: cfg, input: input}
 			continue
 		}
-		n := &node{feed: f, cfg: cfg, held: held{account: env.Account}}
+		n := &node{feed: f, cfg: cfg, held: retain.Memory{Account: env.Account}}
 		f.nodes = append(f.nodes, n)
 		nodes[i] = n
 	}
@@ -95,9 +96,9 @@ type node struct {
 	feed   *feed
 	cfg    Config
 	notes  operator.Notes
-	held   held
+	held   retain.Memory
 	group  *grouping
-	result result
+	result retain.Rows
 	stream *stream // instead of a result: group order
 	closed bool
 }
@@ -106,7 +107,7 @@ type node struct {
 type sink interface {
 	add(b *vector.Batch) error
 	// end is called once, when all rows have been added.
-	end() (result, error)
+	end() (retain.Rows, error)
 }
 
 // Open reads the input, unless another aggregation of the same input did.
@@ -123,7 +124,7 @@ func (n *node) Table() *vector.Table {
 	if n.stream != nil {
 		return n.stream.table
 	}
-	return n.result.names()
+	return n.result.Table()
 }
 
 // Grid is that of the input.
@@ -137,7 +138,7 @@ func (n *node) Cursor(ids []uint32) operator.Cursor {
 	if n.stream != nil {
 		return n.stream.cursor(ids)
 	}
-	return newCursor(n.feed.env, n.result, n.Grid().N, ids)
+	return retain.NewCursor(n.feed.env, n.result, n.Grid().N, ids)
 }
 
 // Close gives back the result; the last of several aggregations closes the input.
@@ -147,7 +148,7 @@ func (n *node) Close() {
 	}
 	n.closed = true
 	n.result = nil
-	n.held.release()
+	n.held.Release()
 	if n.cfg.Param != nil {
 		n.cfg.Param.Close()
 	}

@@ -3,7 +3,10 @@
 
 package aggregate
 
-import "github.com/tidemarkdb/tidemark/query/vector"
+import (
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
 
 // existence is the state of group: the marks of cells are all it needs.
 type existence struct{ *state }
@@ -41,7 +44,7 @@ type counts struct {
 }
 
 func newCounts(s *state, groups int) (*counts, error) {
-	cells, err := allocate[uint32](s.held, groups*s.steps)
+	cells, err := retain.Make[uint32](s.held, groups*s.steps)
 	return &counts{state: s, cells: cells}, err
 }
 

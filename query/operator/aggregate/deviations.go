@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -24,10 +25,10 @@ type moments struct{ mean, squares float64 }
 func newDeviations(s *state, groups int, op parser.ItemType) (*deviations, error) {
 	a := &deviations{state: s, op: op}
 	var err error
-	if a.cells, err = allocate[moments](s.held, groups*s.steps); err != nil {
+	if a.cells, err = retain.Make[moments](s.held, groups*s.steps); err != nil {
 		return nil, err
 	}
-	a.count, err = allocate[uint32](s.held, groups*s.steps)
+	a.count, err = retain.Make[uint32](s.held, groups*s.steps)
 	return a, err
 }
 

@@ -6,6 +6,7 @@ package aggregate
 import (
 	"math"
 
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -21,7 +22,7 @@ func newGreatest(s *state, groups int) (*greatest, error) {
 }
 
 func notNumbers(s *state, groups int) ([]float64, error) {
-	cells, err := allocate[float64](s.held, groups*s.steps)
+	cells, err := retain.Make[float64](s.held, groups*s.steps)
 	fill(cells, math.NaN())
 	return cells, err
 }

@@ -4,9 +4,12 @@
 package aggregate
 
 import (
+	"cmp"
+
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -40,7 +43,7 @@ func newGrouped(n *node) (*grouped, error) {
 		return nil, err
 	}
 	x := &grouped{node: n, group: g, acc: acc, state: s, drops: g.drops()}
-	if x.came, err = allocate[uint32](&n.held, g.len()); err != nil {
+	if x.came, err = retain.Make[uint32](&n.held, g.len()); err != nil {
 		return nil, err
 	}
 	for i := range x.came {
@@ -123,9 +126,9 @@ func takesHistograms(op parser.ItemType) bool {
 }
 
 // end turns the state into rows, in the order in which the groups came.
-func (x *grouped) end() (result, error) {
+func (x *grouped) end() (retain.Rows, error) {
 	order := ordered(x.came)
-	d, err := newDense(&x.node.held, len(order), x.state.steps)
+	d, err := retain.NewDense(&x.node.held, len(order), x.state.steps)
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +136,8 @@ func (x *grouped) end() (result, error) {
 	if x.drops == dropSome {
 		drop = make([]bool, len(order))
 	}
+	var at int
+	set := func(step int, h *histogram.FloatHistogram) { err = cmp.Or(err, d.SetHistogram(at, step, h)) }
 	for i, g := range order {
 		if i&1023 == 0 {
 			if err := x.node.feed.env.Check(); err != nil {
@@ -140,17 +145,18 @@ func (x *grouped) end() (result, error) {
 			}
 		}
 		first[i] = x.group.first[g]
-		to := d.row(i)
-		x.acc.finish(g, to)
-		if d.err != nil {
-			return nil, d.err
+		v, k := d.Row(i)
+		at = i
+		x.acc.finish(g, out{v: v, k: k, h: set})
+		if err != nil {
+			return nil, err
 		}
-		d.shape[i] = shapeOf(to.k)
+		d.Measure(i)
 		if x.drops == dropSome {
-			drop[i] = x.droppedLast(g, to.k)
+			drop[i] = x.droppedLast(g, k)
 		}
 	}
-	d.table = x.group.table(first, drop)
+	d.Names = x.group.table(first, drop)
 	return d, nil
 }
 
@@ -162,73 +168,4 @@ func (x *grouped) droppedLast(g uint32, kinds []vector.Kind) bool {
 		}
 	}
 	return false
-}
-
-// dense is a result in which every row has all of its cells.
-type dense struct {
-	held  *held
-	table *vector.Table
-	steps int
-	v     []float64
-	k     []vector.Kind
-	h     []*histogram.FloatHistogram // nil while there is none
-	shape []vector.Shape
-	err   error
-}
-
-func newDense(h *held, rows, steps int) (*dense, error) {
-	d := &dense{held: h, steps: steps}
-	var err error
-	if d.v, err = allocate[float64](h, rows*steps); err != nil {
-		return nil, err
-	}
-	if d.k, err = allocate[vector.Kind](h, rows*steps); err != nil {
-		return nil, err
-	}
-	d.shape, err = allocate[vector.Shape](h, rows)
-	return d, err
-}
-
-// row returns where the result of row i goes.
-func (d *dense) row(i int) out {
-	from, to := i*d.steps, (i+1)*d.steps
-	return out{v: d.v[from:to], k: d.k[from:to], h: func(step int, h *histogram.FloatHistogram) {
-		if d.h == nil {
-			if d.h, d.err = allocate[*histogram.FloatHistogram](d.held, len(d.v)); d.err != nil {
-				return
-			}
-		}
-		d.h[from+step], d.k[from+step] = h, vector.Histogram
-	}}
-}
-
-func shapeOf(kinds []vector.Kind) vector.Shape {
-	var seen [3]bool
-	for _, k := range kinds {
-		seen[k] = true
-	}
-	var s vector.Shape
-	if seen[vector.Absent] {
-		s |= vector.HasGaps
-	}
-	if seen[vector.Float] {
-		s |= vector.HasFloats
-	}
-	if seen[vector.Histogram] {
-		s |= vector.HasHistograms
-	}
-	return s
-}
-
-func (d *dense) names() *vector.Table { return d.table }
-func (d *dense) histograms() bool     { return d.h != nil }
-
-func (d *dense) cells(id uint32, v []float64, k []vector.Kind, h []*histogram.FloatHistogram) vector.Shape {
-	from, to := int(id)*d.steps, (int(id)+1)*d.steps
-	copy(v, d.v[from:to])
-	copy(k, d.k[from:to])
-	if d.h != nil {
-		copy(h, d.h[from:to])
-	}
-	return d.shape[id]
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -36,8 +37,8 @@ func (c *Config) keys(in *vector.Table) *vector.Table {
 }
 
 // groups numbers the groups of in, charging h.
-func (c *Config) groups(h *held, in *vector.Table) (*grouping, error) {
-	if err := h.charge(int64(in.N) * 8); err != nil {
+func (c *Config) groups(h *retain.Memory, in *vector.Table) (*grouping, error) {
+	if err := h.Charge(int64(in.N) * 8); err != nil {
 		return nil, err
 	}
 	keys := c.keys(in)
@@ -112,8 +113,8 @@ func (g *grouping) sizes() []uint32 {
 }
 
 // sorted returns the rows group by group, in the order of rows within a group, and where each group begins.
-func (g *grouping) sorted(h *held) (rows, begin []uint32, err error) {
-	if err := h.charge(int64(g.rows)*4 + int64(g.len()+1)*8); err != nil {
+func (g *grouping) sorted(h *retain.Memory) (rows, begin []uint32, err error) {
+	if err := h.Charge(int64(g.rows)*4 + int64(g.len()+1)*8); err != nil {
 		return nil, nil, err
 	}
 	begin = make([]uint32, g.len()+1)

@@ -10,6 +10,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 )
 
 // histograms are the sums or averages of native histograms, by cell.
@@ -34,7 +36,7 @@ func (s *histograms) reset() { clear(s.cells) }
 func (s *histograms) add(cell int, h *histogram.FloatHistogram, id uint32, afterFloat bool) error {
 	if s.cells == nil {
 		var err error
-		if s.cells, err = allocate[*histogramSum](s.held, len(s.mark)); err != nil {
+		if s.cells, err = retain.Make[*histogramSum](s.held, len(s.mark)); err != nil {
 			return err
 		}
 	}
@@ -44,7 +46,7 @@ func (s *histograms) add(cell int, h *histogram.FloatHistogram, id uint32, after
 			return nil
 		}
 		// The sum, and what rounding takes from it later.
-		if err := s.held.charge(int64(2*h.Size() + 48)); err != nil {
+		if err := s.held.Charge(int64(2*h.Size() + 48)); err != nil {
 			return err
 		}
 		x = &histogramSum{value: h.Copy(), n: 1}

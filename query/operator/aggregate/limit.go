@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -25,7 +26,7 @@ type limit struct {
 }
 
 func newLimit(n *node, k []int) (*limit, error) {
-	count, err := allocate[int](&n.held, n.group.len()*len(k))
+	count, err := retain.Make[int](&n.held, n.group.len()*len(k))
 	return &limit{node: n, group: n.group, k: k, count: count, to: newSparse(&n.held, len(k))}, err
 }
 
@@ -51,8 +52,8 @@ func (x *limit) add(b *vector.Batch) error {
 	return nil
 }
 
-func (x *limit) end() (result, error) {
-	refundSlice(&x.node.held, x.count)
+func (x *limit) end() (retain.Rows, error) {
+	retain.Drop(&x.node.held, x.count)
 	x.count = nil
 	return x.to.finish(x.group, nil), nil
 }
@@ -133,7 +134,7 @@ type sampled struct {
 }
 
 func newSampled(n *node, r []float64) (*sampled, error) {
-	came, err := allocate[uint32](&n.held, n.group.len())
+	came, err := retain.Make[uint32](&n.held, n.group.len())
 	for i := range came {
 		came[i] = outside
 	}
@@ -162,7 +163,7 @@ func (x *sampled) add(b *vector.Batch) error {
 	return nil
 }
 
-func (x *sampled) end() (result, error) { return x.to.finish(x.group, ordered(x.came)), nil }
+func (x *sampled) end() (retain.Rows, error) { return x.to.finish(x.group, ordered(x.came)), nil }
 
 // ratio is limit_ratio over several steps: a row goes through or does not, and nothing is held.
 type ratio struct {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -28,10 +29,10 @@ func newQuantiles(s *state, sizes []uint32, q []float64) (*quantiles, error) {
 		total += int(n) * s.steps
 	}
 	var err error
-	if a.count, err = allocate[uint32](s.held, len(sizes)*s.steps); err != nil {
+	if a.count, err = retain.Make[uint32](s.held, len(sizes)*s.steps); err != nil {
 		return nil, err
 	}
-	a.values, err = allocate[float64](s.held, total)
+	a.values, err = retain.Make[float64](s.held, total)
 	return a, err
 }
 
@@ -40,10 +41,10 @@ func (a *quantiles) reset(rows int) error {
 	clear(a.count)
 	a.size[0] = uint32(rows)
 	if n := rows * a.steps; n > len(a.values) {
-		refundSlice(a.held, a.values)
+		retain.Drop(a.held, a.values)
 		a.values = nil
 		var err error
-		a.values, err = allocate[float64](a.held, n)
+		a.values, err = retain.Make[float64](a.held, n)
 		return err
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -74,8 +75,8 @@ func (n *node) nothing() nothing {
 	return nothing{s}
 }
 
-func (nothing) add(*vector.Batch) error { return nil }
-func (x nothing) end() (result, error)  { return x.empty, nil }
+func (nothing) add(*vector.Batch) error     { return nil }
+func (x nothing) end() (retain.Rows, error) { return x.empty, nil }
 
 // bounds are the least and greatest of parameters, NaN if any is.
 func bounds(params []float64) (least, greatest float64) {

@@ -6,12 +6,13 @@ package aggregate
 import (
 	"github.com/prometheus/prometheus/model/histogram"
 
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
 // sparse is a result of which most cells are absent: those that are not, row by row.
 type sparse struct {
-	held  *held
+	held  *retain.Memory
 	table *vector.Table
 	steps int
 	ids   []uint32 // of the input, by row
@@ -21,7 +22,7 @@ type sparse struct {
 	h     []*histogram.FloatHistogram // nil while there is none, else as long as v
 }
 
-func newSparse(h *held, steps int) *sparse { return &sparse{held: h, steps: steps} }
+func newSparse(h *retain.Memory, steps int) *sparse { return &sparse{held: h, steps: steps} }
 
 // end returns where the entries of the first n rows end.
 func (s *sparse) end(n int) int {
@@ -34,21 +35,21 @@ func (s *sparse) end(n int) int {
 // put adds an entry to the row being written.
 func (s *sparse) put(step int, v float64, h *histogram.FloatHistogram) error {
 	var err error
-	if s.step, err = push(s.held, s.step, uint32(step)); err != nil {
+	if s.step, err = retain.Push(s.held, s.step, uint32(step)); err != nil {
 		return err
 	}
-	if s.v, err = push(s.held, s.v, v); err != nil {
+	if s.v, err = retain.Push(s.held, s.v, v); err != nil {
 		return err
 	}
 	if h == nil && s.h == nil {
 		return nil
 	}
 	for len(s.h) < len(s.v)-1 {
-		if s.h, err = push(s.held, s.h, nil); err != nil {
+		if s.h, err = retain.Push(s.held, s.h, nil); err != nil {
 			return err
 		}
 	}
-	s.h, err = push(s.held, s.h, h)
+	s.h, err = retain.Push(s.held, s.h, h)
 	return err
 }
 
@@ -58,10 +59,10 @@ func (s *sparse) close(id uint32) error {
 		return nil
 	}
 	var err error
-	if s.ids, err = push(s.held, s.ids, id); err != nil {
+	if s.ids, err = retain.Push(s.held, s.ids, id); err != nil {
 		return err
 	}
-	s.ends, err = push(s.held, s.ends, len(s.v))
+	s.ends, err = retain.Push(s.held, s.ends, len(s.v))
 	return err
 }
 
@@ -81,10 +82,10 @@ func (s *sparse) reorder(of []int) {
 	*s = n
 }
 
-func (s *sparse) names() *vector.Table { return s.table }
-func (s *sparse) histograms() bool     { return s.h != nil }
+func (s *sparse) Table() *vector.Table { return s.table }
+func (s *sparse) Histograms() bool     { return s.h != nil }
 
-func (s *sparse) cells(id uint32, v []float64, k []vector.Kind, h []*histogram.FloatHistogram) vector.Shape {
+func (s *sparse) Cells(id uint32, v []float64, k []vector.Kind, h []*histogram.FloatHistogram) vector.Shape {
 	from, to := s.end(int(id)), s.end(int(id)+1)
 	var shape vector.Shape
 	for e := from; e < to; e++ {

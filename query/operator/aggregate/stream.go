@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -66,7 +67,7 @@ func (n *node) startStream() error {
 
 // cursor returns the cursor over groups.
 func (s *stream) cursor(ids []uint32) operator.Cursor {
-	c := &streamCursor{stream: s, held: held{account: s.node.feed.env.Account}}
+	c := &streamCursor{stream: s, held: retain.Memory{Account: s.node.feed.env.Account}}
 	c.batch.Budget = s.node.feed.env.Account
 	rows := s.rows
 	if ids != nil {
@@ -74,7 +75,7 @@ func (s *stream) cursor(ids []uint32) operator.Cursor {
 		for _, g := range ids {
 			rows = append(rows, s.rows[s.begin[g]:s.begin[g+1]]...)
 		}
-		c.err = c.held.charge(int64(cap(rows)) * 4)
+		c.err = c.held.Charge(int64(cap(rows)) * 4)
 	}
 	c.input = s.node.feed.input.Cursor(rows)
 	return c
@@ -83,7 +84,7 @@ func (s *stream) cursor(ids []uint32) operator.Cursor {
 // streamCursor holds the state of the one group it is in.
 type streamCursor struct {
 	stream *stream
-	held   held
+	held   retain.Memory
 	input  operator.Cursor
 	acc    accumulator
 	batch  vector.Batch
@@ -181,7 +182,7 @@ func (c *streamCursor) finish(b *vector.Batch) error {
 	c.acc.finish(0, out{v: v, k: k, h: func(step int, x *histogram.FloatHistogram) {
 		h[step], k[step] = x, vector.Histogram
 	}})
-	b.Shape[i] = shapeOf(k)
+	b.Shape[i] = retain.ShapeOf(k)
 	return nil
 }
 
@@ -189,6 +190,6 @@ func (c *streamCursor) finish(b *vector.Batch) error {
 func (c *streamCursor) Close() {
 	c.input.Close()
 	c.batch.Free()
-	c.held.release()
+	c.held.Release()
 	c.acc = nil
 }

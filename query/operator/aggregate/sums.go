@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/util/kahansum"
 
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -37,12 +38,12 @@ func emptySums(cells []compensated) {
 func newSums(s *state, groups int, average bool) (*sums, error) {
 	a := &sums{state: s}
 	var err error
-	if a.cells, err = allocate[compensated](s.held, groups*s.steps); err != nil {
+	if a.cells, err = retain.Make[compensated](s.held, groups*s.steps); err != nil {
 		return nil, err
 	}
 	emptySums(a.cells)
 	if average {
-		if a.count, err = allocate[uint32](s.held, groups*s.steps); err != nil {
+		if a.count, err = retain.Make[uint32](s.held, groups*s.steps); err != nil {
 			return nil, err
 		}
 	}
@@ -135,10 +136,10 @@ func (a *sums) hard(g uint32, cell int, v float64) {
 }
 
 func (a *sums) useMeans() bool {
-	if a.mean, a.err = allocate[float64](a.held, len(a.cells)); a.err != nil {
+	if a.mean, a.err = retain.Make[float64](a.held, len(a.cells)); a.err != nil {
 		return false
 	}
-	a.means, a.err = allocate[bool](a.held, len(a.cells))
+	a.means, a.err = retain.Make[bool](a.held, len(a.cells))
 	return a.err == nil
 }
 

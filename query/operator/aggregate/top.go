@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -59,17 +60,17 @@ func newTop(n *node, k []int, from, to int) (*top, error) {
 		total += x.size[i] * x.steps
 	}
 	var err error
-	if x.of, err = allocate[ranked](&n.held, total); err != nil {
+	if x.of, err = retain.Make[ranked](&n.held, total); err != nil {
 		return nil, err
 	}
-	if x.count, err = allocate[uint32](&n.held, len(sizes)*x.steps); err != nil {
+	if x.count, err = retain.Make[uint32](&n.held, len(sizes)*x.steps); err != nil {
 		return nil, err
 	}
-	if x.beat, err = allocate[float64](&n.held, len(sizes)*x.steps); err != nil {
+	if x.beat, err = retain.Make[float64](&n.held, len(sizes)*x.steps); err != nil {
 		return nil, err
 	}
 	fill(x.beat, math.NaN())
-	if x.came, err = allocate[uint32](&n.held, len(sizes)); err != nil {
+	if x.came, err = retain.Make[uint32](&n.held, len(sizes)); err != nil {
 		return nil, err
 	}
 	for i := range x.came {
@@ -81,10 +82,10 @@ func newTop(n *node, k []int, from, to int) (*top, error) {
 // free gives back all but the result.
 func (x *top) free() {
 	h := &x.node.held
-	refundSlice(h, x.of)
-	refundSlice(h, x.count)
-	refundSlice(h, x.beat)
-	refundSlice(h, x.came)
+	retain.Drop(h, x.of)
+	retain.Drop(h, x.count)
+	retain.Drop(h, x.beat)
+	retain.Drop(h, x.came)
 	x.of, x.count, x.beat, x.came = nil, nil, nil, nil
 }
 
@@ -172,7 +173,7 @@ func (x *top) offer(g, step int, v float64, id uint32) {
 	}
 }
 
-func (x *top) end() (result, error) {
+func (x *top) end() (retain.Rows, error) {
 	s := newSparse(&x.node.held, x.steps)
 	if x.steps == 1 {
 		if err := x.instant(s); err != nil {
@@ -207,11 +208,11 @@ func (x *top) instant(s *sparse) error {
 // collect writes the series that are in any heap, in the order of the input.
 func (x *top) collect(s *sparse) error {
 	h := &x.node.held
-	next, err := allocate[uint32](h, x.group.in.N+1)
+	next, err := retain.Make[uint32](h, x.group.in.N+1)
 	if err != nil {
 		return err
 	}
-	defer refundSlice(h, next)
+	defer retain.Drop(h, next)
 	total := 0
 	x.entries(func(_ int, e ranked) {
 		next[e.id]++
@@ -222,19 +223,19 @@ func (x *top) collect(s *sparse) error {
 		if n == 0 {
 			continue
 		}
-		if s.ids, err = push(h, s.ids, uint32(id)); err != nil {
+		if s.ids, err = retain.Push(h, s.ids, uint32(id)); err != nil {
 			return err
 		}
 		next[id] = uint32(end)
 		end += int(n)
-		if s.ends, err = push(h, s.ends, end); err != nil {
+		if s.ends, err = retain.Push(h, s.ends, end); err != nil {
 			return err
 		}
 	}
-	if s.step, err = extend(h, s.step, total); err != nil {
+	if s.step, err = retain.Extend(h, s.step, total); err != nil {
 		return err
 	}
-	if s.v, err = extend(h, s.v, total); err != nil {
+	if s.v, err = retain.Extend(h, s.v, total); err != nil {
 		return err
 	}
 	x.entries(func(step int, e ranked) {

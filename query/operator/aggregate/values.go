@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -99,7 +100,7 @@ func (x *values) row(g uint32, v float64, kind vector.Kind, hs []*histogram.Floa
 	if r, ok := x.rows[key]; ok {
 		return r, nil
 	}
-	if err := x.node.held.charge(int64(x.steps*4 + valueRowBytes + len(key.text))); err != nil {
+	if err := x.node.held.Charge(int64(x.steps*4 + valueRowBytes + len(key.text))); err != nil {
 		return nil, err
 	}
 	r := &valueRow{key: key, counts: make([]uint32, x.steps)}
@@ -108,25 +109,25 @@ func (x *values) row(g uint32, v float64, kind vector.Kind, hs []*histogram.Floa
 	return r, nil
 }
 
-func (x *values) end() (result, error) {
+func (x *values) end() (retain.Rows, error) {
 	x.rows = nil
-	d, err := newDense(&x.node.held, len(x.order), x.steps)
+	d, err := retain.NewDense(&x.node.held, len(x.order), x.steps)
 	if err != nil {
 		return nil, err
 	}
-	if err := x.node.held.charge(int64(len(x.order)) * 8); err != nil {
+	if err := x.node.held.Charge(int64(len(x.order)) * 8); err != nil {
 		return nil, err
 	}
 	first, symbols := make([]uint32, len(x.order)), make([]uint32, len(x.order))
 	for i, r := range x.order {
-		to := d.row(i)
+		v, k := d.Row(i)
 		for step, n := range r.counts {
 			if n > 0 {
-				to.v[step], to.k[step] = float64(n), vector.Float
+				v[step], k[step] = float64(n), vector.Float
 			}
 		}
 		r.counts = nil
-		d.shape[i] = shapeOf(to.k)
+		d.Measure(i)
 		first[i] = x.group.first[r.key.group]
 		text := r.key.text
 		if text == "" {
@@ -136,9 +137,9 @@ func (x *values) end() (result, error) {
 			symbols[i] = x.node.feed.env.Dict.Symbol(text)
 		}
 	}
-	d.table = x.group.table(first, nil)
+	d.Names = x.group.table(first, nil)
 	if x.named {
-		d.table = d.table.With(x.node.cfg.Label, symbols)
+		d.Names = d.Names.With(x.node.cfg.Label, symbols)
 	}
 	return d, nil
 }

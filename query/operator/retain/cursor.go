@@ -1,7 +1,7 @@
 // Copyright The Tidemark Authors
 // SPDX-License-Identifier: Apache-2.0
 
-package aggregate
+package retain
 
 import (
 	"context"
@@ -12,29 +12,30 @@ import (
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
-// result is rows that are done.
-type result interface {
-	names() *vector.Table
-	// histograms tells whether any cell is one.
-	histograms() bool
-	// cells writes a row whose cells are all absent before.
-	cells(id uint32, v []float64, k []vector.Kind, h []*histogram.FloatHistogram) vector.Shape
+// Rows is rows that are done.
+type Rows interface {
+	Table() *vector.Table
+	// Histograms tells whether any cell is one.
+	Histograms() bool
+	// Cells writes a row whose cells are all absent before. h is nil if there are no histograms.
+	Cells(id uint32, v []float64, k []vector.Kind, h []*histogram.FloatHistogram) vector.Shape
 }
 
 // cursor yields the rows of a result.
 type cursor struct {
-	env    *operator.Env
-	result result
-	steps  int
-	ids    []uint32 // nil: all
-	next   int
-	total  int
+	env   *operator.Env
+	rows  Rows
+	steps int
+	ids   []uint32 // nil: all
+	next  int
+	total int
 }
 
-func newCursor(env *operator.Env, r result, steps int, ids []uint32) *cursor {
-	c := &cursor{env: env, result: r, steps: steps, ids: ids, total: len(ids)}
+// NewCursor yields the rows with the given ids, nil: all, which have a number of steps.
+func NewCursor(env *operator.Env, r Rows, steps int, ids []uint32) operator.Cursor {
+	c := &cursor{env: env, rows: r, steps: steps, ids: ids, total: len(ids)}
 	if ids == nil {
-		c.total = r.names().N
+		c.total = r.Table().N
 	}
 	return c
 }
@@ -59,13 +60,13 @@ func (c *cursor) Next(_ context.Context, b *vector.Batch) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		if c.result.histograms() {
+		if c.rows.Histograms() {
 			if err := b.UseHistograms(); err != nil {
 				return false, err
 			}
 		}
 		v, k, h := b.Row(i)
-		b.Shape[i] = c.result.cells(id, v, k, h)
+		b.Shape[i] = c.rows.Cells(id, v, k, h)
 	}
 	return true, nil
 }
