@@ -7,87 +7,11 @@ import (
 	"math"
 
 	"github.com/prometheus/prometheus/promql/parser"
-
-	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
-// arithmetic returns the kernel of v op s, or of s op v when swapped, for the floats of a batch; nil: op is no
-// arithmetic. It runs over all cells, floats or not.
-func arithmetic(op parser.ItemType, s stepValues, swapped bool) func(b *vector.Batch) {
-	if s.constant {
-		f := withConstant(op, s.c, swapped)
-		if f == nil {
-			return nil
-		}
-		return func(b *vector.Batch) { f(b.V) }
-	}
-	f := withSteps(op, swapped)
-	if f == nil {
-		return nil
-	}
-	return func(b *vector.Batch) {
-		for v := b.V; len(v) > 0; v = v[b.Steps:] {
-			f(v[:b.Steps], s.v)
-		}
-	}
-}
-
-func withConstant(op parser.ItemType, s float64, swapped bool) func(v []float64) {
-	switch {
-	case op == parser.ADD:
-		return func(v []float64) {
-			for i := range v {
-				v[i] += s
-			}
-		}
-	case op == parser.SUB && swapped:
-		return func(v []float64) {
-			for i := range v {
-				v[i] = s - v[i]
-			}
-		}
-	case op == parser.SUB:
-		return func(v []float64) {
-			for i := range v {
-				v[i] -= s
-			}
-		}
-	case op == parser.MUL:
-		return func(v []float64) {
-			for i := range v {
-				v[i] *= s
-			}
-		}
-	case op == parser.DIV && swapped:
-		return func(v []float64) {
-			for i := range v {
-				v[i] = s / v[i]
-			}
-		}
-	case op == parser.DIV:
-		return func(v []float64) {
-			for i := range v {
-				v[i] /= s
-			}
-		}
-	}
-	f := slowArithmetic(op)
-	if f == nil {
-		return nil
-	}
-	return func(v []float64) {
-		for i, x := range v {
-			if swapped {
-				v[i] = f(s, x)
-			} else {
-				v[i] = f(x, s)
-			}
-		}
-	}
-}
-
-// withSteps is withConstant for a number that changes from step to step: v is one row.
-func withSteps(op parser.ItemType, swapped bool) func(v, s []float64) {
+// arithmetic returns the loop of v op s, or of s op v when swapped; nil: op is no arithmetic. It runs over all cells,
+// floats or not.
+func arithmetic(op parser.ItemType, swapped bool) func(v, s []float64) {
 	switch {
 	case op == parser.ADD:
 		return func(v, s []float64) {
@@ -145,12 +69,35 @@ func withSteps(op parser.ItemType, swapped bool) func(v, s []float64) {
 func slowArithmetic(op parser.ItemType) func(a, b float64) float64 {
 	switch op {
 	case parser.POW:
-		return math.Pow
+		return pow
 	case parser.MOD:
-		return math.Mod
+		return mod
 	case parser.ATAN2:
 		return math.Atan2
 	default:
 		return nil
 	}
+}
+
+// pow is math.Pow. Squares are what people ask for: the product is the same number as long as it is a normal one.
+func pow(x, y float64) float64 {
+	if p := x * x; y == 2 && p > 1e-300 && p < 1e300 {
+		return p
+	}
+	return math.Pow(x, y)
+}
+
+// mod is math.Mod, which takes a step for each few binary digits of the quotient. Remainders are exact, so there is only one
+// answer, and a quotient of at most 53 digits gives it at once: it is right, or one too large where it was rounded up.
+func mod(x, y float64) float64 {
+	a, b := math.Abs(x), math.Abs(y)
+	q := math.Trunc(a / b)
+	if !(q < 1<<53) || a < b {
+		return math.Mod(x, y) // or there is nothing to divide
+	}
+	r := math.FMA(-q, b, a)
+	if r < 0 {
+		r += b
+	}
+	return math.Copysign(r, x)
 }

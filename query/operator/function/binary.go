@@ -57,34 +57,38 @@ func trims(op parser.ItemType) bool { return op == parser.TRIM_LOWER || op == pa
 type binary struct {
 	Binary
 	rowwise
-	with   stepValues
+	with   operand
 	latest *latest // nil: notes are the same at every step
 }
 
 func (x *binary) bind() (kernel, error) {
-	x.with = valuesOf(x.Scalar)
+	x.with = operandOf(x.Scalar)
 	if trims(x.Op) {
 		return x.trim, nil
 	}
-	if f := arithmetic(x.Op, x.with, x.Swapped); f != nil {
+	if f := arithmetic(x.Op, x.Swapped); f != nil {
 		return func(b *vector.Batch) error {
-			f(b)
+			x.with.each(b, f)
 			if len(b.H) > 0 {
 				x.histograms(b)
 			}
 			return nil
 		}, nil
 	}
-	if !x.Op.IsComparisonOperator() {
+	f := comparisonOf(x.Op, x.Swapped)
+	if f == nil {
 		return nil, fmt.Errorf("operator %q not allowed for operations between Vectors", x.Op)
 	}
-	c := newComparer(x.Op, x.with, x.Swapped, x.Bool)
 	return func(b *vector.Batch) error {
 		if shapes(b)&vector.HasHistograms != 0 {
 			x.incompatible(histogramCell)
 		}
 		dropHistograms(b)
-		c.run(b)
+		if x.Bool {
+			truth(b, &x.with, f)
+		} else {
+			filter(b, &x.with, f)
+		}
 		return nil
 	}, nil
 }

@@ -19,69 +19,72 @@ func newClamp(env *operator.Env, in operator.Node, low, high operator.Scalar) op
 		}
 	}
 	n.bind = func() (kernel, error) {
-		lo := stepValues{constant: true, c: math.Inf(-1)}
+		b := bounds{low: constantOperand(math.Inf(-1)), high: constantOperand(math.Inf(1))}
 		if low != nil {
-			lo = valuesOf(low)
+			b.low = operandOf(low)
 		}
-		hi := stepValues{constant: true, c: math.Inf(1)}
 		if high != nil {
-			hi = valuesOf(high)
+			b.high = operandOf(high)
 		}
-		return clampKernel(lo, hi), nil
+		return b.kernel(), nil
 	}
 	return n
 }
 
-func clampKernel(lo, hi stepValues) kernel {
-	switch {
-	case lo.constant && hi.constant && hi.c < lo.c:
-		return empty
-	case lo.constant && hi.constant && ordinary(lo.c, hi.c):
-		return overFlat(func(v []float64) {
-			for i, x := range v {
-				v[i] = max(lo.c, min(hi.c, x))
-			}
-		})
-	case lo.constant && hi.constant:
-		return overFlat(func(v []float64) {
-			for i, x := range v {
-				v[i] = math.Max(lo.c, math.Min(hi.c, x))
-			}
-		})
+// bounds is what clamp clamps to.
+type bounds struct{ low, high operand }
+
+func (o *bounds) kernel() kernel {
+	if !o.low.constant || !o.high.constant {
+		return o.steps
 	}
-	return func(b *vector.Batch) error {
-		dropHistograms(b)
-		for i := range b.Rows() {
-			v, k, _ := b.Row(i)
-			clampRow(v, k, lo, hi)
-			b.Measure(i)
-		}
-		return nil
+	low, high := o.low.at(0), o.high.at(0)
+	switch {
+	case high < low:
+		return empty
+	case ordinary(low, high):
+		return overFlat(func(v []float64) {
+			for i, x := range v {
+				v[i] = max(low, min(high, x))
+			}
+		})
+	default:
+		return overFlat(func(v []float64) {
+			for i, x := range v {
+				v[i] = math.Max(low, math.Min(high, x))
+			}
+		})
 	}
 }
 
 // ordinary tells whether the built-in min and max do what math.Min and math.Max do, whatever is clamped: they differ
 // where one argument is NaN and the other an infinity.
-func ordinary(lo, hi float64) bool {
-	return !math.IsNaN(lo) && !math.IsNaN(hi) && !math.IsInf(lo, 1) && !math.IsInf(hi, -1)
+func ordinary(low, high float64) bool {
+	return !math.IsNaN(low) && !math.IsNaN(high) && !math.IsInf(low, 1) && !math.IsInf(high, -1)
 }
 
-// clampRow clamps with bounds of each step. Where they are the wrong way round there is no value.
-func clampRow(v []float64, k []vector.Kind, lo, hi stepValues) {
-	for j, x := range v {
-		l, h := lo.at(j), hi.at(j)
-		if h < l {
-			k[j] = vector.Absent
+// steps clamps with bounds of each step. Where they are the wrong way round there is no value.
+func (o *bounds) steps(b *vector.Batch) error {
+	dropHistograms(b)
+	for i := range b.Rows() {
+		v, k, _ := b.Row(i)
+		none := false
+		for j, x := range v {
+			low, high := o.low.at(j), o.high.at(j)
+			switch {
+			case high < low:
+				k[j], none = vector.Absent, true
+			case ordinary(low, high):
+				v[j] = max(low, min(high, x))
+			default:
+				v[j] = math.Max(low, math.Min(high, x))
+			}
 		}
-		v[j] = math.Max(l, math.Min(h, x))
+		if none {
+			b.Measure(i)
+		}
 	}
-}
-
-func (s *stepValues) at(i int) float64 {
-	if s.constant {
-		return s.c
-	}
-	return s.v[i]
+	return nil
 }
 
 // empty is the kernel that leaves no cell.

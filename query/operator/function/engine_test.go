@@ -169,6 +169,7 @@ type builder struct {
 	q        *query
 	perBatch int
 	notes    []placed
+	leaf     operator.Node // every selector; nil: the rows of d that it selects
 	// leaves are closed and counted at the end.
 	leaves []*operatortest.Node
 }
@@ -178,7 +179,7 @@ type placed struct {
 	at   []posrange.PositionRange
 }
 
-func (b *builder) node(t *testing.T, e parser.Expr) operator.Node {
+func (b *builder) node(t testing.TB, e parser.Expr) operator.Node {
 	t.Helper()
 	switch e := e.(type) {
 	case *parser.ParenExpr:
@@ -213,6 +214,9 @@ func (b *builder) annotated(n operator.Node, e parser.Expr) operator.Node {
 }
 
 func (b *builder) selector(e *parser.VectorSelector) operator.Node {
+	if b.leaf != nil {
+		return b.leaf
+	}
 	var rows []operatortest.Series
 	for _, r := range b.d.rows {
 		if slices.ContainsFunc(e.LabelMatchers, func(m *labels.Matcher) bool { return !m.Matches(r.Labels.Get(m.Name)) }) {
@@ -241,7 +245,7 @@ func unwrap(e parser.Expr) parser.Expr {
 	}
 }
 
-func (b *builder) call(t *testing.T, e *parser.Call) operator.Node {
+func (b *builder) call(t testing.TB, e *parser.Call) operator.Node {
 	t.Helper()
 	c := function.Call{Func: e.Func.Name, Grid: b.q.grid, Many: !b.q.instant && b.q.end != b.q.grid.Start}
 	for _, a := range e.Args {
@@ -266,7 +270,7 @@ func (b *builder) call(t *testing.T, e *parser.Call) operator.Node {
 	return b.annotated(n, e)
 }
 
-func (b *builder) scalar(t *testing.T, e parser.Expr) operator.Scalar {
+func (b *builder) scalar(t testing.TB, e parser.Expr) operator.Scalar {
 	t.Helper()
 	switch e := e.(type) {
 	case *parser.ParenExpr:

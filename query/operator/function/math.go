@@ -136,38 +136,6 @@ func overFloats(f func(float64) float64) kernel {
 	}
 }
 
-// perRow makes a kernel of a function over one row. Histograms go away.
-func perRow(f func(v []float64, k []vector.Kind)) kernel {
-	return func(b *vector.Batch) error {
-		dropHistograms(b)
-		for i := range b.Rows() {
-			v, k, _ := b.Row(i)
-			f(v, k)
-		}
-		return nil
-	}
-}
-
-// stepValues is a scalar as a kernel wants it: one number if it is the same at all steps.
-type stepValues struct {
-	constant bool
-	c        float64
-	v        []float64
-}
-
-func valuesOf(s operator.Scalar) stepValues {
-	v := s.Values()
-	x := stepValues{constant: true, c: v[0], v: v}
-	first := math.Float64bits(v[0])
-	for _, f := range v[1:] {
-		if math.Float64bits(f) != first {
-			x.constant = false
-			break
-		}
-	}
-	return x
-}
-
 // newRound returns round(in, nearest); nearest nil: 1.
 func newRound(env *operator.Env, in operator.Node, nearest operator.Scalar) operator.Node {
 	n := &rowwise{env: env, in: in, names: dropNames}
@@ -176,25 +144,32 @@ func newRound(env *operator.Env, in operator.Node, nearest operator.Scalar) oper
 	}
 	n.bind = func() (kernel, error) {
 		if nearest == nil {
-			return overFlat(func(v []float64) { roundTo(v, 1) }), nil
+			return overFlat(round), nil
 		}
-		to := valuesOf(nearest)
-		if to.constant {
-			inverse := 1.0 / to.c
-			return overFlat(func(v []float64) { roundTo(v, inverse) }), nil
+		to := operandOf(nearest)
+		if to.constant && to.at(0) == 1 {
+			return overFlat(round), nil
 		}
-		return perRow(func(v []float64, _ []vector.Kind) {
-			for j := range v {
-				roundTo(v[j:j+1], 1.0/to.v[j])
-			}
-		}), nil
+		return func(b *vector.Batch) error {
+			dropHistograms(b)
+			to.each(b, roundTo)
+			return nil
+		}, nil
 	}
 	return n
 }
 
-// roundTo rounds to multiples of 1/inverse, halves up.
-func roundTo(v []float64, inverse float64) {
+// round rounds to whole numbers, halves up.
+func round(v []float64) {
 	for i, x := range v {
-		v[i] = math.Floor(x*inverse+0.5) / inverse
+		v[i] = math.Floor(x + 0.5)
+	}
+}
+
+// roundTo rounds to multiples of nearest.
+func roundTo(v, nearest []float64) {
+	for i, y := range nearest[:len(v)] {
+		inverse := 1.0 / y
+		v[i] = math.Floor(v[i]*inverse+0.5) / inverse
 	}
 }
