@@ -172,6 +172,8 @@ func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sa
 		return 0, db.unavailable(err)
 	}
 	w := db.head.Prepare(b, lim)
+	var late lateRows
+	db.findLate(b, &late)
 	db.seq.Lock()
 	lsn, err := db.journal.Append(wal.KindBatch, *buf)
 	if err != nil {
@@ -179,6 +181,7 @@ func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sa
 		w.Discard()
 		return 0, db.unavailable(err)
 	}
+	db.countLate(b, &late)
 	db.head.Enqueue(w, lsn)
 	db.seq.Unlock()
 	db.head.Apply(w, r)

@@ -35,6 +35,7 @@ type DB struct {
 	blocks  *blockSet
 	cache   *block.Cache
 	sets    *seriesCache
+	stamps  stamps
 	scans   sync.Pool // of *scanner
 	conds   *conditions
 	upkeep  *budget.Account // of blocks and of writing them: what gives memory back must not lack it

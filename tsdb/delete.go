@@ -35,6 +35,9 @@ func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matche
 	// No slot may become a block between the two halves: its samples would escape both.
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
+	// Before, so that nothing kept outlives what is deleted; after, for what was read in between.
+	db.stamps.begin()
+	defer db.stamps.begin()
 	lsn, err := db.deleteFromHead(ctx, mint, maxt, ms)
 	if err != nil {
 		return err

@@ -25,6 +25,19 @@ type Source interface {
 	View(mint, maxt int64) (View, error)
 }
 
+// StampReader is what a Source offers to who keeps answers. A stamp counts what has changed of the past: late samples
+// where they came, and deletions. Live samples, which only add to the present, change no stamp.
+//
+// An answer over [mint, maxt] with maxt at most Sealed may be kept with the stamp that was read before its View was
+// opened. It is what a new View would give for as long as the stamp is the same.
+type StampReader interface {
+	// Sealed returns the time up to which answers may be kept now: a minute ago.
+	Sealed() int64
+	// Stamp returns the count for the samples in [mint, maxt] of the series that match ms. It never falls, and may
+	// rise though nothing has changed.
+	Stamp(ms []*labels.Matcher, mint, maxt int64) uint64
+}
+
 // View is one consistent state of the store. It is safe for concurrent use until Close.
 type View interface {
 	// Series returns the series that match all of ms and may have samples in the hint's range, in label order.

@@ -41,6 +41,7 @@ type entry struct {
 	size   uint32     // bytes of labels; where there is no series: the place of the id in free
 	gen    uint32     // generation of the series, or of the last one there was
 	state  entryState
+	cell   uint8 // of the metric name, see NameCell
 }
 
 type entryState uint8
@@ -76,7 +77,7 @@ func (d *directory) reserve(ls labels.Labels, want sample.Ref) (sample.Ref, erro
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	ref, err := d.enterLocked(index.HashLabels(ls), pairs, want)
+	ref, err := d.enterLocked(ls, pairs, want)
 	if err != nil {
 		d.index.Release(pairs)
 		return 0, err
@@ -84,7 +85,7 @@ func (d *directory) reserve(ls labels.Labels, want sample.Ref) (sample.Ref, erro
 	return ref, nil
 }
 
-func (d *directory) enterLocked(hash index.Hash128, pairs []uint32, want sample.Ref) (sample.Ref, error) {
+func (d *directory) enterLocked(ls labels.Labels, pairs []uint32, want sample.Ref) (sample.Ref, error) {
 	var stack [512]byte
 	buf := stack[:0]
 	for _, sym := range pairs {
@@ -104,7 +105,10 @@ func (d *directory) enterLocked(hash index.Hash128, pairs []uint32, want sample.
 	if want != 0 {
 		gen = want.Generation()
 	}
-	*e = entry{hash: hash, labels: text, size: uint32(len(buf)), since: math.MaxUint64, gen: gen, state: reserved}
+	*e = entry{
+		hash: index.HashLabels(ls), labels: text, size: uint32(len(buf)), since: math.MaxUint64, gen: gen, state: reserved,
+		cell: NameCell(ls.Get(labels.MetricName)),
+	}
 	return sample.MakeRef(gen, id), nil
 }
 
