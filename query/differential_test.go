@@ -6,11 +6,16 @@ package query_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/promqltest"
@@ -87,16 +92,31 @@ func modelled(tb testing.TB, c querytest.Case, columns bool) storage.Queryable {
 	return s
 }
 
-// tally counts verdicts.
+// tally counts verdicts, and differences by their kind.
 type tally struct {
 	mu                                 sync.Mutex
 	asked, open, failed, empty, differ int
+	kinds                              map[string]int
 }
 
-func (n *tally) add(v querytest.Verdict) {
+// kindOf is what differences of the same cause are likely to share: the first words of what is said about them.
+func kindOf(diff string) string {
+	plain := regexp.MustCompile(`\{[^{}]*\}|\[[^][]*\]|"[^"]*"`).ReplaceAllString(diff, "")
+	words := strings.FieldsFunc(plain, func(r rune) bool { return !unicode.IsLetter(r) })
+	return strings.Join(words[:min(len(words), 4)], " ")
+}
+
+// add counts v and returns how many differences of its kind there were before.
+func (n *tally) add(v querytest.Verdict) int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.kinds == nil {
+		n.kinds = map[string]int{}
+	}
 	n.asked++
+	if v.Diff != "" {
+		n.kinds[kindOf(v.Diff)]++
+	}
 	switch {
 	case v.Diff != "":
 		n.differ++
@@ -107,21 +127,21 @@ func (n *tally) add(v querytest.Verdict) {
 	case v.Want.Empty():
 		n.empty++
 	}
+	return n.kinds[kindOf(v.Diff)] - 1
 }
 
 func (n *tally) String() string {
 	return fmt.Sprintf("%d queries: %d errors, %d empty, %d open, %d differ", n.asked, n.failed, n.empty, n.open, n.differ)
 }
 
-// contest asks queries of both engines and reports differences, the first few of them as small as they get.
+// contest asks queries of both engines and reports differences, the first of a kind as small as they get.
 type contest struct {
-	t        testing.TB
-	data     querytest.DataSet
-	from     storage.Queryable
-	opts     query.Options
-	pair     querytest.Pair
-	n        *tally
-	reported int
+	t    testing.TB
+	data querytest.DataSet
+	from storage.Queryable
+	opts query.Options
+	pair querytest.Pair
+	n    *tally
 }
 
 func newContest(t testing.TB, seed uint64, n *tally) *contest {
@@ -137,22 +157,27 @@ func (c *contest) ask(q querytest.Query) {
 	c.t.Helper()
 	q.Opts = promql.NewPrometheusQueryOpts(true, 0)
 	v := c.pair.Judge(c.t.Context(), c.from, querytest.Foreign(c.from), q)
-	c.n.add(v)
-	if v.Diff == "" {
-		return
-	}
-	if c.reported++; c.reported > 3 {
+	before := c.n.add(v)
+	switch {
+	case v.Diff == "":
+	case before < 2:
+		c.t.Errorf("%s\n%s\n%s", q, v.Diff, c.small(q, kindOf(v.Diff)))
+	case before < 6:
 		c.t.Errorf("%s\n%s", q, v.Diff)
-		return
+	default: // counted by kind at the end
+		c.t.Fail()
 	}
-	c.t.Errorf("%s\n%s\n%s", q, v.Diff, c.small(q))
 }
 
-// small returns the case of q as small as it gets, and keeps it where TIDEMARK_FOUND names a directory.
-func (c *contest) small(q querytest.Query) string {
+// small returns the case of q as small as it gets with a difference of the same kind, and keeps it where
+// TIDEMARK_FOUND names a directory.
+func (c *contest) small(q querytest.Query, kind string) string {
 	kept := querytest.NewCase(c.opts, q, c.data)
 	for _, columns := range []bool{true, false} {
-		differs := func(k querytest.Case) bool { return c.differs(k, columns) != "" }
+		differs := func(k querytest.Case) bool {
+			d := c.differs(k, columns)
+			return d != "" && kindOf(d) == kind
+		}
 		if !differs(kept) {
 			continue
 		}
@@ -206,6 +231,9 @@ func TestDifferential(t *testing.T) {
 		}
 	})
 	t.Log(n)
+	for _, kind := range slices.Sorted(maps.Keys(n.kinds)) {
+		t.Logf("%d times: %s", n.kinds[kind], kind)
+	}
 	if n.asked < 20_000 || n.failed+n.empty > n.asked*45/100 || n.open > n.asked/100 {
 		t.Errorf("%s; want at least 20,000, most of them with an answer and at most 1 %% open", n)
 	}
