@@ -77,7 +77,7 @@ func (e *either) holdLeft(ctx context.Context, k keys) error {
 		return err
 	}
 	for _, row := range held {
-		mark(e.masks.group(k.of[0][row]), e.left.Held(row).Kinds())
+		e.masks.mark(k.of[0][row], e.left.Held(row))
 	}
 	return nil
 }
@@ -113,10 +113,9 @@ func (e *either) choose(ctx context.Context, groups []uint32, names []string) er
 	}
 	var unread []uint32
 	for row := range uint32(e.right.Table().N) {
-		mask := e.masks.group(e.groups[row])
 		switch {
 		case taken[row]:
-		case instant && mask != nil && mask[0] != 0:
+		case instant && e.masks.state(e.groups[row]) != empty && e.masks.group(e.groups[row])[0] != 0:
 			unread = append(unread, row)
 		default:
 			e.pairs.add(none, row)
@@ -275,16 +274,16 @@ func (c *eitherCursor) add(ctx context.Context, to *vector.Batch, id uint32) err
 	if err != nil || !ok {
 		return err
 	}
-	mask := c.masks.group(c.groups[r])
-	if at >= 0 {
-		return overlay(to, at, row, mask)
+	switch {
+	case c.masks.state(c.groups[r]) == full:
+		return nil
+	case at >= 0:
+		return overlay(to, at, row, c.masks.group(c.groups[r]))
 	}
-	if at, err = addCopy(to, id, row); err != nil || mask == nil {
+	if at, err = addCopy(to, id, row); err != nil {
 		return err
 	}
-	_, k, _ := to.Row(at)
-	hide(k, mask)
-	to.Measure(at)
+	c.masks.hide(c.groups[r], operand.Row{Batch: to, At: at})
 	return nil
 }
 

@@ -11,77 +11,7 @@ import (
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/operator/operand"
 	"github.com/tidemarkdb/tidemark/query/vector"
-	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
-
-// masks tell at which steps a match group has a cell: one byte per step, all bits set where it has.
-type masks struct {
-	steps   int
-	of      []uint32 // by group: the number of its mask, plus 1; 0: it has none
-	bits    []vector.Kind
-	account *budget.Account
-	charged int64
-}
-
-// newMasks makes empty masks for the groups that are wanted.
-func newMasks(a *budget.Account, steps int, wanted []bool) (*masks, error) {
-	m := &masks{steps: steps, of: make([]uint32, len(wanted)), account: a}
-	n := 0
-	for g, w := range wanted {
-		if w {
-			n++
-			m.of[g] = uint32(n)
-		}
-	}
-	bytes := int64(n)*int64(steps) + int64(4*len(wanted))
-	if err := a.Reserve(bytes); err != nil {
-		return nil, err
-	}
-	m.charged = bytes
-	m.bits = make([]vector.Kind, n*steps)
-	return m, nil
-}
-
-// group returns the mask of a group, nil if it has none.
-func (m *masks) group(g uint32) []vector.Kind {
-	if m.of[g] == 0 {
-		return nil
-	}
-	at := int(m.of[g]-1) * m.steps
-	return m.bits[at : at+m.steps]
-}
-
-// mark sets where a row has a cell.
-func mark(mask, k []vector.Kind) {
-	k = k[:len(mask)]
-	for i, x := range k {
-		mask[i] |= -((x | x>>1) & 1)
-	}
-}
-
-// keep takes away the cells of k where the mask is not set.
-func keep(k, mask []vector.Kind) {
-	mask = mask[:len(k)]
-	for i := range k {
-		k[i] &= mask[i]
-	}
-}
-
-// hide takes away the cells of k where the mask is set.
-func hide(k, mask []vector.Kind) {
-	mask = mask[:len(k)]
-	for i := range k {
-		k[i] &^= mask[i]
-	}
-}
-
-func (m *masks) free() {
-	if m == nil {
-		return
-	}
-	m.account.Release(m.charged)
-	m.bits, m.charged = nil, 0
-}
 
 // filter is the operator for "and" and "unless": it streams the left side and needs of the right one only which
 // groups it has at which step.
@@ -139,17 +69,14 @@ func (f *filter) readRight(ctx context.Context, groups []uint32) error {
 	if f.call.Narrow {
 		ids = []uint32{}
 		for row, g := range groups {
-			if f.masks.of[g] != 0 {
+			if f.masks.has(g) {
 				ids = append(ids, uint32(row))
 			}
 		}
 	}
 	return f.env.Drain(ctx, f.call.Right, ids, func(b *vector.Batch) error {
 		for i, id := range b.IDs {
-			if mask := f.masks.group(groups[id]); mask != nil {
-				_, k, _ := b.Row(i)
-				mark(mask, k)
-			}
+			f.masks.mark(groups[id], operand.Row{Batch: b, At: i})
 		}
 		return nil
 	})
@@ -164,7 +91,7 @@ func (f *filter) choose(ctx context.Context) error {
 	var unread []uint32
 	rows := make([]uint32, 0, f.left.Table().N)
 	for row, g := range f.groups {
-		if f.masks.of[g] != 0 {
+		if f.masks.has(g) {
 			rows = append(rows, uint32(row))
 		} else {
 			unread = append(unread, uint32(row))
@@ -236,17 +163,11 @@ func (c *filterCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) 
 		if c.filter.rows != nil {
 			b.IDs[i] = c.result(row)
 		}
-		mask := c.masks.group(c.groups[row])
-		if mask == nil {
-			continue // unless, and nothing on the right
-		}
-		_, k, _ := b.Row(i)
 		if c.call.Op == parser.LAND {
-			keep(k, mask)
+			c.masks.keep(c.groups[row], operand.Row{Batch: b, At: i})
 		} else {
-			hide(k, mask)
+			c.masks.hide(c.groups[row], operand.Row{Batch: b, At: i})
 		}
-		b.Measure(i)
 	}
 	return true, nil
 }
