@@ -21,7 +21,7 @@ import (
 type Account struct {
 	name   string
 	parent *Account
-	exempt bool // nothing is refused
+	exempt bool  // nothing is refused
 	own    int64 // bytes of what is used that the parent has been charged for from the beginning
 	limit  atomic.Int64
 	used   atomic.Int64
