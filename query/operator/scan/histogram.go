@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
 
+	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/vector"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
@@ -98,6 +99,14 @@ func (h *histograms) whole(i int) *histogram.FloatHistogram {
 		return nil
 	}
 	return h.blk.H.Float[h.from+i]
+}
+
+// weight returns for how many samples histogram i counts.
+func (h *histograms) weight(i int) int64 {
+	if h.reduced {
+		return operator.Weight(&histogram.FloatHistogram{})
+	}
+	return operator.Weight(h.whole(i))
 }
 
 // stale tells whether sample i is a stale marker.

@@ -150,16 +150,17 @@ func (c *rangeCursor) findRuns() {
 	}
 }
 
+// reserve makes room for n samples. The histograms are new ones, since those of the series before may still be in use.
 func (c *rangeCursor) reserve(n int) error {
-	if n > cap(c.run) {
-		bytes := int64(n-cap(c.run)) * (floatHistogramBytes + 4)
-		if err := c.node.env.Account.Reserve(bytes); err != nil {
-			return err
-		}
-		c.memory += bytes
-		c.run, c.stats = make([]int32, n), make([]histogram.FloatHistogram, n)
+	bytes := int64(n)*floatHistogramBytes + int64(max(n-cap(c.run), 0))*4
+	if err := c.node.env.Account.Reserve(bytes); err != nil {
+		return err
 	}
-	c.run, c.stats = c.run[:n], c.stats[:n]
+	c.memory += bytes
+	if n > cap(c.run) {
+		c.run = make([]int32, n)
+	}
+	c.run, c.stats = c.run[:n], make([]histogram.FloatHistogram, n)
 	return nil
 }
 

@@ -23,6 +23,27 @@ import (
 type smoothed struct {
 	*instant
 	notes operator.Notes
+	meter *operator.WindowMeter
+}
+
+// Open implements operator.Node.
+func (n *smoothed) Open(ctx context.Context) error {
+	if err := n.open(ctx); err != nil {
+		return err
+	}
+	n.meter = operator.NewWindowMeter(n.env, false)
+	return n.meter.Open(n.table.N, operator.Windows{})
+}
+
+// WindowMeter returns what a Ledger has to know about the samples that the steps saw.
+func (n *smoothed) WindowMeter() *operator.WindowMeter { return n.meter }
+
+// Close implements operator.Node.
+func (n *smoothed) Close() {
+	n.instant.Close()
+	if n.meter != nil {
+		n.meter.Close()
+	}
 }
 
 // Notes implements operator.Annotated.
@@ -80,9 +101,10 @@ func (c *smoothedCursor) row(b *vector.Batch, s series) error {
 	look, lookback := c.node.look, c.node.env.LookbackDelta
 	c.ext = extent{}
 	v, k, hs := b.Row(row)
-	ref := look.start
+	ref, widest := look.start, int64(0)
 	for i := range v {
 		c.ext.move(&c.hist, ref, lookback)
+		widest = max(widest, c.ext.weight)
 		switch e := &c.ext; {
 		case e.floats > 0 && e.histograms > 0:
 			c.mixed(s.id)
@@ -98,6 +120,7 @@ func (c *smoothedCursor) row(b *vector.Batch, s series) error {
 		}
 		ref += look.step
 	}
+	c.node.meter.Note(s.id, widest, c.ext.weight)
 	b.Measure(row)
 	if b.Shape[row] == vector.HasGaps {
 		b.Drop(row)
@@ -106,10 +129,11 @@ func (c *smoothedCursor) row(b *vector.Batch, s series) error {
 }
 
 // extent is the samples that a step sees: those with numbers in [lo, hi), of which those before mid are earlier than
-// the step. floats and histograms count them; stale markers are neither.
+// the step. floats and histograms count them; stale markers are neither. weight is that of all.
 type extent struct {
 	lo, mid, hi        int
 	floats, histograms int
+	weight             int64
 }
 
 func (e *extent) move(h *histograms, ref, lookback int64) {
@@ -130,8 +154,10 @@ func (e *extent) count(h *histograms, i, by int) {
 	case h.stale(i):
 	case h.whole(i) == nil:
 		e.floats += by
+		e.weight += int64(by)
 	default:
 		e.histograms += by
+		e.weight += int64(by) * h.weight(i)
 	}
 }
 
