@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sort"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,7 +15,6 @@ import (
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 
 	"github.com/tidemarkdb/tidemark/query/operator/operatortest"
-	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
 // input is an expression and the rows that it evaluates to.
@@ -27,14 +25,14 @@ type input struct {
 
 var selected = input{`{__name__=~"m|n"}`, func(t *testing.T, w *world, _ bool) []operatortest.Series {
 	t.Helper()
-	return w.evaluate(t, `{__name__=~"m|n"}`)
+	return w.Rows(t, `{__name__=~"m|n"}`)
 }}
 
 // united has rows of which some lose their names. Prometheus yields them in no order over several steps.
 var united = input{`-m or on (__name__, a, b, c) n`, func(t *testing.T, w *world, delayed bool) []operatortest.Series {
 	t.Helper()
 	var neg, rest []operatortest.Series
-	for _, s := range w.evaluate(t, `{__name__=~"m|n"}`) {
+	for _, s := range w.Rows(t, `{__name__=~"m|n"}`) {
 		if s.Labels.Get(labels.MetricName) == "n" {
 			rest = append(rest, s)
 			continue
@@ -79,30 +77,6 @@ func randomParam(r *rand.Rand, op string) string {
 	return ""
 }
 
-// paramValues evaluates a parameter with Prometheus' engine.
-func paramValues(t *testing.T, w *world, param string) scalars {
-	t.Helper()
-	o := w.reference(t, "vector("+param+")", true)
-	if len(o.Rows) != 1 {
-		t.Fatalf("parameter %s: %v", param, o)
-	}
-	var out scalars
-	for _, f := range strings.Fields(strings.Trim(strings.TrimPrefix(o.Rows[0], "{}"), " []")) {
-		var ts int64
-		var v float64
-		rest := f[strings.Index(f, ":")+1:]
-		if i := strings.Index(rest, "("); i >= 0 {
-			rest = rest[:i]
-		}
-		if _, err := fmt.Sscan(rest, &v); err != nil {
-			t.Fatalf("%q: %v", f, err)
-		}
-		_ = ts
-		out = append(out, v)
-	}
-	return out
-}
-
 type trial struct {
 	world   *world
 	query   string
@@ -125,7 +99,7 @@ func (x trial) config(t *testing.T) (Config, []posrange.PositionRange) {
 	case *parser.StringLiteral:
 		c.Label = p.Val
 	default:
-		c.Param = paramValues(t, x.world, p.String())
+		c.Param = x.world.Scalar(t, p.String())
 		at[2] = p.PositionRange()
 	}
 	return c, at
@@ -135,17 +109,16 @@ func (x trial) run(t *testing.T) {
 	t.Helper()
 	c, at := x.config(t)
 	env := newEnv(x.delayed)
-	grid := vector.Grid{Start: startMs, Step: stepMs, N: x.world.steps}
-	in := operatortest.Rows(env, grid, x.input.rows(t, x.world, x.delayed)...)
+	in := operatortest.Rows(env, x.world.Grid, x.input.rows(t, x.world, x.delayed)...)
 	in.PerBatch = 3
-	got := x.world.read(t, env, New(env, c, in), x.query, at)
-	want := x.world.reference(t, x.query, x.delayed)
+	got := x.world.Read(t, env, New(env, c, in), x.query, at)
+	want := x.world.Answer(t, x.query, x.delayed)
 	if c.Op == parser.COUNT_VALUES {
 		sort.Strings(got.Rows)
 		sort.Strings(want.Rows)
 	}
 	if d := cmp.Diff(want, got); d != "" {
-		t.Fatalf("%s (delayed %v, %d steps) differs, -prometheus +ours:\n%s", x.query, x.delayed, x.world.steps, d)
+		t.Fatalf("%s (delayed %v, %d steps) differs, -prometheus +ours:\n%s", x.query, x.delayed, x.world.Grid.N, d)
 	}
 	if used := env.Account.Used(); used != 0 {
 		t.Errorf("%s: %d bytes are still charged", x.query, used)
@@ -171,7 +144,7 @@ func randomCase(r *rand.Rand, op string) testCase {
 		switch op {
 		case "sum", "avg":
 			c.whole, c.histograms = true, false
-		case "stddev", "stdvar", "topk", "bottomk", "limitk", "min", "max":
+		case "stddev", "stdvar", "topk", "bottomk", "limitk", "min", "max", "quantile":
 			c.steps = 1
 		}
 	}

@@ -6,6 +6,7 @@ package aggregate
 import (
 	"math"
 	"slices"
+	"sort"
 
 	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
@@ -117,6 +118,10 @@ const sortBelow = 24
 
 // neighbours returns the values that would stand at i and j, which is i or i+1, if values were sorted.
 func neighbours(values []float64, i, j int) (lo, hi float64) {
+	if bothZeros(values) {
+		sort.Sort(byValue(values))
+		return values[i], values[j]
+	}
 	nans := 0
 	for at, v := range values {
 		if v != v {
@@ -124,20 +129,37 @@ func neighbours(values []float64, i, j int) (lo, hi float64) {
 			nans++
 		}
 	}
-	if i >= nans {
-		rest := values[nans:]
-		if len(rest) < sortBelow {
-			slices.Sort(rest)
-		} else {
-			place(rest, i-nans)
-			if j > i {
-				bringLeast(rest[i-nans+1:])
-			}
+	switch rest := values[nans:]; {
+	case len(rest) < sortBelow:
+		slices.Sort(rest)
+	case i >= nans:
+		place(rest, i-nans)
+		if j > i {
+			bringLeast(rest[j-nans:])
 		}
-	} else if j >= nans {
-		bringLeast(values[nans:])
+	case j >= nans:
+		bringLeast(rest)
 	}
 	return values[i], values[j]
+}
+
+// byValue sorts as Prometheus does. It matters where values are equal and yet differ: 0 and -0.
+type byValue []float64
+
+func (s byValue) Len() int           { return len(s) }
+func (s byValue) Less(i, j int) bool { return math.IsNaN(s[i]) || s[i] < s[j] }
+func (s byValue) Swap(i, j int)      { s[i], s[j] = s[j], s[i] }
+
+// bothZeros tells whether there are 0 and -0 among values.
+func bothZeros(values []float64) bool {
+	var plus, minus bool
+	for _, v := range values {
+		if v == 0 {
+			negative := math.Signbit(v)
+			plus, minus = plus || !negative, minus || negative
+		}
+	}
+	return plus && minus
 }
 
 // bringLeast swaps the least value to the front.

@@ -1,0 +1,85 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package bucket
+
+import (
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
+
+// bounds are the values of le of the rows of a table, each parsed once.
+type bounds struct {
+	column []uint32 // of the table; nil: no row has one
+	by     map[uint32]bound
+}
+
+type bound struct {
+	upper float64
+	ok    bool // it is a number
+}
+
+func newBounds(t *vector.Table) *bounds {
+	b := &bounds{column: t.Column(labels.BucketLabel), by: map[uint32]bound{}}
+	for i, sym := range b.column {
+		if i > 0 && sym == b.column[i-1] {
+			continue
+		}
+		if _, ok := b.by[sym]; ok {
+			continue
+		}
+		upper, err := strconv.ParseFloat(t.Dict.Text(sym), 64)
+		b.by[sym] = bound{upper, err == nil}
+	}
+	return b
+}
+
+// symbol returns the symbol of the le of a row, 0 if it has none.
+func (b *bounds) symbol(row uint32) uint32 {
+	if b.column == nil {
+		return 0
+	}
+	return b.column[row]
+}
+
+// shape is the bounds of a family in ascending order.
+type shape struct {
+	les    []uint32 // symbols in the order of the rows
+	order  []int    // rows in the order of the bounds
+	uppers []float64
+	// odd: bounds are equal or NaN. Their order is that of Prometheus' sorting.
+	odd bool
+}
+
+// update makes s the shape of les, unless it is that already.
+func (s *shape) update(les []uint32, b *bounds) {
+	if slices.Equal(s.les, les) && len(les) > 0 {
+		return
+	}
+	s.les = append(s.les[:0], les...)
+	s.order, s.uppers = s.order[:0], s.uppers[:0]
+	for i := range les {
+		s.order = append(s.order, i)
+	}
+	slices.SortStableFunc(s.order, func(i, j int) int {
+		x, y := b.by[les[i]].upper, b.by[les[j]].upper
+		switch {
+		case x < y:
+			return -1
+		case x > y:
+			return 1
+		}
+		return 0
+	})
+	s.odd = false
+	for i, r := range s.order {
+		u := b.by[les[r]].upper
+		s.odd = s.odd || math.IsNaN(u) || i > 0 && u == s.uppers[i-1]
+		s.uppers = append(s.uppers, u)
+	}
+}
