@@ -125,7 +125,7 @@ func BenchmarkHistograms(b *testing.B) {
 			s := operator.Samples{T: sh.times()}
 			for i := range s.T {
 				h := &histogram.FloatHistogram{
-					Schema: 3, Count: float64(i * 30), Sum: float64(i) * 7, ZeroThreshold: 0.001,
+					Schema: 3, Count: float64(i * 30), CounterResetHint: histogram.UnknownCounterReset, Sum: float64(i) * 7, ZeroThreshold: 0.001,
 					PositiveSpans: []histogram.Span{{Offset: -10, Length: 20}, {Offset: 3, Length: 10}},
 				}
 				for range 30 {

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -81,7 +80,7 @@ func (c *cursor) row(b *vector.Batch) error {
 	if err := c.f.load(s.T, c.startTimes(s), s.V); err != nil {
 		return err
 	}
-	c.f.id, c.f.out, c.f.kind, c.f.cells = s.ID, v, k, 0
+	c.f.begin(s.ID, v, k)
 	if err := c.node.fn.floats(&c.f); err != nil {
 		return err
 	}
@@ -194,6 +193,3 @@ func (c *cursor) Close() {
 		c.m.release()
 	}
 }
-
-// resultBytes is what a histogram made here takes.
-func resultBytes(h *histogram.FloatHistogram) int64 { return int64(h.Size()) }

@@ -27,6 +27,7 @@ type frame struct {
 	kind []vector.Kind
 	// cells counts the results; a kernel that sets kind counts them.
 	cells int
+	noted noteKind // annotations that the series has
 
 	extrapolation extrapolation
 
@@ -38,6 +39,11 @@ func (f *frame) init(n *node) {
 	*f = frame{env: n.env, fn: n.fn, node: n, w: n.windows, args: n.args}
 	f.scratch.memory.account = n.env.Account
 	f.extrapolation = newExtrapolation(f)
+}
+
+// begin takes the row of the next series.
+func (f *frame) begin(id uint32, out []float64, kind []vector.Kind) {
+	f.id, f.out, f.kind, f.cells, f.noted = id, out, kind, 0, 0
 }
 
 // load takes the floats of a series and finds the windows.
@@ -95,6 +101,14 @@ type memory struct {
 	charged int64
 }
 
+func (m *memory) charge(bytes int64) error {
+	if err := m.account.Reserve(bytes); err != nil {
+		return err
+	}
+	m.charged += bytes
+	return nil
+}
+
 func (m *memory) release() {
 	m.account.Release(m.charged)
 	m.charged = 0
@@ -106,11 +120,9 @@ func room[T any](m *memory, buf []T, n int, size int64) ([]T, error) {
 		return buf[:n], nil
 	}
 	c := max(n, cap(buf)+cap(buf)/2)
-	bytes := int64(c-cap(buf)) * size
-	if err := m.account.Reserve(bytes); err != nil {
+	if err := m.charge(int64(c-cap(buf)) * size); err != nil {
 		return buf, err
 	}
-	m.charged += bytes
 	return make([]T, n, c), nil
 }
 

@@ -15,22 +15,33 @@ func rateHistograms(m *mixed) error {
 	if m.f.w.Anchored || m.f.w.Smoothed {
 		return extendedRateHistograms(m)
 	}
+	if err := m.layouts(); err != nil {
+		return err
+	}
 	h := &m.h
-	x := &m.f.extrapolation
 	var overlap, overlaps int
 	for i, l32 := range h.lo {
 		l, end := int(l32), int(h.hi[i])
 		if l >= end {
 			continue
 		}
+		if err := m.f.spend(histogramWork); err != nil {
+			return err
+		}
 		at := m.f.w.At(i)
-		left := at - m.f.w.Range
 		var st int64
 		if m.f.fn.counter && h.st != nil {
 			st = h.st[l]
 		}
-		starts := st != 0 && st > left && st < h.t[l]
+		starts := st != 0 && st > at-m.f.w.Range && st < h.t[l]
 		if end-l < 2 && !starts {
+			continue
+		}
+		m.f.extrapolation.window(h.t[l]-(at-m.f.w.Range), at-h.t[end-1], end-l-1)
+		if h.st == nil && !(m.f.fn.counter && h.gauges) && h.uniform(l, end) {
+			if err := m.denseRate(i, l, end); err != nil {
+				return err
+			}
 			continue
 		}
 		result, overlapped, ok := m.increase(l, end, &overlap)
@@ -40,31 +51,50 @@ func rateHistograms(m *mixed) error {
 		if !ok {
 			continue
 		}
-		x.window(h.t[l]-left, at-h.t[end-1], end-l-1)
-		var factor float64
-		switch {
-		case starts && result == nil:
-			result = h.h[l].Copy()
-			factor = x.over(float64(h.t[end-1]-st)/1000, 0)
-		case starts:
-			if !m.addTo(result, h.h[l]) {
-				continue
-			}
-			factor = x.over(float64(h.t[end-1]-st)/1000, 0)
-		case m.f.fn.counter && result.Count > 0 && h.h[l].Count >= 0:
-			factor = x.clamped(h.h[l].Count, result.Count)
-		default:
-			factor = x.factor
+		factor, ok := 0.0, true
+		if starts {
+			result, factor, ok = m.fromStart(result, l, end, st)
+		} else {
+			factor = m.factor(l, result)
+		}
+		if !ok {
+			continue
 		}
 		if err := m.set(i, result.Mul(factor)); err != nil {
-			return err
-		}
-		if err := m.f.spend(histogramWork); err != nil {
 			return err
 		}
 	}
 	m.f.noteOverlaps(overlaps)
 	return nil
+}
+
+// denseRate makes the result of a window of one plain layout.
+func (m *mixed) denseRate(i, l, end int) error {
+	result, err := m.denseIncrease(l, end)
+	if err != nil {
+		return err
+	}
+	m.share(i, result.Mul(m.factor(l, result)))
+	return nil
+}
+
+// factor returns by what to multiply the increase over a window that begins with histogram l.
+func (m *mixed) factor(l int, result *histogram.FloatHistogram) float64 {
+	if first := m.h.h[l].Count; m.f.fn.counter && result.Count > 0 && first >= 0 {
+		return m.f.extrapolation.clamped(first, result.Count)
+	}
+	return m.f.extrapolation.factor
+}
+
+// fromStart adds the first histogram of a window to the increase over it, nil for a window of one, because its start
+// timestamp says that it was zero within the window. It returns the sum and by what to multiply it.
+func (m *mixed) fromStart(result *histogram.FloatHistogram, l, end int, st int64) (*histogram.FloatHistogram, float64, bool) {
+	if result == nil {
+		result = m.h.h[l].Copy()
+	} else if !m.addTo(result, m.h.h[l]) {
+		return nil, 0, false
+	}
+	return result, m.f.extrapolation.over(float64(m.h.t[end-1]-st)/1000, 0), true
 }
 
 // increase returns the difference of the last and the first histogram of a window, with what was lost at resets; nil

@@ -5,25 +5,45 @@ package window
 
 import (
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
 // sumHistograms is sum_over_time of the windows that hold histograms only.
-func sumHistograms(m *mixed) error { return m.addHistograms(sumOfHistograms) }
+func sumHistograms(m *mixed) error { return m.addHistograms(false, sumOfHistograms) }
 
 // avgHistograms is avg_over_time of the windows that hold histograms only.
-func avgHistograms(m *mixed) error { return m.addHistograms(avgOfHistograms) }
+func avgHistograms(m *mixed) error { return m.addHistograms(true, avgOfHistograms) }
 
 // addHistograms computes each window by itself: the layout of buckets that results depends on all histograms of it.
-func (m *mixed) addHistograms(of func([]*histogram.FloatHistogram) (*histogram.FloatHistogram, bool, error)) error {
+func (m *mixed) addHistograms(avg bool, of func([]*histogram.FloatHistogram) (*histogram.FloatHistogram, bool, error)) error {
+	if err := m.layouts(); err != nil {
+		return err
+	}
 	for i, l := range m.h.lo {
 		h := m.h.hi[i]
 		if l >= h {
 			continue
 		}
 		window := m.h.h[l:h]
+		if err := m.f.spend(len(window) * histogramWork); err != nil {
+			return err
+		}
+		if m.h.uniform(int(l), int(h)) {
+			result, err := m.denseSum(window, avg)
+			if err != nil {
+				return err
+			}
+			if result != nil {
+				if collide(window) {
+					m.f.noteCollision()
+				}
+				m.share(i, result)
+				continue
+			}
+		}
 		result, reconciled, err := of(window)
 		if err != nil {
 			if isIncompatible(err) {
@@ -38,9 +58,6 @@ func (m *mixed) addHistograms(of func([]*histogram.FloatHistogram) (*histogram.F
 			m.f.noteBounds(annotations.HistogramAgg)
 		}
 		if err := m.set(i, result); err != nil {
-			return err
-		}
-		if err := m.f.spend(len(window) * histogramWork); err != nil {
 			return err
 		}
 	}
@@ -103,17 +120,7 @@ func finite(h *histogram.FloatHistogram) bool {
 	if x := h.ZeroCount + h.Count + h.Sum; x-x != 0 || h.HasOverflow() {
 		return false
 	}
-	for _, x := range h.PositiveBuckets {
-		if math.IsNaN(x) {
-			return false
-		}
-	}
-	for _, x := range h.NegativeBuckets {
-		if math.IsNaN(x) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(h.PositiveBuckets, math.IsNaN) && !slices.ContainsFunc(h.NegativeBuckets, math.IsNaN)
 }
 
 // avgCarefullyOfHistograms looks for an overflow after each histogram, and goes on with a running mean from there.

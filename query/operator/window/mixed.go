@@ -29,6 +29,9 @@ type mixed struct {
 	ht     []int64 // of the histograms
 	hst    []int64
 	hh     []*histogram.FloatHistogram
+	spans  []histogram.Span // scratch of compact
+	rests  []float64        // scratch of denseSums
+	slab   slab
 	// results is what was charged for histograms that are in the batch now.
 	results memory
 }
@@ -39,6 +42,13 @@ type histograms struct {
 	st []int64
 	h  []*histogram.FloatHistogram
 	bounds
+	// run is what layouts found; empty before.
+	run []int32
+	// resets are those found by resetsIn, which has looked at the pairs before scanned.
+	resets  []int32
+	scanned int
+	// gauges: at least one is marked as a gauge.
+	gauges bool
 	// seen says per pair of neighbours, by the later one, whether it is known to be a counter reset.
 	seen []resetState
 }
@@ -67,7 +77,7 @@ func (m *mixed) load(s *operator.Samples, st []int64, v []float64, k []vector.Ki
 		}
 	}
 	f := m.f
-	f.id, f.out, f.kind, f.cells = s.ID, v, k, 0
+	f.begin(s.ID, v, k)
 	if floats == 0 {
 		m.h.t, m.h.st, m.h.h = s.T, st, s.H
 		f.t, f.st, f.v = nil, nil, nil
@@ -82,6 +92,7 @@ func (m *mixed) load(s *operator.Samples, st []int64, v []float64, k []vector.Ki
 		return err
 	}
 	clear(m.h.seen)
+	m.h.run = m.h.run[:0]
 	return m.h.find(&m.memory, &f.w, m.h.t)
 }
 
@@ -142,7 +153,13 @@ func (h *histograms) reset(i int) bool { return h.newStart(i) || h.detected(i) }
 func (h *histograms) detected(i int) bool {
 	if h.seen[i] == unseen {
 		h.seen[i] = noReset
-		if h.h[i].DetectReset(h.h[i-1]) {
+		reset := false
+		if len(h.run) > 0 && h.uniform(i-1, i+1) {
+			reset = fell(h.h[i], h.h[i-1])
+		} else {
+			reset = h.h[i].DetectReset(h.h[i-1])
+		}
+		if reset {
 			h.seen[i] = isReset
 		}
 	}
@@ -156,11 +173,9 @@ func (h *histograms) newStart(i int) bool {
 
 // set makes step i a histogram of our own making.
 func (m *mixed) set(i int, h *histogram.FloatHistogram) error {
-	bytes := resultBytes(h)
-	if err := m.results.account.Reserve(bytes); err != nil {
+	if err := m.results.charge(int64(h.Size())); err != nil {
 		return err
 	}
-	m.results.charged += bytes
 	m.share(i, h)
 	return nil
 }
@@ -185,7 +200,10 @@ func (m *mixed) excludeBoth() {
 }
 
 // releaseResults gives back what was charged for the histograms of a batch.
-func (m *mixed) releaseResults() { m.results.release() }
+func (m *mixed) releaseResults() {
+	m.slab = slab{}
+	m.results.release()
+}
 
 func (m *mixed) release() {
 	m.results.release()

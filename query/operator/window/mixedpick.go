@@ -81,17 +81,26 @@ func changesMixed(m *mixed) error {
 
 // resetsMixed is resets: a sample of the other kind is a reset.
 func resetsMixed(m *mixed) error {
+	if err := m.layouts(); err != nil {
+		return err
+	}
+	last := 0 // histogram, of those up to the sample before
+	if m.isFloat(0) {
+		last = -1
+	}
 	return m.countPairs(func(i int) bool {
-		if m.isFloat(i) != m.isFloat(i-1) {
+		float := m.isFloat(i)
+		if !float {
+			last++
+		}
+		switch {
+		case float != m.isFloat(i-1):
 			return true
+		case !float:
+			return m.h.reset(last)
+		default:
+			return m.s.V[i] < m.s.V[i-1] || m.newStart(i-1, i)
 		}
-		if m.st != nil && startedAnew(m.st[i-1], m.s.T[i-1], m.st[i], m.s.T[i]) {
-			return true
-		}
-		if m.isFloat(i) {
-			return m.s.V[i] < m.s.V[i-1]
-		}
-		return m.s.H[i].DetectReset(m.s.H[i-1])
 	})
 }
 
@@ -128,6 +137,9 @@ const histogramWork = 32
 
 // instantMixed is irate and idelta.
 func instantMixed(m *mixed) error {
+	if len(m.f.t) == 0 {
+		return instantHistograms(m)
+	}
 	if err := m.whole(); err != nil {
 		return err
 	}
@@ -147,6 +159,38 @@ func instantMixed(m *mixed) error {
 		default:
 			m.f.noteMixed()
 		}
+	}
+	return nil
+}
+
+// instantHistograms is irate and idelta of a series without floats.
+func instantHistograms(m *mixed) error {
+	if err := m.layouts(); err != nil {
+		return err
+	}
+	h := &m.h
+	for i, l := range h.lo {
+		end := int(h.hi[i])
+		if end-int(l) < 2 {
+			continue
+		}
+		if err := m.f.spend(histogramWork); err != nil {
+			return err
+		}
+		if m.f.fn.counter && h.gauges || !h.uniform(end-2, end) {
+			if err := m.instantHistogram(i, end-2, end-1); err != nil {
+				return err
+			}
+			continue
+		}
+		result, err := m.denseIncrease(end-2, end)
+		if err != nil {
+			return err
+		}
+		if m.f.fn.perSecond {
+			result.Div(float64(h.t[end-1]-h.t[end-2]) / 1000)
+		}
+		m.share(i, result)
 	}
 	return nil
 }

@@ -20,24 +20,41 @@ func (f *frame) metric() string { return f.node.in.Value(f.id, labels.MetricName
 // named is an annotation about a metric.
 type named func(metric string, at posrange.PositionRange) error
 
-// note notes an annotation about the metric of the series at hand.
-func (f *frame) note(kind string, make named) {
+// noteKind is a sort of annotation about a metric.
+type noteKind uint8
+
+const (
+	noteOfMixed noteKind = 1 << iota
+	noteOfIgnored
+	noteOfNotCounter
+	noteOfNotGauge
+	noteOfSchemas
+)
+
+// note notes an annotation about the metric of the series at hand, unless the series has it.
+func (f *frame) note(kind noteKind, of named) {
+	if f.noted&kind != 0 {
+		return
+	}
+	f.noted |= kind
 	name := f.metric()
-	f.node.notes.Add(firstArg, kind, name, func(at posrange.PositionRange) error { return make(name, at) })
+	f.node.notes.Add(firstArg, strconv.Itoa(int(kind)), name, func(at posrange.PositionRange) error { return of(name, at) })
 }
 
-func (f *frame) noteMixed() { f.note("mixed", annotations.NewMixedFloatsHistogramsWarning) }
+func (f *frame) noteMixed() { f.note(noteOfMixed, annotations.NewMixedFloatsHistogramsWarning) }
 
-func (f *frame) noteIgnored() { f.note("ignored", annotations.NewHistogramIgnoredInMixedRangeInfo) }
+func (f *frame) noteIgnored() { f.note(noteOfIgnored, annotations.NewHistogramIgnoredInMixedRangeInfo) }
 
 func (f *frame) noteNotCounter() {
-	f.note("not counter", annotations.NewNativeHistogramNotCounterWarning)
+	f.note(noteOfNotCounter, annotations.NewNativeHistogramNotCounterWarning)
 }
 
-func (f *frame) noteNotGauge() { f.note("not gauge", annotations.NewNativeHistogramNotGaugeWarning) }
+func (f *frame) noteNotGauge() {
+	f.note(noteOfNotGauge, annotations.NewNativeHistogramNotGaugeWarning)
+}
 
 func (f *frame) noteSchemas() {
-	f.note("schemas", annotations.NewMixedExponentialCustomHistogramsWarning)
+	f.note(noteOfSchemas, annotations.NewMixedExponentialCustomHistogramsWarning)
 }
 
 func (f *frame) noteBounds(op annotations.HistogramOperation) {
