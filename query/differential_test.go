@@ -239,6 +239,20 @@ func TestDifferential(t *testing.T) {
 	}
 }
 
+// The samples that a query holds at once are counted as in Prometheus, because queries are refused by that number.
+func TestPeaksAreThoseOfPrometheus(t *testing.T) {
+	n := &tally{}
+	for seed := range uint64(6) {
+		c := newContest(t, seed, n)
+		c.pair.Compare.Peak = true
+		g := querytest.NewGenerator(seed+2000, c.data)
+		for range 300 {
+			c.ask(g.Query())
+		}
+	}
+	t.Log(n)
+}
+
 // Every case that was once found stays found.
 func TestFoundCasesAgree(t *testing.T) {
 	files, err := filepath.Glob("testdata/found/*.case")
