@@ -19,7 +19,16 @@ func (b *pairwise) Cursor(ids []uint32) operator.Cursor {
 			ids[i] = uint32(i)
 		}
 	}
-	many, one := make([]uint32, 0, len(ids)), make([]uint32, 0, len(ids))
+	many, one := b.streamed(ids)
+	return &cursor{pairwise: b, ids: ids, many: b.many.Reader(many), one: b.one.Reader(one)}
+}
+
+// streamed returns the rows of both sides that have to be read for results.
+func (b *pairwise) streamed(ids []uint32) (many, one []uint32) {
+	if len(ids) == b.table.N && b.slot == nil && !b.many.HoldsAny() && !b.one.HoldsAny() && identity(ids, b.table.N) {
+		return b.pairs.many, b.pairs.one
+	}
+	many, one = make([]uint32, 0, len(ids)), make([]uint32, 0, len(ids))
 	for _, id := range ids {
 		if b.slot != nil && b.slot[id] != 0 {
 			continue
@@ -31,7 +40,7 @@ func (b *pairwise) Cursor(ids []uint32) operator.Cursor {
 			one = append(one, o)
 		}
 	}
-	return &cursor{pairwise: b, ids: ids, many: b.many.Reader(many), one: b.one.Reader(one)}
+	return many, one
 }
 
 // cursor moves over both operands in the order of the results.
@@ -105,11 +114,19 @@ func (c *cursor) run(ctx context.Context, limit int) (int, operand.Row, operand.
 
 // add adds rows for the next n results.
 func (c *cursor) add(to *vector.Batch, n int) error {
-	for _, id := range c.ids[:n] {
-		if _, err := to.Add(id); err != nil {
-			return err
+	if len(to.H) > 0 || n == 1 {
+		for _, id := range c.ids[:n] {
+			if _, err := to.Add(id); err != nil {
+				return err
+			}
 		}
+		c.ids = c.ids[n:]
+		return nil
 	}
+	// There is room, and every cell and shape will be set.
+	rows, cells := len(to.IDs)+n, len(to.V)+n*to.Steps
+	to.IDs, to.Shape = append(to.IDs, c.ids[:n]...), to.Shape[:rows]
+	to.V, to.K = to.V[:cells], to.K[:cells]
 	c.ids = c.ids[n:]
 	return nil
 }

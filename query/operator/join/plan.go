@@ -4,6 +4,8 @@
 package join
 
 import (
+	"slices"
+
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/tidemarkdb/tidemark/query/vector"
@@ -30,6 +32,7 @@ func (b *pairwise) plan() *plan {
 	fill := b.fills()
 	hard := b.hard(p.keys, nMany, nOne)
 
+	p.pairs = pairs{make([]uint32, 0, b.many.Table().N), make([]uint32, 0, b.many.Table().N)}
 	one := make([]uint32, p.keys.n) // the row of a group that has a single one
 	for row, g := range p.keys.of[1] {
 		id := uint32(row)
@@ -71,12 +74,13 @@ func (b *pairwise) hard(k keys, nMany, nOne []uint32) []bool {
 		hard[g] = b.fills() || nOne[g] > 1 ||
 			b.call.Matching.Card == parser.CardOneToOne && nMany[g] > 1 && nOne[g] > 0
 	}
-	if b.fills() {
+	if b.fills() || b.distinct() {
 		return hard
 	}
 	// Results may have equal labels where rows of the many side differ only in labels that results do not have.
-	like := group(b.many.Table(), &vector.Table{}, b.labels.unique())
-	if like.n == b.many.Table().N {
+	many := b.many.Table()
+	like := group(many, &vector.Table{}, b.labels.unique())
+	if like.n == many.N {
 		return hard
 	}
 	alike := make([]uint32, like.n)
@@ -91,4 +95,25 @@ func (b *pairwise) hard(k keys, nMany, nOne []uint32) []bool {
 		}
 	}
 	return hard
+}
+
+// distinct tells whether it is plain that no two results have equal labels, apart from those of groups that are hard
+// anyway.
+func (b *pairwise) distinct() bool {
+	many := b.many.Table()
+	kept := b.labels.unique()
+	keeps := func(name string) bool { return slices.Contains(kept, name) }
+	if b.call.Matching.Card == parser.CardOneToOne {
+		// Results have the labels by which groups differ.
+		names := matchingNames(b.call.Matching, many, b.one.Table())
+		return !slices.ContainsFunc(names, func(n string) bool { return !keeps(n) && many.Column(n) != nil })
+	}
+	if b.env.DelayedNameRemoval {
+		return false // Rows of an instant may be equal then.
+	}
+	// Rows of the many side are distinct, and the labels that go are the same in all of them.
+	return !slices.ContainsFunc(many.Names, func(n string) bool {
+		_, same := constant(many.Column(n), many.N)
+		return !same && !keeps(n)
+	})
 }

@@ -112,6 +112,9 @@ func (o *Operand) HoldAll(ctx context.Context) error {
 // Holds tells whether a row is held.
 func (o *Operand) Holds(id uint32) bool { return o.slot != nil && o.slot[id] != 0 }
 
+// HoldsAny tells whether any row is held.
+func (o *Operand) HoldsAny() bool { return o.slot != nil }
+
 // Held returns where a held row is.
 func (o *Operand) Held(id uint32) Row { return Row{&o.held, int(o.slot[id] - 1)} }
 
