@@ -175,3 +175,31 @@ func TestLatestOfAViewStaysWhileOthersAppend(t *testing.T) {
 		t.Error("the head never knew a sample")
 	}
 }
+
+func TestLatestOfASeriesThatCameBackOlderThanItsBlockIsNotKnown(t *testing.T) {
+	db := openTest(t, small(fsx.NewCrashable()))
+	gone, stays := []labels.Labels{seriesName(1)}, []labels.Labels{seriesName(2)}
+	commit(t, db, gone, 50_000, one(5))
+	for at := int64(60_000); at <= 600_000; at += 30_000 {
+		commit(t, db, stays, at, one(1))
+		if err := db.Maintain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, ok := db.head.Lookup(gone[0]); ok {
+		t.Fatal("the silent series is still in the head")
+	}
+	commit(t, db, stays, 700_000, one(1))
+	commit(t, db, gone, 40_000, one(4))
+	v, err := db.View(minTime, maxTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	if known := checkLatest(t, v, 55_000); known > 0 {
+		t.Errorf("%d samples are known", known)
+	}
+	if known := checkLatest(t, v, maxTime); known != 1 {
+		t.Errorf("%d samples are known, want that of the other series", known)
+	}
+}

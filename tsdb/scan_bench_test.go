@@ -127,3 +127,30 @@ func benchmarkScan(b *testing.B, db *DB, need column.Need, workers int) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(total), "ns/sample")
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*set.N), "ns/series")
 }
+
+// BenchmarkLatest asks for the newest samples of 100,000 series in label order, which the head knows.
+func BenchmarkLatest(b *testing.B) {
+	db := openTest(b, Options{Dir: b.TempDir(), MaxFuture: -1, Sync: journal.Process})
+	fillFleet(b, db, fleet(250), 0, 20)
+	v, err := db.View(0, maxTime)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer v.Close()
+	set, err := v.Series(b.Context(), nil, column.Hint{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ids := make([]uint32, set.N)
+	for i := range ids {
+		ids[i] = uint32(i)
+	}
+	dst := column.Latest{Known: make([]bool, set.N), T: make([]int64, set.N), V: make([]float64, set.N)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := v.(column.LatestReader).Latest(b.Context(), set, ids, maxTime, &dst); err != nil || !dst.Known[set.N-1] {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*set.N), "ns/series")
+}

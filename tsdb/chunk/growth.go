@@ -95,6 +95,48 @@ func (w wordCoder) read(r *bitReader, prev uint64) (x uint64, ok bool) {
 	return w.move(prev, int64(step+1)), true
 }
 
+// readAll reads the words that follow those of all, in their place; ok is false if the bits have no meaning. It does
+// what read does for each, with the state of the reader in registers: words that did not change are passed over as
+// many as the reader's word shows, and the classes of small steps cost no call.
+func (w wordCoder) readAll(r *bitReader, all []uint64) (ok bool) {
+	word, have, pos := r.w, r.have, r.pos
+	for i := 0; i < len(all); {
+		if have < 32 {
+			word, have, pos = refill(r.s, word, have, pos)
+		}
+		same := min(uint(bits.LeadingZeros64(word)), have, uint(len(all)-i))
+		word, have, i = word<<(same&63), have-same, i+int(same)
+		if i == len(all) || have < 12 || word>>63 == 0 {
+			continue // at the end, or the word has to be refilled
+		}
+		var step uint64
+		switch bits.LeadingZeros64(^word) {
+		case 1:
+			step, word, have = word<<2>>61, word<<5, have-5
+		case 2:
+			step, word, have = word<<3>>59+step1, word<<8, have-8
+		case 3:
+			step, word, have = word<<4>>56+step2, word<<12, have-12
+		default:
+			r.w, r.have, r.pos = word, have, pos
+			if all[i], ok = w.read(r, all[i]); !ok {
+				return false
+			}
+			word, have, pos = r.w, r.have, r.pos
+			i++
+			continue
+		}
+		d := int64(step + 1)
+		if w.gauge {
+			d = unzigzag(step + 1)
+		}
+		all[i] = w.move(all[i], d)
+		i++
+	}
+	r.w, r.have, r.pos = word, have, pos
+	return true
+}
+
 func (w wordCoder) move(prev uint64, d int64) uint64 {
 	if w.float {
 		return math.Float64bits(float64(int64(math.Float64frombits(prev)) + d))

@@ -114,11 +114,8 @@ func (d *histDecoder) words(r *bitReader, flags byte) {
 	var ok, ok2 bool
 	s.count, ok = coder.read(r, s.count)
 	s.zero, ok2 = coder.read(r, s.zero)
-	ok = ok && ok2
-	for i := 0; i < len(s.buckets) && ok; i++ {
-		if i += r.zeros(len(s.buckets) - i); i < len(s.buckets) { // those that did not change, at once
-			s.buckets[i], ok = coder.read(r, s.buckets[i])
-		}
+	if ok = ok && ok2; ok {
+		ok = coder.readAll(r, s.buckets)
 	}
 	if !ok {
 		d.c.fail("word of more than eight bytes")

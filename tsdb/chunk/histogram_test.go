@@ -5,6 +5,7 @@ package chunk_test
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -428,26 +429,35 @@ func FuzzDecodeHistograms(f *testing.F) {
 	})
 }
 
-func BenchmarkHistogram(b *testing.B) {
+// benchHistograms returns 120 histograms of n buckets, a third of which change from one to the next.
+func benchHistograms(n int) []row {
 	r := rand.New(rand.NewPCG(43, 44))
 	rows := make([]row, 120)
 	h := &histogram.Histogram{
-		Schema: 3, ZeroThreshold: 1e-128, PositiveSpans: []histogram.Span{{Offset: -30, Length: 60}},
-		PositiveBuckets: make([]int64, 60),
+		Schema: 3, ZeroThreshold: 1e-128, PositiveSpans: []histogram.Span{{Offset: -int32(n) / 2, Length: uint32(n)}},
+		PositiveBuckets: make([]int64, n),
 	}
-	fh := h.ToFloat(nil)
 	for i := range rows {
-		for range 20 {
-			at := int(math.Abs(r.NormFloat64()*8+30)) % 60
-			fh.PositiveBuckets[at]++
+		for range n / 3 {
+			at := int(math.Abs(r.NormFloat64()*float64(n)/8+float64(n)/2)) % n
 			h.PositiveBuckets[at]++
-			if at < 59 {
+			if at < n-1 {
 				h.PositiveBuckets[at+1]--
 			}
-			fh.Count, h.Count, h.Sum = fh.Count+1, h.Count+1, h.Sum+r.ExpFloat64()
+			h.Count, h.Sum = h.Count+1, h.Sum+r.ExpFloat64()
 		}
 		rows[i] = row{t: int64(i) * 15000, h: h.Copy()}
 	}
+	return rows
+}
+
+func BenchmarkHistogram(b *testing.B) {
+	for _, n := range []int{20, 60} {
+		b.Run(fmt.Sprintf("buckets=%d", n), func(b *testing.B) { benchmarkHistogram(b, benchHistograms(n)) })
+	}
+}
+
+func benchmarkHistogram(b *testing.B, rows []row) {
 	stream := encodeHistograms(rows)
 	b.Run("append", func(b *testing.B) {
 		var enc chunk.HistEncoder

@@ -130,6 +130,19 @@ func (h *Head) noteMaxTime(t int64) {
 	}
 }
 
+// readLock takes the locks of all shards, in their order, for a look at series of any of them.
+func (h *Head) readLock() {
+	for _, s := range h.shards {
+		s.mu.RLock()
+	}
+}
+
+func (h *Head) readUnlock() {
+	for _, s := range h.shards {
+		s.mu.RUnlock()
+	}
+}
+
 func (h *Head) shardOf(id uint32) *shard { return h.shards[id&uint32(len(h.shards)-1)] }
 
 // local returns the place of series id in the table of its shard.

@@ -27,10 +27,8 @@ func (p *Pin) Latest(ids []uint32, at int64, dst *column.Latest) {
 }
 
 func (p *Pin) latest(ids []uint32, at int64, dst *column.Latest) {
-	for _, s := range p.head.shards {
-		s.mu.RLock()
-		defer s.mu.RUnlock()
-	}
+	p.head.readLock()
+	defer p.head.readUnlock()
 	for i, id := range ids {
 		dst.Known[i] = false
 		if id == NoSeries {

@@ -47,10 +47,8 @@ func (p *Pin) Select(ctx context.Context, ms []*labels.Matcher) ([]uint32, error
 
 // visible keeps those of ids, in place, of which the pin sees samples in the head.
 func (p *Pin) visible(ids []uint32) []uint32 {
-	for _, s := range p.head.shards {
-		s.mu.RLock()
-		defer s.mu.RUnlock()
-	}
+	p.head.readLock()
+	defer p.head.readUnlock()
 	return slices.DeleteFunc(ids, func(id uint32) bool {
 		s, local := p.head.shardOf(id), p.head.local(id)
 		if local >= s.headers.len() {
