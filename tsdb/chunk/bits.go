@@ -71,16 +71,6 @@ func (r *bitReader) ones(limit uint) uint {
 	return n
 }
 
-// zeros reads zeros, at most limit of them and no more than the word shows, and returns how many.
-func (r *bitReader) zeros(limit int) int {
-	if r.have < 8 {
-		r.w, r.have, r.pos = refill(r.s, r.w, r.have, r.pos)
-	}
-	n := min(uint(bits.LeadingZeros64(r.w)), r.have, uint(limit))
-	r.w, r.have = r.w<<(n&63), r.have-n
-	return int(n)
-}
-
 // used returns how many bytes the bits read so far touch; more than there are if the stream was too short.
 func (r *bitReader) used() int { return int(r.pos*8-r.have+7) / 8 }
 
