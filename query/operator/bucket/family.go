@@ -94,7 +94,9 @@ func (r *reader) classic(at, step int, name string) error {
 			v, fix = r.estimate(p[step], step, fresh)
 			fresh = false
 			if fix.happened {
-				r.node.noteForced(name, r.node.Grid().At(step), fix)
+				if err := r.node.noteForced(name, step, fix); err != nil {
+					return err
+				}
 			}
 		}
 		if err := r.rows.set(at, i, step, v); err != nil {

@@ -10,6 +10,9 @@ import (
 
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/tidemarkdb/tidemark/query/operator/retain"
+	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
 // checkQuantiles notes values that are no quantiles. Of two places with the same value the later evaluated counts.
@@ -75,39 +78,51 @@ func (n *Node) noteNative(name string, annos annotations.Annotations) {
 // tally is how often, and where, the counts of buckets had to be raised.
 type tally struct {
 	forced
-	n              int
-	earliest, last int64
+	by          []uint64 // occurrences by step
+	first, last int      // steps
 }
 
 // noteForced adds to the tally of a metric name. It is told as one annotation, made when the reader is done.
-func (n *Node) noteForced(name string, ts int64, f forced) {
+func (n *Node) noteForced(name string, step int, f forced) error {
 	t, ok := n.tallies[name]
 	if !ok {
-		t = &tally{forced: f, earliest: ts, last: ts}
+		by, err := retain.Make[uint64](&n.memory, n.Grid().N)
+		if err != nil {
+			return err
+		}
+		t = &tally{forced: f, by: by, first: step, last: step}
 		if n.tallies == nil {
 			n.tallies = map[string]*tally{}
 		}
 		n.tallies[name] = t
-		n.notes.Add(n.cfg.inputSlot(), "forced", name, func(p posrange.PositionRange) error { return t.annotation(name, p) })
+		n.notes.Add(n.cfg.inputSlot(), "forced", name, func(p posrange.PositionRange) error {
+			return t.annotation(name, n.Grid(), p)
+		})
 	}
-	t.n++
-	t.earliest, t.last = min(t.earliest, ts), max(t.last, ts)
+	t.by[step]++
+	t.first, t.last = min(t.first, step), max(t.last, step)
 	t.low, t.high, t.diff = min(t.low, f.low), max(t.high, f.high), max(t.diff, f.diff)
+	return nil
+}
+
+// count returns the number of samples that the annotation tells of. Prometheus merges what the steps so far had to say
+// with itself at every step after the first that had anything, which doubles it; so does this, overflow and all.
+func (t *tally) count() uint64 {
+	n := t.by[t.first]
+	for _, k := range t.by[t.first+1:] {
+		n = 2 * (n + k)
+	}
+	return n
 }
 
 // annotation makes the one annotation that as many as were counted would have merged into. Annotations of this kind
 // add up when they meet, so that twice the same one is a double: the count is put together from powers of two.
-func (t *tally) annotation(name string, p posrange.PositionRange) error {
-	one := func(ts int64) error {
-		return annotations.NewHistogramQuantileForcedMonotonicityInfo(name, p, ts, t.low, t.high, t.diff)
+func (t *tally) annotation(name string, g vector.Grid, p posrange.PositionRange) error {
+	one := func(step int) error {
+		return annotations.NewHistogramQuantileForcedMonotonicityInfo(name, p, g.At(step), t.low, t.high, t.diff)
 	}
-	sum := one(t.earliest)
-	if t.n == 1 {
-		return sum
-	}
-	sum = merge(one(t.last), sum)
-	power := one(t.last)
-	for rest := t.n - 2; rest > 0; rest >>= 1 {
+	sum, power := one(t.first), one(t.last)
+	for rest := t.count() - 1; rest > 0; rest >>= 1 {
 		if rest&1 == 1 {
 			sum = merge(power, sum)
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/parser/posrange"
+	"github.com/prometheus/prometheus/schema"
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
@@ -213,7 +214,7 @@ func (r *Reference) Read(t testing.TB, env *operator.Env, n AnnotatedNode, query
 			}
 			ls := n.Table().Labels(id, &b)
 			if n.Table().Dropped(id) {
-				ls = labels.NewBuilder(ls).Del(labels.MetricName).Labels()
+				ls = ls.DropReserved(schema.IsMetadataLabel)
 			}
 			if len(points) > 0 {
 				o.Rows = append(o.Rows, rowText(ls, points))
