@@ -174,7 +174,7 @@ func (l *Ledger) merge(in *ledgerSteps, offset, length int64) {
 func (l *Ledger) Release(c *Cells, n int) { l.held -= c.weight(n) }
 
 // Broadcast evaluates a step invariant expression, with inner, at the first step alone. one is its value, which every
-// step has then; nil for a range vector, which is not repeated.
+// step has then.
 func (l *Ledger) Broadcast(one *Cells, inner func()) {
 	n := l.steps.grid.N
 	first := l.steps.grid
@@ -184,10 +184,8 @@ func (l *Ledger) Broadcast(one *Cells, inner func()) {
 		l.count(i, in.total, 0)
 	}
 	l.count(0, 0, in.read)
-	if one != nil {
-		l.held += int64(n-1) * one.weight(1)
-		l.check(l.held)
-	}
+	l.held += int64(n-1) * one.weight(1)
+	l.check(l.held)
 }
 
 // inside does an evaluation within the one at hand and returns what it counted.

@@ -19,6 +19,7 @@ type WindowMeter struct {
 	env   *Env
 	steps bool // count step by step
 
+	cells   *Meter // of the results
 	w       Windows
 	widest  []int32 // of each series, the weight of its largest window
 	last    []int32 // that of the window of the last step
@@ -41,7 +42,9 @@ type windowSum struct {
 type WindowCounter interface{ CountWindows(lo, hi []int32) }
 
 // NewWindowMeter returns a meter. steps: also count step by step, for statistics by step and inside a subquery.
-func NewWindowMeter(env *Env, steps bool) *WindowMeter { return &WindowMeter{env: env, steps: steps} }
+func NewWindowMeter(env *Env, steps bool) *WindowMeter {
+	return &WindowMeter{env: env, steps: steps, cells: NewMeter(env, false)}
+}
 
 // Ranges returns r with the samples in its windows counted.
 func (m *WindowMeter) Ranges(r Ranges) Ranges { return &meteredRanges{Ranges: r, meter: m} }
@@ -49,8 +52,11 @@ func (m *WindowMeter) Ranges(r Ranges) Ranges { return &meteredRanges{Ranges: r,
 // Results returns n, the function over the range vector, with its results counted. Its rows have the ids of the range
 // vector's series.
 func (m *WindowMeter) Results(n Node) Node {
-	return wrap(n, func(c Cursor) Cursor { return &resultCursor{in: c, meter: m} }, func() {})
+	return wrap(n, func(c Cursor) Cursor { return &resultCursor{*m.cells.cursor(c), m} }, m.cells.free)
 }
+
+// Cells returns the cells of the results. The cursors have to be closed before.
+func (m *WindowMeter) Cells() *Cells { return m.cells.Cells() }
 
 type meteredRanges struct {
 	Ranges
@@ -288,13 +294,13 @@ func weightOf(h *histogram.FloatHistogram) int64 {
 
 // resultCursor notes what the results of each series weigh.
 type resultCursor struct {
-	in    Cursor
-	meter *WindowMeter
+	meterCursor
+	windows *WindowMeter
 }
 
 // Next implements Cursor.
 func (c *resultCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
-	ok, err := c.in.Next(ctx, b)
+	ok, err := c.meterCursor.Next(ctx, b)
 	if !ok || err != nil {
 		return ok, err
 	}
@@ -303,13 +309,10 @@ func (c *resultCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) 
 		if b.Shape[i] != vector.Full {
 			n = rowWeight(b, i)
 		}
-		c.meter.results[id] = int32(n)
+		c.windows.results[id] = int32(n)
 	}
 	return true, nil
 }
-
-// Close implements Cursor.
-func (c *resultCursor) Close() { c.in.Close() }
 
 func rowWeight(b *vector.Batch, i int) (n int64) {
 	_, k, h := b.Row(i)
