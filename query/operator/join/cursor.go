@@ -25,7 +25,8 @@ func (b *pairwise) Cursor(ids []uint32) operator.Cursor {
 
 // streamed returns the rows of both sides that have to be read for results.
 func (b *pairwise) streamed(ids []uint32) (many, one []uint32) {
-	if len(ids) == b.table.N && b.slot == nil && !b.many.HoldsAny() && !b.one.HoldsAny() && identity(ids, b.table.N) {
+	plain := b.slot == nil && !b.many.HoldsAny() && !b.one.HoldsAny() && !b.fills()
+	if plain && identity(ids, b.table.N) {
 		return b.pairs.many, b.pairs.one
 	}
 	many, one = make([]uint32, 0, len(ids)), make([]uint32, 0, len(ids))
@@ -33,10 +34,10 @@ func (b *pairwise) streamed(ids []uint32) (many, one []uint32) {
 		if b.slot != nil && b.slot[id] != 0 {
 			continue
 		}
-		if m := b.pairs.many[id]; !b.many.Holds(m) {
+		if m := b.pairs.many[id]; m != none && !b.many.Holds(m) {
 			many = append(many, m)
 		}
-		if o := b.pairs.one[id]; !b.one.Holds(o) {
+		if o := b.pairs.one[id]; o != none && !b.one.Holds(o) {
 			one = append(one, o)
 		}
 	}
@@ -48,12 +49,16 @@ type cursor struct {
 	*pairwise
 	ids       []uint32
 	many, one *operand.Reader
+	filled    [2]vector.Batch // rows of both sides with values filled in
 }
 
 // Close implements operator.Cursor.
 func (c *cursor) Close() {
 	c.many.Close()
 	c.one.Close()
+	for i := range c.filled {
+		c.filled[i].Free()
+	}
 }
 
 // Next implements operator.Cursor.
@@ -91,7 +96,7 @@ func (c *cursor) Next(ctx context.Context, to *vector.Batch) (bool, error) {
 // no histogram among them. They are computed at once.
 func (c *cursor) run(ctx context.Context, limit int) (int, operand.Row, operand.Row, error) {
 	var many, one operand.Row
-	if !c.many.Streams() || !c.one.Streams() || c.arith == nil && c.compare == nil {
+	if !c.many.Streams() || !c.one.Streams() || c.fills() || c.arith == nil && c.compare == nil {
 		return 0, many, one, nil
 	}
 	many, err := c.many.Ahead(ctx)
@@ -173,28 +178,94 @@ func (c *cursor) single(ctx context.Context, to *vector.Batch) error {
 		}
 		return operand.CopyRow(to, i, &c.done, int(c.slot[id]-1))
 	}
-	many, there, err := c.many.Row(ctx, c.pairs.many[id])
-	if err != nil {
-		return err
-	}
-	one, here, err := c.one.Row(ctx, c.pairs.one[id])
-	if err != nil || !there || !here {
+	in, ok, err := c.read(ctx, c.pairs.many[id], c.pairs.one[id])
+	if err != nil || !ok {
 		return err
 	}
 	i, err := to.Add(id)
 	if err != nil {
 		return err
 	}
-	if c.arith == nil && c.compare == nil || many.HasHistograms() || one.HasHistograms() {
-		return c.cells(to, i, many, one)
+	if c.arith == nil && c.compare == nil || in.many.HasHistograms() || in.one.HasHistograms() {
+		return c.cells(to, i, in)
 	}
-	c.floats(to, i, 1, many, one)
+	c.floats(to, i, 1, in.many, in.one)
 	return nil
 }
 
+// operands are the rows of a pair.
+type operands struct {
+	many, one operand.Row
+	// alone is where the one side had a cell before values were filled in, if a value stands in for the many side.
+	alone []vector.Kind
+}
+
+// read returns the rows of a pair; false if there is no result.
+func (c *cursor) read(ctx context.Context, m, o uint32) (in operands, ok bool, err error) {
+	there, here := false, false
+	if m != none {
+		if in.many, there, err = c.many.Row(ctx, m); err != nil {
+			return in, false, err
+		}
+	}
+	if o != none {
+		if in.one, here, err = c.one.Row(ctx, o); err != nil {
+			return in, false, err
+		}
+	}
+	switch {
+	case !c.fills():
+		return in, there && here, nil
+	case !there && !here:
+		return in, false, nil
+	}
+	fill := c.call.Matching.FillValues
+	var filled operands
+	if here && fill.LHS != nil {
+		filled.alone = in.one.Kinds()
+	}
+	if filled.many, err = c.fillIn(0, in.many, in.one, fill.LHS); err != nil {
+		return in, false, err
+	}
+	filled.one, err = c.fillIn(1, in.one, in.many, fill.RHS)
+	return filled, true, err
+}
+
+// fillIn returns a row with a value, if there is one, where only the other row has a cell. A row without a batch has
+// no cell.
+func (c *cursor) fillIn(side int, row, other operand.Row, value *float64) (operand.Row, error) {
+	to := operand.Row{Batch: &c.filled[side]}
+	to.Budget = c.env.Account
+	to.Reset(c.Grid().N)
+	if _, err := to.Add(0); err != nil {
+		return to, err
+	}
+	if row.Batch != nil {
+		if err := operand.CopyRow(to.Batch, 0, row.Batch, row.At); err != nil {
+			return to, err
+		}
+	}
+	if value == nil || other.Batch == nil {
+		return to, nil
+	}
+	k := other.Kinds()
+	for i, x := range to.K {
+		if x == vector.Absent && k[i] != vector.Absent {
+			to.V[i], to.K[i] = *value, vector.Float
+		}
+	}
+	to.Measure(0)
+	return to, nil
+}
+
 // cells computes a row one cell after the other.
-func (c *cursor) cells(to *vector.Batch, i int, many, one operand.Row) error {
-	order := c.pairs.many[to.IDs[i]]
+func (c *cursor) cells(to *vector.Batch, i int, in operands) error {
+	many, one := in.many, in.one
+	order, o := c.pairs.many[to.IDs[i]], c.pairs.one[to.IDs[i]]
+	alone := uint32(c.pairwise.many.Table().N) + o // the order of the one side without a match
+	if order == none {
+		order = alone
+	}
 	if c.swap {
 		many, one = one, many
 	}
@@ -205,6 +276,12 @@ func (c *cursor) cells(to *vector.Batch, i int, many, one operand.Row) error {
 		}
 		v, h, keep, f := c.operation.compute(l, r)
 		c.faults.set(to.Steps, s, order, f)
+		if f.fails() && in.alone != nil && in.alone[s] != vector.Absent {
+			// A pair that fails does not count as matched, so that the one side is filled up.
+			fill := cell{kind: vector.Float, v: *c.call.Matching.FillValues.LHS}
+			v, h, keep, f = c.operation.compute(fill, r)
+			c.faults.set(to.Steps, s, alone, f)
+		}
 		if !keep {
 			continue
 		}

@@ -26,20 +26,23 @@ type plan struct {
 
 // plan matches the rows.
 func (b *pairwise) plan() *plan {
-	m := b.call.Matching
-	p := &plan{keys: group(b.many.Table(), b.one.Table(), matchingNames(m, b.many.Table(), b.one.Table()))}
+	many, one := b.many.Table(), b.one.Table()
+	p := &plan{keys: group(many, one, matchingNames(b.call.Matching, many, one))}
 	nMany, nOne := p.keys.sizes(0), p.keys.sizes(1)
-	fill := b.fills()
 	hard := b.hard(p.keys, nMany, nOne)
+	fill := b.call.Matching.FillValues
+	p.pairs = pairs{make([]uint32, 0, many.N), make([]uint32, 0, many.N)}
 
-	p.pairs = pairs{make([]uint32, 0, b.many.Table().N), make([]uint32, 0, b.many.Table().N)}
-	one := make([]uint32, p.keys.n) // the row of a group that has a single one
+	var alone []uint32                  // rows of the one side that match nothing and are filled up
+	partner := make([]uint32, p.keys.n) // the row of a group that has a single one
 	for row, g := range p.keys.of[1] {
 		id := uint32(row)
-		one[g] = id
+		partner[g] = id
 		switch {
 		case hard[g]:
 			p.hardOne = append(p.hardOne, id)
+		case nMany[g] == 0 && fill.LHS != nil:
+			alone = append(alone, id)
 		case nMany[g] == 0:
 			p.unreadOne = append(p.unreadOne, id)
 		case nMany[g] > 1:
@@ -49,13 +52,18 @@ func (b *pairwise) plan() *plan {
 	for row, g := range p.keys.of[0] {
 		id := uint32(row)
 		switch {
-		case nOne[g] == 0 && !fill:
-			p.unreadMany = append(p.unreadMany, id)
-		case hard[g]:
+		case hard[g] && (nOne[g] > 0 || b.fills()):
 			p.hardMany = append(p.hardMany, id)
+		case nOne[g] > 0:
+			p.pairs.add(id, partner[g])
+		case fill.RHS != nil:
+			p.pairs.add(id, none)
 		default:
-			p.pairs.add(id, one[g])
+			p.unreadMany = append(p.unreadMany, id)
 		}
+	}
+	for _, id := range alone {
+		p.pairs.add(none, id)
 	}
 	return p
 }
@@ -66,15 +74,41 @@ func (b *pairwise) fills() bool {
 	return f.LHS != nil || f.RHS != nil
 }
 
+// fillsStreams tells whether a row and its partner have one result, whichever of them is there: its labels are those
+// by which they match. In an instant the place of a result among the others depends on which is there.
+func (b *pairwise) fillsStreams() bool {
+	if !b.fills() || b.call.Matching.Card != parser.CardOneToOne || b.Grid().N == 1 {
+		return false
+	}
+	for i := range b.labels.cols {
+		if !b.labels.cols[i].matching {
+			return false
+		}
+	}
+	return b.keeps(matchingNames(b.call.Matching, b.many.Table(), b.one.Table()))
+}
+
+// keeps tells whether results have all of some labels, as far as rows have them.
+func (b *pairwise) keeps(names []string) bool {
+	for _, n := range names {
+		there := b.many.Table().Column(n) != nil || b.one.Table().Column(n) != nil
+		if there && !slices.ContainsFunc(b.labels.cols, func(c labelColumn) bool { return c.name == n && !c.include }) {
+			return false
+		}
+	}
+	return true
+}
+
 // hard tells which groups have to be computed step by step, because the result or an error depends on which of
 // their rows have a cell.
 func (b *pairwise) hard(k keys, nMany, nOne []uint32) []bool {
 	hard := make([]bool, k.n)
+	fills, streams := b.fills(), b.fillsStreams()
 	for g := range hard {
-		hard[g] = b.fills() || nOne[g] > 1 ||
+		hard[g] = nOne[g] > 1 || fills && (nMany[g] > 1 || !streams) ||
 			b.call.Matching.Card == parser.CardOneToOne && nMany[g] > 1 && nOne[g] > 0
 	}
-	if b.fills() || b.distinct() {
+	if fills || b.distinct() {
 		return hard
 	}
 	// Results may have equal labels where rows of the many side differ only in labels that results do not have.
@@ -101,19 +135,17 @@ func (b *pairwise) hard(k keys, nMany, nOne []uint32) []bool {
 // anyway.
 func (b *pairwise) distinct() bool {
 	many := b.many.Table()
-	kept := b.labels.unique()
-	keeps := func(name string) bool { return slices.Contains(kept, name) }
 	if b.call.Matching.Card == parser.CardOneToOne {
 		// Results have the labels by which groups differ.
-		names := matchingNames(b.call.Matching, many, b.one.Table())
-		return !slices.ContainsFunc(names, func(n string) bool { return !keeps(n) && many.Column(n) != nil })
+		return b.keeps(matchingNames(b.call.Matching, many, b.one.Table()))
 	}
 	if b.env.DelayedNameRemoval {
 		return false // Rows of an instant may be equal then.
 	}
 	// Rows of the many side are distinct, and the labels that go are the same in all of them.
+	kept := b.labels.unique()
 	return !slices.ContainsFunc(many.Names, func(n string) bool {
 		_, same := constant(many.Column(n), many.N)
-		return !same && !keeps(n)
+		return !same && !slices.Contains(kept, n)
 	})
 }
