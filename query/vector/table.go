@@ -128,68 +128,6 @@ func (t *Table) Take(rows []uint32) *Table {
 	return c
 }
 
-// Groups numbers the rows by equality of all labels of t, in order of first appearance: of[row] is the number of
-// its group, first[group] its first row. To group by some labels, Keep them before.
-//
-// Cost: per column that is not constant one lookup of an integer pair per row.
-func (t *Table) Groups() (of, first []uint32) {
-	of = make([]uint32, t.N)
-	if t.N == 0 {
-		return of, nil
-	}
-	first = []uint32{0}
-	for _, col := range t.Cols {
-		if constant(col[:t.N]) {
-			continue
-		}
-		first = refine(of, col)
-		if len(first) == t.N {
-			break
-		}
-	}
-	return of, first
-}
-
-// Unique tells whether no two rows have the same labels.
-func (t *Table) Unique() bool {
-	if t.Distinct || t.N <= 1 {
-		return true
-	}
-	_, first := t.Groups()
-	return len(first) == t.N
-}
-
-func constant(col []uint32) bool {
-	for _, s := range col {
-		if s != col[0] {
-			return false
-		}
-	}
-	return true
-}
-
-// refine splits groups by a column and numbers them anew in order of first appearance.
-func refine(of, col []uint32) (first []uint32) {
-	seen := make(map[uint64]uint32, 64)
-	var lastKey uint64
-	var last uint32
-	for row, g := range of {
-		key := uint64(g)<<32 | uint64(col[row])
-		if row > 0 && key == lastKey {
-			of[row] = last
-			continue
-		}
-		n, ok := seen[key]
-		if !ok {
-			n = uint32(len(first))
-			first = append(first, uint32(row))
-			seen[key] = n
-		}
-		of[row], lastKey, last = n, key, n
-	}
-	return first
-}
-
 // Order returns the rows in the order of their labels, as labels.Compare has it.
 func (t *Table) Order() []uint32 {
 	order := make([]uint32, t.N)

@@ -6,6 +6,8 @@ package function
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
+	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +105,51 @@ func TestNaturalOrderIsThatOfNatsort(t *testing.T) {
 		a, b := text(), text()
 		if got, want := naturalLess(a, b), natsort.Compare(a, b); got != want {
 			t.Fatalf("naturalLess(%q, %q) = %v, want %v", a, b, got, want)
+		}
+	}
+}
+
+// heap is what Prometheus sorts: the reverse of the order wanted, with NaN before everything.
+type heap struct {
+	rows []placed
+	desc bool
+}
+
+func (h heap) Len() int      { return len(h.rows) }
+func (h heap) Swap(i, j int) { h.rows[i], h.rows[j] = h.rows[j], h.rows[i] }
+func (h heap) Less(i, j int) bool {
+	a, b := h.rows[i].v, h.rows[j].v
+	if math.IsNaN(a) {
+		return true
+	}
+	if h.desc {
+		return a < b
+	}
+	return a > b
+}
+
+func TestEqualValuesAreSortedAsPackageSortDoes(t *testing.T) {
+	r := random(t)
+	for range 2000 {
+		rows := make([]placed, r.IntN(300))
+		distinct := 1 + r.IntN(50)
+		for i := range rows {
+			rows[i] = placed{v: float64(r.IntN(distinct)), place: uint32(i)}
+			if r.IntN(20) == 0 {
+				rows[i].v = math.NaN()
+			}
+		}
+		if r.IntN(4) == 0 {
+			slices.SortStableFunc(rows, func(a, b placed) int { return int(a.v) - int(b.v) })
+		}
+		desc := r.IntN(2) == 0
+		want := heap{rows: slices.Clone(rows), desc: desc}
+		sort.Sort(sort.Reverse(want))
+		sortValues(rows, desc)
+		for i := range rows {
+			if rows[i].place != want.rows[i].place {
+				t.Fatalf("%d rows, desc=%v: place %d has row %d, want %d", len(rows), desc, i, rows[i].place, want.rows[i].place)
+			}
 		}
 	}
 }

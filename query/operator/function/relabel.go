@@ -149,6 +149,8 @@ func setLabel(t *vector.Table, name string, h *held, value func(row int) (uint32
 		}
 	}
 	out := t.With(name, col)
+	// A label that is new to all rows does not make any two the same.
+	out.Distinct = t.Distinct && t.Column(name) == nil
 	if drop != nil {
 		out.Drop = drop
 	}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"sort"
 
 	"github.com/prometheus/prometheus/util/annotations"
 
@@ -112,11 +111,44 @@ func (s *sorted) arrange(places []uint32) error {
 	return nil
 }
 
-// valueOrder sorts as Prometheus does, with its algorithm and its less, so that equal values come in the same order.
+// placed is a value and the place of its row.
+type placed struct {
+	v     float64
+	place uint32
+}
+
+// valueOrder sorts with NaN last.
 func (s *sorted) valueOrder() []uint32 {
-	x := &byValue{v: slices.Clone(s.rows.batch.V), rows: ascending(s.rows.batch.Rows()), desc: s.desc}
-	sort.Sort(sort.Reverse(x))
-	return x.rows
+	rows := make([]placed, len(s.rows.batch.V))
+	for i, v := range s.rows.batch.V {
+		rows[i] = placed{v: v, place: uint32(i)}
+	}
+	sortValues(rows, s.desc)
+	places := make([]uint32, len(rows))
+	for i, r := range rows {
+		places[i] = r.place
+	}
+	return places
+}
+
+// sortValues brings equal values into the order in which Prometheus has them: it asks the same questions of the same
+// algorithm, which is that of package sort, and a NaN comes behind even another NaN.
+func sortValues(rows []placed, desc bool) {
+	before := func(a, b placed) int {
+		if math.IsNaN(b.v) || b.v > a.v {
+			return -1
+		}
+		return 0
+	}
+	if desc {
+		before = func(a, b placed) int {
+			if math.IsNaN(b.v) || b.v < a.v {
+				return -1
+			}
+			return 0
+		}
+	}
+	slices.SortFunc(rows, before)
 }
 
 func ascending(n int) []uint32 {
@@ -125,32 +157,6 @@ func ascending(n int) []uint32 {
 		rows[i] = uint32(i)
 	}
 	return rows
-}
-
-// byValue is the reverse of the order wanted, with NaN before everything.
-type byValue struct {
-	v    []float64
-	rows []uint32
-	desc bool
-}
-
-func (x *byValue) Len() int { return len(x.v) }
-
-func (x *byValue) Less(i, j int) bool {
-	a, b := x.v[i], x.v[j]
-	switch {
-	case math.IsNaN(a):
-		return true
-	case x.desc:
-		return a < b
-	default:
-		return a > b
-	}
-}
-
-func (x *byValue) Swap(i, j int) {
-	x.v[i], x.v[j] = x.v[j], x.v[i]
-	x.rows[i], x.rows[j] = x.rows[j], x.rows[i]
 }
 
 // labelOrder sorts by the values of labels in natural order, then by all labels.
