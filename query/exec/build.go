@@ -20,30 +20,48 @@ import (
 
 // builder makes operators of nodes.
 type builder struct {
-	env  *operator.Env
+	*construction
+	// env is what the operators of the node at hand share; that of the query unless they are metered one by one.
+	env *operator.Env
+	// within tells that the node at hand is inside a subquery.
+	within bool
+}
+
+// construction is what builders of one query have in common.
+type construction struct {
+	base *operator.Env
 	plan *plan.Plan
-	// notes are the operators that annotate, by the node they were made for.
-	notes   map[plan.Node][]operator.Annotated
-	noted   map[*operator.Notes]bool
+	// single evaluates shared nodes where they stand.
+	single  bool
 	shared  map[*plan.Shared]*shared
 	handles map[*plan.Ref]*handle
 	multis  map[*plan.Multi][]aggregate.Node
-	// single evaluates shared nodes where they stand.
-	single bool
+	// notes are the operators that annotate, by the node they were made for.
+	notes map[plan.Node][]operator.Annotated
+	noted map[*operator.Notes]bool
+	// cells, windows and infos count what a Ledger has to know.
+	cells   map[plan.Node]*operator.Meter
+	windows map[plan.Node]func() *operator.WindowMeter
+	infos   map[plan.Node][]*operator.Meter
+	// meters is nil unless the query is analyzed.
+	meters map[plan.Node]*meter
 }
 
-func newBuilder(env *operator.Env, p *plan.Plan) *builder {
-	return &builder{
-		env: env, plan: p, notes: map[plan.Node][]operator.Annotated{}, noted: map[*operator.Notes]bool{},
+func newBuilder(env *operator.Env, p *plan.Plan, meters map[plan.Node]*meter) *builder {
+	return &builder{env: env, construction: &construction{
+		base: env, plan: p, meters: meters,
 		shared: map[*plan.Shared]*shared{}, handles: map[*plan.Ref]*handle{}, multis: map[*plan.Multi][]aggregate.Node{},
-	}
+		notes: map[plan.Node][]operator.Annotated{}, noted: map[*operator.Notes]bool{},
+		cells: map[plan.Node]*operator.Meter{}, windows: map[plan.Node]func() *operator.WindowMeter{},
+		infos: map[plan.Node][]*operator.Meter{},
+	}}
 }
 
 // root builds the operators of the plan.
 func (b *builder) root() (r root, err error) {
 	n := b.plan.Root
 	when := n.Where().When
-	r = root{kind: n.Type(), grid: when.Grid(), none: when.None()}
+	r = root{kind: n.Type(), grid: when.Grid(), steps: when.Grid(), none: when.None()}
 	if !b.plan.Instant() {
 		r.kind = parser.ValueTypeMatrix
 	}
@@ -55,10 +73,13 @@ func (b *builder) root() (r root, err error) {
 		r.text = &n.Value
 		return r, nil
 	case *plan.Window:
-		r.ranges, err = b.ranges(n, false)
+		if r.ranges, err = b.ranges(n, false); err == nil {
+			r.ranges = b.windowMeter(n).Ranges(r.ranges)
+		}
 		return r, err
 	case *plan.Subquery:
 		r.none = n.Expr.Where().When.None()
+		b.within = true
 		r.node, err = b.vector(n.Expr)
 	default:
 		if n.Type() == parser.ValueTypeScalar {
@@ -86,11 +107,33 @@ func (b *builder) vector(n plan.Node) (operator.Node, error) {
 	if n.Where().When.None() {
 		return newEmpty(b.env, n.Where().When.Grid()), nil
 	}
-	op, err := b.vectorOf(n)
-	if err == nil {
-		b.noting(n, op)
+	at := b.at(n)
+	op, err := at.vectorOf(n)
+	if err != nil {
+		return nil, err
 	}
-	return op, err
+	b.noting(n, op)
+	if w, ok := op.(interface{ WindowMeter() *operator.WindowMeter }); ok {
+		b.windows[n] = w.WindowMeter
+	}
+	if _, ok := n.(*plan.Ref); !ok {
+		op = at.count(n, op)
+	}
+	return at.meteredNode(n, op), nil
+}
+
+// count makes the cells of an operator be counted.
+func (b *builder) count(n plan.Node, op operator.Node) operator.Node {
+	reads := false
+	switch n := n.(type) {
+	case *plan.Select:
+		reads = !n.Smoothed
+	case *plan.Stamp:
+		reads = true
+	}
+	m := operator.NewMeter(b.env, reads)
+	b.cells[n] = m
+	return m.Node(op)
 }
 
 func (b *builder) vectorOf(n plan.Node) (operator.Node, error) {
@@ -142,6 +185,15 @@ func (b *builder) selector(s *plan.Select, st bool) scan.Selector {
 
 // scalar builds a node whose value is a scalar.
 func (b *builder) scalar(n plan.Node) (operator.Scalar, error) {
+	at := b.at(n)
+	op, err := at.scalarOf(n)
+	if err != nil {
+		return nil, err
+	}
+	return at.meteredScalar(n, op), nil
+}
+
+func (b *builder) scalarOf(n plan.Node) (operator.Scalar, error) {
 	grid := n.Where().When.Grid()
 	switch n := n.(type) {
 	case *plan.Number:
@@ -177,6 +229,16 @@ func (b *builder) scalar(n plan.Node) (operator.Scalar, error) {
 
 // ranges builds a node whose value is a range vector; st: its start timestamps are used.
 func (b *builder) ranges(n plan.Node, st bool) (operator.Ranges, error) {
+	at := b.at(n)
+	op, err := at.rangesOf(n, st)
+	if err != nil {
+		return nil, err
+	}
+	b.noting(n, op)
+	return at.meteredRanges(n, op), nil
+}
+
+func (b *builder) rangesOf(n plan.Node, st bool) (operator.Ranges, error) {
 	when := n.Where().When
 	switch n := n.(type) {
 	case *plan.Window:
@@ -189,6 +251,7 @@ func (b *builder) ranges(n plan.Node, st bool) (operator.Ranges, error) {
 		b.noting(n, r)
 		return r, nil
 	case *plan.Subquery:
+		b.within = true
 		in, err := b.vector(n.Expr)
 		if err != nil {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/bucket"
 	"github.com/tidemarkdb/tidemark/query/operator/function"
 	"github.com/tidemarkdb/tidemark/query/operator/scalar"
 	"github.com/tidemarkdb/tidemark/query/operator/window"
@@ -30,6 +31,13 @@ func (b *builder) call(n *plan.Call) (operator.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	if kind, ok := bucketKind(n.Func); ok {
+		c := bucket.Config{Kind: kind, Params: scalars, Input: in}
+		if len(texts) > 0 {
+			c.Label = texts[0]
+		}
+		return bucket.New(b.env, c), nil
+	}
 	c := function.Call{
 		Func: n.Func, Grid: n.When.Grid(), In: in, Scalars: scalars, Texts: texts, Many: !n.When.Once(),
 	}
@@ -37,6 +45,20 @@ func (b *builder) call(n *plan.Call) (operator.Node, error) {
 		c.Labels = absentLabels(n.Args[0])
 	}
 	return function.Build(b.env, c)
+}
+
+// bucketKind tells whether a function is over the buckets of histograms, and which it is.
+func bucketKind(name string) (bucket.Kind, bool) {
+	switch name {
+	case "histogram_quantile":
+		return bucket.Quantile, true
+	case "histogram_quantiles":
+		return bucket.Quantiles, true
+	case "histogram_fraction":
+		return bucket.Fraction, true
+	default:
+		return 0, false
+	}
 }
 
 // args builds the arguments of a call without range vectors; in is nil where there is no vector among them.
@@ -70,7 +92,8 @@ func (b *builder) windowCall(n *plan.Call, i int) (operator.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := window.Call{Func: n.Func, Over: over}
+	m := b.windowMeter(n)
+	c := window.Call{Func: n.Func, Over: m.Ranges(over)}
 	_, c.Subquery = n.Args[i].(*plan.Subquery)
 	for j, a := range n.Args {
 		if j == i {
@@ -82,14 +105,20 @@ func (b *builder) windowCall(n *plan.Call, i int) (operator.Node, error) {
 		}
 		c.Args = append(c.Args, s)
 	}
-	op := window.New(b.env, c)
+	op := m.Results(window.New(b.env, c))
 	if n.Func != "absent_over_time" {
 		return function.NewMerge(b.env, op, function.Never), nil
 	}
-	b.noting(n, op)
 	return function.Build(b.env, function.Call{
 		Func: "absent", Grid: n.When.Grid(), In: op, Labels: absentLabels(n.Args[i]),
 	})
+}
+
+// windowMeter returns what counts the windows of n.
+func (b *builder) windowMeter(n plan.Node) *operator.WindowMeter {
+	m := operator.NewWindowMeter(b.env, b.within || b.env.Samples.PerStep())
+	b.windows[n] = func() *operator.WindowMeter { return m }
+	return m
 }
 
 func (b *builder) usesStartTimes(name string) bool {

@@ -16,7 +16,9 @@ import (
 	"github.com/prometheus/prometheus/util/stats"
 
 	"github.com/tidemarkdb/tidemark/query/exec"
+	"github.com/tidemarkdb/tidemark/query/foreign"
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/scan"
 	"github.com/tidemarkdb/tidemark/query/plan"
 	"github.com/tidemarkdb/tidemark/query/vector"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
@@ -148,9 +150,10 @@ type running struct {
 func (r *running) Exec(ctx context.Context) *promql.Result {
 	src, ok := r.from.(column.Source)
 	if !ok {
-		r.engine.tb.Fatalf("%T is no column.Source", r.from)
+		src = foreign.New(r.from)
 	}
-	view, err := src.View(r.plan.TimeRange())
+	mint, maxt := r.plan.TimeRange()
+	view, err := scan.OpenView(src, mint, maxt)
 	if err != nil {
 		return &promql.Result{Err: err}
 	}

@@ -33,18 +33,25 @@ type Query struct {
 	opts  Options
 	root  root
 	built *builder
+	// top is what drives the operators, if the query is analyzed.
+	top *meter
 	// held is what the answer is charged with.
 	held int64
 }
 
 // New builds the operators of p. env is for this query alone; its View need not be set if the query is only explained.
 func New(env *operator.Env, p *plan.Plan, o Options) (*Query, error) {
-	b := newBuilder(env, p)
+	var meters map[plan.Node]*meter
+	if o.Analyze {
+		meters = map[plan.Node]*meter{}
+		env.OnWorker = onWorker
+	}
+	b := newBuilder(env, p, meters)
 	r, err := b.root()
 	if err != nil {
 		return nil, fmt.Errorf("build the operators of a query: %w", err)
 	}
-	return &Query{env: env, plan: p, opts: o, root: r, built: b}, nil
+	return &Query{env: env, plan: p, opts: o, root: r, built: b, top: &meter{account: env.Account}}, nil
 }
 
 // Result runs the query and returns its value: a promql.Vector, Matrix, Scalar or promql.String. Annotations may come

@@ -33,7 +33,9 @@ func (b *builder) info(n *plan.Call) (operator.Node, error) {
 	hint := column.Hint{MinT: start - b.env.LookbackDelta + 1 - offset, MaxT: end - offset}
 	hint.Use.Func, hint.Use.Step = "info", n.When.Step
 	c.Select = func(ms []*labels.Matcher) operator.Node {
-		return scan.NewSampleTimes(b.env, scan.Selector{Matchers: ms, Offset: offset, At: at, Hint: hint}, n.When.Grid())
+		m := operator.NewMeter(b.env, true)
+		b.infos[n] = append(b.infos[n], m)
+		return m.Node(scan.NewSampleTimes(b.env, scan.Selector{Matchers: ms, Offset: offset, At: at, Hint: hint}, n.When.Grid()))
 	}
 	return info.New(b.env, c), nil
 }

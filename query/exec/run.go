@@ -24,7 +24,10 @@ type root struct {
 	node   operator.Node
 	ranges operator.Ranges
 	grid   vector.Grid
-	none   bool // there is no step
+	steps  vector.Grid // of the query
+	none   bool        // there is no step
+	// extra is how many samples the ends of anchored and smoothed windows add.
+	extra int64
 }
 
 // where is what Prometheus' engine calls the part of a query that operators are.
@@ -40,6 +43,11 @@ func (q *Query) Stream(ctx context.Context, to Sink) (ws annotations.Annotations
 			ws, err = nil, &operator.PanicError{Value: r, Stack: debug.Stack()}
 		}
 	}()
+	if q.opts.Analyze {
+		var end func()
+		ctx, end = q.top.begin(ctx)
+		defer end()
+	}
 	if err := operator.ContextError(ctx, where); err != nil {
 		return nil, err
 	}
@@ -47,6 +55,12 @@ func (q *Query) Stream(ctx context.Context, to Sink) (ws annotations.Annotations
 		return q.failed(err), err
 	}
 	if err := operator.ContextError(ctx, where); err != nil {
+		return nil, err
+	}
+	if err := q.settle(); err != nil {
+		return nil, err
+	}
+	if err := q.settle(); err != nil {
 		return nil, err
 	}
 	return q.annotations(), nil
@@ -148,9 +162,11 @@ func (q *Query) samples(ctx context.Context, to Sink) error {
 			return err
 		}
 		if w := n.Windows(); w.Anchored || w.Smoothed {
+			before := len(s.T)
 			if s, err = extend(s, w); err != nil {
 				return err
 			}
+			q.root.extra += int64(len(s.T) - before)
 		}
 		if len(s.T) == 0 {
 			continue

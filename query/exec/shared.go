@@ -158,8 +158,9 @@ func (h *handle) Open(ctx context.Context) error {
 		h.own = s.node
 		return nil
 	}
-	h.private = newBuilder(s.builder.env, s.builder.plan)
+	h.private = newBuilder(s.builder.base, s.builder.plan, s.builder.meters)
 	h.private.single = true
+	h.private.within = s.builder.within
 	own, err := h.private.vector(h.ref.As)
 	if err != nil {
 		return err

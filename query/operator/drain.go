@@ -82,7 +82,15 @@ func (d *drain) ordered(ctx context.Context, degree, morsels int) {
 	d.turn.L = &d.mu
 	var wg sync.WaitGroup
 	for w := 1; w < degree; w++ {
-		wg.Go(func() { d.work(ctx, w, degree, morsels) })
+		wg.Go(func() {
+			ctx := ctx
+			if on := d.env.OnWorker; on != nil {
+				at, done := on(ctx)
+				defer done()
+				ctx = at
+			}
+			d.work(ctx, w, degree, morsels)
+		})
 	}
 	d.work(ctx, 0, degree, morsels)
 	wg.Wait()

@@ -29,8 +29,21 @@ type Env struct {
 	Options
 	// Workers lends goroutines beyond the caller's own; nil: none.
 	Workers *Workers
+	// OnWorker, where it is set, is called on each goroutine that was lent, and what it returns when that ends.
+	OnWorker func(context.Context) (context.Context, func())
 	// stopped is set by Stop; loops poll it.
 	stopped atomic.Pointer[error]
+	// parent is what e was derived from; it is the one that stops.
+	parent *Env
+}
+
+// Derive returns an environment that differs from e in what is read and what is charged: for operators that are
+// metered one by one. It stops when e does.
+func (e *Env) Derive(view column.View, account *budget.Account) *Env {
+	return &Env{
+		View: view, Dict: e.Dict, Account: account, Samples: e.Samples, Options: e.Options,
+		Workers: e.Workers, OnWorker: e.OnWorker, parent: e,
+	}
 }
 
 // Options are the semantics that a server or a query can choose.
@@ -45,13 +58,22 @@ type Options struct {
 }
 
 // Stop makes Check return err from now on. It may be called at any time by any goroutine; the first call counts.
-func (e *Env) Stop(err error) { e.stopped.CompareAndSwap(nil, &err) }
+func (e *Env) Stop(err error) {
+	if e.parent != nil {
+		e.parent.Stop(err)
+		return
+	}
+	e.stopped.CompareAndSwap(nil, &err)
+}
 
 // Check returns the reason to stop, nil while there is none. It costs an atomic load: loops over data call it at
 // least every 4096 samples or cells.
 func (e *Env) Check() error {
 	if p := e.stopped.Load(); p != nil {
 		return *p
+	}
+	if e.parent != nil {
+		return e.parent.Check()
 	}
 	return nil
 }

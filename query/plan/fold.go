@@ -24,11 +24,11 @@ func fold(n Node) Node {
 	switch n := n.(type) {
 	case *Broadcast:
 		if v, ok := n.Expr.(*Number); ok {
-			return &Number{Place: n.Place, Value: v.Value}
+			return &Number{Place: n.Place, Value: v.Value, From: n}
 		}
 	case *Negate:
 		if v, ok := n.Expr.(*Number); ok {
-			return &Number{Place: n.Place, Value: -v.Value}
+			return &Number{Place: n.Place, Value: -v.Value, From: n}
 		}
 	case *Binary:
 		l, left := n.LHS.(*Number)
@@ -37,7 +37,7 @@ func fold(n Node) Node {
 			return n
 		}
 		if v, ok := compute(n.Op, l.Value, r.Value); ok {
-			return &Number{Place: n.Place, Value: v}
+			return &Number{Place: n.Place, Value: v, From: n}
 		}
 	case *Call:
 		return foldCall(n)
@@ -46,7 +46,7 @@ func fold(n Node) Node {
 }
 
 func foldCall(n *Call) Node {
-	number := func(v float64) Node { return &Number{Place: n.Place, Value: v} }
+	number := func(v float64) Node { return &Number{Place: n.Place, Value: v, From: n} }
 	switch n.Func {
 	case "pi":
 		return number(math.Pi)

@@ -60,6 +60,8 @@ type Number struct {
 	Place
 	leaf
 	Value float64
+	// From is what it was computed from when the query was planned, nil if it stands in the query.
+	From Node
 }
 
 // Type implements Node.
