@@ -38,7 +38,7 @@ func rateHistograms(m *mixed) error {
 			continue
 		}
 		m.f.extrapolation.window(h.t[l]-(at-m.f.w.Range), at-h.t[end-1], end-l-1)
-		if h.st == nil && !(m.f.fn.counter && h.gauges) && h.uniform(l, end) {
+		if h.st == nil && (!m.f.fn.counter || !h.gauges) && h.uniform(l, end) {
 			if err := m.denseRate(i, l, end); err != nil {
 				return err
 			}
