@@ -39,8 +39,9 @@ type construction struct {
 	// notes are the operators that annotate, by the node they were made for.
 	notes map[plan.Node][]operator.Annotated
 	noted map[*operator.Notes]bool
-	// cells, windows and infos count what a Ledger has to know.
+	// cells, found, windows and infos count what a Ledger has to know.
 	cells   map[plan.Node]*operator.Meter
+	found   map[plan.Node]*operator.Meter // samples of a Stamp
 	windows map[plan.Node]func() *operator.WindowMeter
 	infos   map[plan.Node][]*operator.Meter
 	// meters is nil unless the query is analyzed.
@@ -53,7 +54,7 @@ func newBuilder(env *operator.Env, p *plan.Plan, meters map[plan.Node]*meter) *b
 		shared: map[*plan.Shared]*shared{}, handles: map[*plan.Ref]*handle{}, multis: map[*plan.Multi][]aggregate.Node{},
 		notes: map[plan.Node][]operator.Annotated{}, noted: map[*operator.Notes]bool{},
 		cells: map[plan.Node]*operator.Meter{}, windows: map[plan.Node]func() *operator.WindowMeter{},
-		infos: map[plan.Node][]*operator.Meter{},
+		found: map[plan.Node]*operator.Meter{}, infos: map[plan.Node][]*operator.Meter{},
 	}}
 }
 
@@ -124,14 +125,8 @@ func (b *builder) vector(n plan.Node) (operator.Node, error) {
 
 // count makes the cells of an operator be counted.
 func (b *builder) count(n plan.Node, op operator.Node) operator.Node {
-	reads := false
-	switch n := n.(type) {
-	case *plan.Select:
-		reads = !n.Smoothed
-	case *plan.Stamp:
-		reads = true
-	}
-	m := operator.NewMeter(b.env, reads)
+	s, ok := n.(*plan.Select)
+	m := operator.NewMeter(b.env, ok && !s.Smoothed)
 	b.cells[n] = m
 	return m.Node(op)
 }
@@ -142,11 +137,7 @@ func (b *builder) vectorOf(n plan.Node) (operator.Node, error) {
 	case *plan.Select:
 		return scan.NewInstant(b.env, b.selector(n, false), grid), nil
 	case *plan.Stamp:
-		s := b.selector(n.Select, n.Begin && b.env.UseStartTimestamps)
-		if at := n.Select.At; at != nil {
-			s.At, s.Offset = at, n.Select.WrittenOffset
-		}
-		return function.NewMerge(b.env, scan.NewTimestamps(b.env, s, n.Begin, grid), function.PerStep), nil
+		return b.stamp(n)
 	case *plan.Call:
 		return b.call(n)
 	case *plan.Aggregate:
@@ -170,6 +161,23 @@ func (b *builder) vectorOf(n plan.Node) (operator.Node, error) {
 	default:
 		return nil, fmt.Errorf("no operator for the vector %s (%T)", n, n)
 	}
+}
+
+// stamp builds the times of the samples of a selector. Without start timestamps they are looked for all the same, as
+// the statistics tell.
+func (b *builder) stamp(n *plan.Stamp) (operator.Node, error) {
+	grid, begin := n.When.Grid(), n.Begin && b.env.UseStartTimestamps
+	s := b.selector(n.Select, begin)
+	if at := n.Select.At; at != nil {
+		s.At, s.Offset = at, n.Select.WrittenOffset
+	}
+	m := operator.NewMeter(b.env, true)
+	b.found[n] = m
+	op := m.Node(scan.NewTimestamps(b.env, s, begin, grid))
+	if n.Begin && !begin {
+		return function.Build(b.env, function.Call{Func: "start_timestamp", Grid: grid, In: op})
+	}
+	return function.NewMerge(b.env, op, function.PerStep), nil
 }
 
 // selector says what to read for a selector.

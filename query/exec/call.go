@@ -36,7 +36,11 @@ func (b *builder) call(n *plan.Call) (operator.Node, error) {
 		if len(texts) > 0 {
 			c.Label = texts[0]
 		}
-		return bucket.New(b.env, c), nil
+		op := bucket.New(b.env, c)
+		if b.env.DelayedNameRemoval && n.When.Once() {
+			return op, nil // as Prometheus does not look for series that are the same
+		}
+		return function.NewMerge(b.env, op, function.PerStep), nil
 	}
 	c := function.Call{
 		Func: n.Func, Grid: n.When.Grid(), In: in, Scalars: scalars, Texts: texts, Many: !n.When.Once(),

@@ -196,6 +196,6 @@ func (r *running) Stats() *stats.Statistics {
 	}
 	total, read, peak, perStep := r.env.Samples.Sums()
 	s.Samples.TotalSamples, s.Samples.SamplesRead, s.Samples.PeakSamples = total, read, int(peak)
-	s.Samples.TotalSamplesPerStep = perStep
+	s.Samples.TotalSamplesPerStep, s.Samples.SamplesReadPerStep = perStep, r.env.Samples.ReadPerStep()
 	return s
 }

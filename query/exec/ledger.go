@@ -52,7 +52,7 @@ func (b book) enter(p place) {
 		}
 		b.Select(p.cells())
 	case *plan.Stamp:
-		b.Timestamps(p.cells())
+		b.Timestamps(p.by.found[p.done].Cells())
 	case *plan.Call:
 		b.call(n, p)
 	case *plan.Aggregate:
