@@ -17,9 +17,20 @@ import (
 // level cache while a kernel reads it.
 const scanRows = 1 << 16
 
-// scanRun is how many series are read at a time: so many bytes of the head are copied for them under the shards' locks
-// as their decoding uses up.
-const scanRun = 256
+// scanRun is how many series are read at a time, at most: the bytes of the head are copied for all of them before the
+// first is decoded. The first run of a scan is short, so that little is copied in vain where series are long.
+const (
+	scanRun      = 256
+	scanFirstRun = 16
+)
+
+// runOf returns how many series to read next, of those that are left, when done have come to so many rows.
+func runOf(left, done, rows int) int {
+	if done == 0 {
+		return min(left, scanFirstRun)
+	}
+	return min(left, scanRun, (scanRows-rows)/max(1, rows/done)+1)
+}
 
 // Scan decodes the next series of ids; see column.View. Scans of one view on several goroutines share nothing that is
 // written to.
@@ -35,7 +46,7 @@ func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n co
 	defer v.db.forget(x)
 	done := 0
 	for done < len(ids) && len(dst.T) < scanRows/2 {
-		run := ids[done:min(done+scanRun, len(ids))]
+		run := ids[done : done+runOf(len(ids)-done, done, len(dst.T))]
 		x.load(run)
 		for _, id := range run {
 			if err := ctx.Err(); err != nil {

@@ -125,6 +125,18 @@ func (c *seriesCache) dropLocked(e *list.Element) {
 	c.account.Release(n)
 }
 
+// SeriesCacheStats says how well the cache of series selections works.
+type SeriesCacheStats struct {
+	Bytes, Entries int64
+	Hits, Misses   uint64
+}
+
+func (c *seriesCache) stats() SeriesCacheStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return SeriesCacheStats{Bytes: c.used, Entries: int64(len(c.byKey)), Hits: c.hits, Misses: c.misses}
+}
+
 // empty gives back all it holds.
 func (c *seriesCache) empty() {
 	c.mu.Lock()

@@ -16,6 +16,7 @@ type Stats struct {
 	Head       head.Stats
 	Log        journal.Stats
 	Cache      block.CacheStats
+	Series     SeriesCacheStats
 	Blocks     int
 	BlockBytes int64
 	MinT, MaxT int64 // of all samples, Unix ms; meaningless while Samples is false
@@ -29,7 +30,7 @@ type Stats struct {
 // Stats returns the counters of the moment.
 func (db *DB) Stats() Stats {
 	s := Stats{
-		Head: db.head.Stats(), Log: db.journal.Stats(), Cache: db.cache.Stats(),
+		Head: db.head.Stats(), Log: db.journal.Stats(), Cache: db.cache.Stats(), Series: db.sets.stats(),
 		Durable: db.journal.Synced(), Last: db.journal.Last(),
 		Flushes: db.flushes.Load(), Failures: db.failures.Load(),
 	}
