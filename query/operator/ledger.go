@@ -88,9 +88,9 @@ func (l *Ledger) Combine(mark int64, out *Cells, in ...*Cells) {
 			n, _ := c.at(i)
 			gathered += n
 		}
+		l.check(held + gathered + out.vector(i))
+		held += out.vector(i)
 		_, size := out.at(i)
-		l.check(held + gathered + size)
-		held += size
 		sum += size
 	}
 	l.held = mark + sum

@@ -20,6 +20,9 @@ type Cells struct {
 	// Count and Size add to that, one entry per step: how many cells there are, and how many samples they weigh: a
 	// float 1, a histogram by its bytes. nil: none. Size is nil where it is the same as Count.
 	Count, Size []int64
+	// Rest is how many histograms Prometheus rounds up where they stand in a vector, and down in a matrix. nil where
+	// Size is.
+	Rest []int64
 }
 
 // at returns how many cells there are at a step, and what they weigh.
@@ -32,6 +35,15 @@ func (c *Cells) at(i int) (count, size int64) {
 		return count, c.Every + c.Size[i]
 	}
 	return count, count
+}
+
+// vector returns what the cells of a step weigh as a vector, as which functions return them.
+func (c *Cells) vector(i int) int64 {
+	_, size := c.at(i)
+	if c.Rest != nil {
+		size += c.Rest[i]
+	}
+	return size
 }
 
 // weight returns what the cells of n steps weigh.
@@ -81,7 +93,7 @@ func (c *Cells) addOthers(b *vector.Batch) {
 
 func (c *Cells) addHistograms(k []vector.Kind, h []*histogram.FloatHistogram) {
 	if c.Size == nil {
-		c.Size = make([]int64, len(c.Count))
+		c.Size, c.Rest = make([]int64, len(c.Count)), make([]int64, len(c.Count))
 		copy(c.Size, c.Count)
 	}
 	for j, x := range k {
@@ -92,6 +104,9 @@ func (c *Cells) addHistograms(k []vector.Kind, h []*histogram.FloatHistogram) {
 		case vector.Histogram:
 			c.Count[j]++
 			c.Size[j] += Weight(h[j])
+			if h[j].Size()%16 == 0 {
+				c.Rest[j]++
+			}
 		case vector.Absent:
 		}
 	}
@@ -103,26 +118,30 @@ func Weight(h *histogram.FloatHistogram) int64 { return int64((h.Size() + 8) / 1
 // merge adds the cells of o, and empties it.
 func (c *Cells) merge(o *Cells) {
 	if o.Size != nil && c.Size == nil {
-		c.Size = make([]int64, len(o.Size))
+		c.Size, c.Rest = make([]int64, len(o.Size)), make([]int64, len(o.Size))
 		copy(c.Size, c.Count)
 	}
 	if o.Count != nil && c.Count == nil {
 		c.Count = make([]int64, len(o.Count))
 	}
-	size := o.Size
-	if size == nil {
-		size = o.Count
+	sizes := o.Size
+	if sizes == nil {
+		sizes = o.Count
 	}
-	for i := range size {
+	for i := range sizes {
 		c.Count[i] += o.Count[i]
 		if c.Size != nil {
-			c.Size[i] += size[i]
+			c.Size[i] += sizes[i]
 		}
+	}
+	for i, n := range o.Rest {
+		c.Rest[i] += n
 	}
 	c.Every += o.Every
 	o.Every = 0
 	clear(o.Count)
 	clear(o.Size)
+	clear(o.Rest)
 }
 
 // Meter counts what a node yields. Each cursor counts for itself and adds up when it is closed.
@@ -161,7 +180,7 @@ func (m *Meter) free() {
 
 // reserve charges for the counts of a cursor, of all steps.
 func (m *Meter) reserve(steps int) error {
-	bytes := int64(steps) * 32 // Count and Size, those of the sum included
+	bytes := int64(steps) * 48 // the three columns, those of the sum included
 	if err := m.env.Account.Reserve(bytes); err != nil {
 		return err
 	}
