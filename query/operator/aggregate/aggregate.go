@@ -73,7 +73,7 @@ func NewMulti(env *operator.Env, cfgs []Config, input operator.Node) []Node {
 			nodes[i] = &ratio{env: env, cfg: cfg, input: input}
 			continue
 		}
-		n := &node{feed: f, cfg: cfg, held: retain.Memory{Account: env.Account}}
+		n := &node{feed: f, cfg: cfg, held: retain.Memory{Account: env.Account}, limit: stateLimit}
 		f.nodes = append(f.nodes, n)
 		nodes[i] = n
 	}
@@ -100,6 +100,7 @@ type node struct {
 	group  *grouping
 	result retain.Rows
 	stream *stream // instead of a result: group order
+	limit  int64   // bytes of state; more is avoided by group order
 	closed bool
 }
 

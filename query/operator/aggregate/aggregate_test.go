@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 
+	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/operator/operatortest"
 )
 
@@ -82,6 +83,8 @@ type trial struct {
 	query   string
 	delayed bool
 	input   input
+	limit   int64 // of state; 0: the usual
+	workers int
 }
 
 // config parses the query of a trial.
@@ -111,7 +114,15 @@ func (x trial) run(t *testing.T) {
 	env := newEnv(x.delayed)
 	in := operatortest.Rows(env, x.world.Grid, x.input.rows(t, x.world, x.delayed)...)
 	in.PerBatch = 3
-	got := x.world.Read(t, env, New(env, c, in), x.query, at)
+	env.Workers = operator.NewWorkers(x.workers)
+	op := New(env, c, in)
+	if n, ok := op.(*node); ok && x.limit > 0 {
+		n.limit = x.limit
+	}
+	got := x.world.Read(t, env, op, x.query, at)
+	if n := in.OpenCursors(); n != 0 {
+		t.Errorf("%s: %d cursors of the input are open", x.query, n)
+	}
 	want := x.world.Answer(t, x.query, x.delayed)
 	if c.Op == parser.COUNT_VALUES {
 		sort.Strings(got.Rows)
@@ -122,6 +133,29 @@ func (x trial) run(t *testing.T) {
 	}
 	if used := env.Account.Used(); used != 0 {
 		t.Errorf("%s: %d bytes are still charged", x.query, used)
+	}
+}
+
+func TestGroupOrderGivesTheSame(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 9))
+	for _, op := range []string{"sum", "avg", "min", "max", "count", "group", "stddev", "stdvar", "quantile", "topk", "bottomk"} {
+		t.Run(op, func(t *testing.T) {
+			for range 40 {
+				w := newWorld(r, worldConfig{
+					series: 1 + r.IntN(60), steps: 2 + r.IntN(6),
+					gaps: r.IntN(2) == 0, histograms: r.IntN(2) == 0, hard: r.IntN(2) == 0,
+				})
+				x := trial{world: w, delayed: r.IntN(2) == 0, input: selected, limit: 1 + r.Int64N(500), workers: r.IntN(3)}
+				arg := x.input.text
+				if p := randomParam(r, op); p != "" {
+					arg = p + ", " + arg
+				}
+				x.query = fmt.Sprintf("%s %s (%s)", op, modifiers[r.IntN(len(modifiers))], arg)
+				x.run(t)
+			}
+		})
 	}
 }
 

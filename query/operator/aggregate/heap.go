@@ -3,7 +3,10 @@
 
 package aggregate
 
-import "math"
+import (
+	"math"
+	"sort"
+)
 
 // ranked is a value and the series it is of.
 type ranked struct {
@@ -73,4 +76,19 @@ func (h heap) belongs(v float64) bool {
 		return top > v
 	}
 	return top < v
+}
+
+// sortReversed puts the elements in the order opposite to that of the heap. Few elements are sorted as the standard library
+// sorts few, which matters for equal ones, but without its interface.
+func (h heap) sortReversed() {
+	const few = 12
+	if len(h.of) > few {
+		sort.Sort(sort.Reverse(h))
+		return
+	}
+	for i := 1; i < len(h.of); i++ {
+		for j := i; j > 0 && h.Less(j-1, j); j-- {
+			h.Swap(j, j-1)
+		}
+	}
 }

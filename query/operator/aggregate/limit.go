@@ -6,6 +6,7 @@ package aggregate
 import (
 	"cmp"
 	"context"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -83,31 +84,46 @@ func (s *sparse) take(id uint32, vs []float64, kinds []vector.Kind, hs []*histog
 // order, nil if it is that of the rows.
 func (s *sparse) finish(g *grouping, groups []uint32) *sparse {
 	if s.steps == 1 {
-		heaps := make([]heap, len(groups))
-		at := map[uint32]int{}
-		for i, of := range groups {
-			at[of] = i
-		}
-		for row, id := range s.ids {
-			of := g.of[id]
-			if _, ok := at[of]; !ok {
-				at[of] = len(heaps)
-				heaps = append(heaps, heap{})
-			}
-			h := &heaps[at[of]]
-			h.of = append(h.of, ranked{s.v[row], uint32(row)})
-			h.raise()
-		}
-		order := make([]int, 0, len(s.ids))
-		for _, h := range heaps {
-			for _, e := range h.of {
-				order = append(order, int(e.id))
-			}
-		}
-		s.reorder(order)
+		s.reorder(s.heaps(g, groups))
 	}
 	s.table = g.in.Take(s.ids)
 	return s
+}
+
+// heaps returns the rows of a single step group by group, each in the order of a heap by value.
+func (s *sparse) heaps(g *grouping, groups []uint32) []int {
+	begin := make([]int, g.len()+1)
+	for _, id := range s.ids {
+		begin[g.of[id]]++
+	}
+	if groups == nil {
+		groups = make([]uint32, 0, g.len())
+		for _, id := range s.ids {
+			if of := g.of[id]; begin[of] > 0 {
+				groups = append(groups, of)
+				begin[of] = -begin[of]
+			}
+		}
+	}
+	at := 0
+	for _, of := range groups {
+		n := max(begin[of], -begin[of])
+		begin[of] = at
+		at += n
+	}
+	end := slices.Clone(begin)
+	all := make([]ranked, len(s.ids))
+	for row, id := range s.ids {
+		of := g.of[id]
+		all[end[of]] = ranked{s.v[row], uint32(row)}
+		end[of]++
+		heap{of: all[begin[of]:end[of]]}.raise()
+	}
+	order := make([]int, len(all))
+	for i, e := range all {
+		order[i] = int(e.id)
+	}
+	return order
 }
 
 // sampler decides which series limit_ratio takes.

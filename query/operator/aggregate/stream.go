@@ -32,12 +32,12 @@ func (n *node) inGroupOrder(ctx context.Context) (done bool, err error) {
 	case parser.LIMITK, parser.LIMIT_RATIO, parser.COUNT_VALUES:
 		return false, nil
 	case parser.QUANTILE:
-		if int64(n.group.rows)*steps*8 <= stateLimit {
+		if int64(n.group.rows)*steps*8 <= n.limit {
 			return false, nil
 		}
 		checkQuantiles(&n.notes, n.cfg.Param.Values())
 	default:
-		if int64(n.group.len())*steps*cellBytes(n.cfg.Op) <= stateLimit {
+		if int64(n.group.len())*steps*cellBytes(n.cfg.Op) <= n.limit {
 			return false, nil
 		}
 	}

@@ -67,26 +67,59 @@ func (a *sums) row(g uint32, r row) error {
 		a.full[g]++
 		return nil
 	}
-	for i, kind := range r.k {
-		cell := at + i
-		if kind == vector.Absent || a.mark[cell]&broken != 0 {
+	for i := 0; i < len(r.k); {
+		if r.k[i] == vector.Float && !a.mixed {
+			end := runOfFloats(r.k, i)
+			a.add(g, at+i, r.v[i:end])
+			a.note(at+i, at+end)
+			i = end
 			continue
 		}
-		if kind == vector.Histogram {
-			a.mixed = true
-			if err := a.hist.add(cell, r.h[i], r.id, a.seen(g, cell)); err != nil {
-				return err
-			}
-			a.mark[cell] |= hasHist
-			continue
+		if err := a.cell(g, at+i, i, r); err != nil {
+			return err
 		}
-		a.add(g, cell, r.v[i:i+1])
-		a.mark[cell] |= has
-		if a.count != nil {
-			a.count[cell]++
-		}
+		i++
 	}
 	return nil
+}
+
+// runOfFloats returns where the floats from i on end.
+func runOfFloats(kinds []vector.Kind, i int) int {
+	for i < len(kinds) && kinds[i] == vector.Float {
+		i++
+	}
+	return i
+}
+
+// note marks the cells that a float was added to.
+func (a *sums) note(from, to int) {
+	marks := a.mark[from:to]
+	for i := range marks {
+		marks[i] |= has
+	}
+	if a.count == nil {
+		return
+	}
+	count := a.count[from:to]
+	for i := range count {
+		count[i]++
+	}
+}
+
+// cell adds a cell of a row in a state with histograms.
+func (a *sums) cell(g uint32, cell, i int, r row) error {
+	if r.k[i] == vector.Absent || a.mark[cell]&broken != 0 {
+		return nil
+	}
+	if r.k[i] == vector.Float {
+		a.add(g, cell, r.v[i:i+1])
+		a.note(cell, cell+1)
+		return nil
+	}
+	a.mixed = true
+	err := a.hist.add(cell, r.h[i], r.id, a.seen(g, cell))
+	a.mark[cell] |= hasHist
+	return err
 }
 
 // add adds values to the cells from at on. The rounding error of an addition is exact in either of its two forms; the

@@ -8,7 +8,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"sort"
 
 	"github.com/prometheus/prometheus/promql/parser"
 
@@ -192,7 +191,7 @@ func (x *top) instant(s *sparse) error {
 	order := ordered(x.came)
 	for _, g := range order {
 		h := heap{x.of[x.begin[g] : x.begin[g]+int(x.count[g])], x.reverse}
-		sort.Sort(sort.Reverse(h))
+		h.sortReversed()
 		for _, e := range h.of {
 			if err := s.put(0, e.v, nil); err != nil {
 				return err
@@ -280,7 +279,7 @@ func (n *node) topByParts(ctx context.Context) (done bool, err error) {
 		return false, nil
 	}
 	sizes := n.group.sizes()
-	ends := parts(sizes, func(rows uint32) int64 { return topBytes(rows, k, len(k)) })
+	ends := parts(sizes, n.limit, func(rows uint32) int64 { return topBytes(rows, k, len(k)) })
 	if len(ends) < 2 {
 		return false, nil
 	}
@@ -310,11 +309,11 @@ func (n *node) topByParts(ctx context.Context) (done bool, err error) {
 }
 
 // parts cuts groups into runs whose state keeps to the limit, if only one group makes up a run.
-func parts(sizes []uint32, bytes func(rows uint32) int64) (ends []int) {
+func parts(sizes []uint32, limit int64, bytes func(rows uint32) int64) (ends []int) {
 	var sum int64
 	for g, rows := range sizes {
 		n := bytes(rows)
-		if sum > 0 && sum+n > stateLimit {
+		if sum > 0 && sum+n > limit {
 			ends = append(ends, g)
 			sum = 0
 		}
