@@ -62,7 +62,7 @@ func TestFastArithmeticIsBitForBitThatOfPackageMath(t *testing.T) {
 			t.Fatalf("%s(%v, %v) = %v, want %v", name, x, y, got, want)
 		}
 	}
-	for _, p := range numbers(random(t), 1_000_000) {
+	for _, p := range numbers(random(t), 100_000) {
 		check("mod", mod, math.Mod, p[0], p[1])
 		check("pow", pow, math.Pow, p[0], 2)
 	}
@@ -79,11 +79,11 @@ func TestDatesAreThoseOfPackageTime(t *testing.T) {
 			}
 		}
 	}
-	for day := int64(-150_000); day < 150_000; day++ { // four hundred years and more to both sides
+	for day := int64(-80_000); day < 80_000; day++ { // more than two hundred years to both sides
 		check(day * secondsPerDay)
 		check(day*secondsPerDay - 1)
 	}
-	for range 100_000 {
+	for range 20_000 {
 		check(r.Int64N(2*common) - common)
 	}
 	for _, sec := range []int64{common, -common, common - 1, 1 - common, math.MinInt64, math.MaxInt64} {
@@ -101,7 +101,7 @@ func TestNaturalOrderIsThatOfNatsort(t *testing.T) {
 		}
 		return b.String()
 	}
-	for range 200_000 {
+	for range 50_000 {
 		a, b := text(), text()
 		if got, want := naturalLess(a, b), natsort.Compare(a, b); got != want {
 			t.Fatalf("naturalLess(%q, %q) = %v, want %v", a, b, got, want)

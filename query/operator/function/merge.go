@@ -19,7 +19,8 @@ type Rule uint8
 
 // The rules.
 const (
-	// PerStep is that of operators that Prometheus evaluates step by step: two values at one step are an error.
+	// PerStep is that of operators that Prometheus evaluates step by step: two values at one step are an error. It is not
+	// checked for instant vectors with delayed name removal.
 	PerStep Rule = iota
 	// PerSeries is that of operators on whole series (unary minus, label_replace, label_join, the end of a query):
 	// two floats or two histograms at one step are an error. A float beside a histogram is not, and the float counts.
@@ -62,7 +63,7 @@ func (m *Merge) Open(ctx context.Context) error {
 		return err
 	}
 	t := m.in.Table()
-	if m.rule == Never && m.env.DelayedNameRemoval || t.Unique() {
+	if m.unchecked() || t.Unique() {
 		m.pass, m.table = true, t
 		return nil
 	}
@@ -81,6 +82,12 @@ func (m *Merge) Open(ctx context.Context) error {
 		return nil
 	}
 	return m.evaluate(ctx, t)
+}
+
+// unchecked tells whether series that are the same stay what they are. With delayed name removal they do in the cases in
+// which Prometheus leaves the check to the end of the query.
+func (m *Merge) unchecked() bool {
+	return m.env.DelayedNameRemoval && (m.rule == Never || m.rule == PerStep && m.Grid().N == 1)
 }
 
 // membersOf lists the rows of each group.

@@ -133,6 +133,8 @@ func TestMerge(t *testing.T) {
 		rows{row("x", "!. ."), row("x", ". 1"), row("x", "!2 .")}, []string{"x 2 1"}, "")
 	check("an instant has the order of what is there", function.PerStep, false,
 		rows{row("x", "."), row("y", "1"), row("x", "2")}, []string{"y 1", "x 2"}, "")
+	check("which is not checked when names go later", function.PerStep, true,
+		rows{row("x", "1"), row("x", "!2")}, []string{"x 1", "x !2"}, "")
 	check("an instant fails", function.PerStep, false, rows{row("x", "1"), row("x", "h")}, nil, sameLabels)
 	check("an instant of whole series prefers the float", function.PerSeries, false,
 		rows{row("x", "h"), row("x", "1")}, []string{"x 1"}, "")
@@ -195,7 +197,7 @@ func TestWorkersGiveWhatOneGoroutineGives(t *testing.T) {
 
 func TestAFullAccountEndsTheQueryAndNothingStaysCharged(t *testing.T) {
 	var rows []operatortest.Series
-	for i := range 2000 {
+	for i := range 500 {
 		rows = append(rows, operatortest.Series{Labels: labels.FromStrings("__name__", "m", "a", fmt.Sprint(i)), V: []float64{1}})
 	}
 	for _, text := range []string{
@@ -203,7 +205,7 @@ func TestAFullAccountEndsTheQueryAndNothingStaysCharged(t *testing.T) {
 		`-m`, `vector(scalar(m))`, `absent(m)`, `m > 1`,
 	} {
 		refused := false
-		for limit := int64(1); limit < 1<<20; limit += limit/4 + 1 {
+		for limit := int64(1); limit < 1<<20; limit += limit/3 + 1 {
 			account := budget.NewRoot("test", limit)
 			env := &operator.Env{Dict: vector.NewDict(), Account: account, Options: operator.Options{DelayedNameRemoval: true}}
 			q := &query{text: text, grid: vector.Grid{N: 1}, instant: true}
