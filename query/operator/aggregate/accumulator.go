@@ -54,6 +54,7 @@ const (
 // state is what all accumulators have.
 type state struct {
 	held  *retain.Memory
+	keep  *retain.Memory // for what becomes part of the result
 	notes *operator.Notes
 	in    *vector.Table
 	steps int
@@ -72,8 +73,9 @@ func (s *state) shared() *state { return s }
 func (s *state) seen(g uint32, cell int) bool { return s.full[g] > 0 || s.mark[cell]&has != 0 }
 
 // newState returns the state of a number of groups.
-func newState(n *node, h *retain.Memory, groups, steps int) (*state, error) {
-	s := &state{held: h, notes: &n.notes, in: n.group.in, steps: steps}
+func newState(n *node, h, keep *retain.Memory, groups int) (*state, error) {
+	steps := n.Grid().N
+	s := &state{held: h, keep: keep, notes: &n.notes, in: n.group.in, steps: steps}
 	var err error
 	if s.full, err = retain.Make[uint32](h, groups); err != nil {
 		return nil, err

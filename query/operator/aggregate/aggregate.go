@@ -73,7 +73,7 @@ func NewMulti(env *operator.Env, cfgs []Config, input operator.Node) []Node {
 			nodes[i] = &ratio{env: env, cfg: cfg, input: input}
 			continue
 		}
-		n := &node{feed: f, cfg: cfg, held: retain.Memory{Account: env.Account}, limit: stateLimit}
+		n := &node{feed: f, cfg: cfg, held: retain.Memory{Account: env.Account}, state: retain.Memory{Account: env.Account}, limit: stateLimit}
 		f.nodes = append(f.nodes, n)
 		nodes[i] = n
 	}
@@ -97,6 +97,7 @@ type node struct {
 	cfg    Config
 	notes  operator.Notes
 	held   retain.Memory
+	state  retain.Memory // goes when the result is there
 	group  *grouping
 	result retain.Rows
 	stream *stream // instead of a result: group order
@@ -150,6 +151,7 @@ func (n *node) Close() {
 	n.closed = true
 	n.result = nil
 	n.held.Release()
+	n.state.Release()
 	if n.cfg.Param != nil {
 		n.cfg.Param.Close()
 	}

@@ -29,27 +29,29 @@ type grouped struct {
 
 func newGrouped(n *node) (*grouped, error) {
 	g := n.group
-	steps := n.Grid().N
-	s, err := newState(n, &n.held, g.len(), steps)
-	if err != nil {
-		return nil, err
+	x := &grouped{node: n, group: g, drops: g.drops()}
+	return x, x.start()
+}
+
+func (x *grouped) start() (err error) {
+	n, g := x.node, x.group
+	if x.state, err = newState(n, &n.state, &n.held, g.len()); err != nil {
+		return err
 	}
 	var sizes []uint32
 	if n.cfg.Op == parser.QUANTILE {
 		sizes = g.sizes()
 	}
-	acc, err := n.newAccumulator(s, sizes)
-	if err != nil {
-		return nil, err
+	if x.acc, err = n.newAccumulator(x.state, sizes); err != nil {
+		return err
 	}
-	x := &grouped{node: n, group: g, acc: acc, state: s, drops: g.drops()}
-	if x.came, err = retain.Make[uint32](&n.held, g.len()); err != nil {
-		return nil, err
+	if x.came, err = retain.Make[uint32](&n.state, g.len()); err != nil {
+		return err
 	}
 	for i := range x.came {
 		x.came[i] = outside
 	}
-	return x, nil
+	return nil
 }
 
 func (x *grouped) add(b *vector.Batch) error {
@@ -127,6 +129,7 @@ func takesHistograms(op parser.ItemType) bool {
 
 // end turns the state into rows, in the order in which the groups came.
 func (x *grouped) end() (retain.Rows, error) {
+	defer x.close()
 	order := ordered(x.came)
 	d, err := retain.NewDense(&x.node.held, len(order), x.state.steps)
 	if err != nil {
@@ -158,6 +161,12 @@ func (x *grouped) end() (retain.Rows, error) {
 	}
 	d.Names = x.group.table(first, drop)
 	return d, nil
+}
+
+// close lets go of the state.
+func (x *grouped) close() {
+	x.acc, x.state = nil, nil
+	x.node.state.Release()
 }
 
 // droppedLast tells whether a series without a name was in the group at the last step that has a result.

@@ -132,12 +132,12 @@ func (g *grouping) sorted(h *retain.Memory) (rows, begin []uint32, err error) {
 	return rows, begin, nil
 }
 
-// table names groups by their first rows.
+// table names groups, each by one of its rows.
 func (g *grouping) table(first []uint32, drop []bool) *vector.Table {
 	keys := *g.names
 	keys.Drop = nil
 	t := keys.Take(first)
-	t.Drop = drop
+	t.Drop, t.Distinct = drop, true
 	return t
 }
 

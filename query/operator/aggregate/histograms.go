@@ -19,6 +19,7 @@ type histograms struct {
 	*state
 	average bool
 	cells   []*histogramSum // nil before the first histogram
+	charged int64           // for the histograms, to keep
 }
 
 type histogramSum struct {
@@ -30,7 +31,12 @@ type histogramSum struct {
 	reset, noReset bool
 }
 
-func (s *histograms) reset() { clear(s.cells) }
+// reset lets go of all histograms. Those of a result are their reader's to charge.
+func (s *histograms) reset() {
+	clear(s.cells)
+	s.keep.Refund(s.charged)
+	s.charged = 0
+}
 
 // add adds a histogram to a cell. After a float there is nothing to add to, because the result is none.
 func (s *histograms) add(cell int, h *histogram.FloatHistogram, id uint32, afterFloat bool) error {
@@ -46,9 +52,11 @@ func (s *histograms) add(cell int, h *histogram.FloatHistogram, id uint32, after
 			return nil
 		}
 		// The sum, and what rounding takes from it later.
-		if err := s.held.Charge(int64(2*h.Size() + 48)); err != nil {
+		bytes := int64(2*h.Size() + 48)
+		if err := s.keep.Charge(bytes); err != nil {
 			return err
 		}
+		s.charged += bytes
 		x = &histogramSum{value: h.Copy(), n: 1}
 		s.cells[cell] = x
 		x.hint(h)

@@ -100,7 +100,7 @@ func (c *streamCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) 
 	steps := c.stream.node.Grid().N
 	b.Reset(steps)
 	if c.err == nil && c.acc == nil {
-		c.err = c.start(steps)
+		c.err = c.start()
 	}
 	for c.err == nil && !c.ended && b.Rows() < operator.BatchRows(steps) {
 		if c.next == c.batch.Rows() {
@@ -112,9 +112,9 @@ func (c *streamCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) 
 	return b.Rows() > 0, c.err
 }
 
-func (c *streamCursor) start(steps int) error {
+func (c *streamCursor) start() error {
 	n := c.stream.node
-	s, err := newState(n, &c.held, 1, steps)
+	s, err := newState(n, &c.held, &c.held, 1)
 	if err != nil {
 		return err
 	}

@@ -137,9 +137,10 @@ func (x *values) end() (retain.Rows, error) {
 			symbols[i] = x.node.feed.env.Dict.Symbol(text)
 		}
 	}
-	d.Names = x.group.table(first, nil)
+	d.Names = x.group.table(first, nil) // not distinct yet, if the value is a label
 	if x.named {
 		d.Names = d.Names.With(x.node.cfg.Label, symbols)
+		d.Names.Distinct = true
 	}
 	return d, nil
 }

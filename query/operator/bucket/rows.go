@@ -122,13 +122,16 @@ func (r *rows) finish(n *Node) error {
 	if keeps {
 		t = t.With(labels.BucketLabel, les)
 	}
+	t.Distinct = r.parts == 1
 	if n.env.DelayedNameRemoval {
 		t = t.WithDrop(true)
 	} else {
 		t = t.Without(metadataLabels()...)
 	}
 	if r.texts != nil {
+		fresh := t.Column(n.cfg.Label) == nil
 		t = t.With(n.cfg.Label, r.symbols(n.env.Dict, count))
+		t.Distinct = fresh && n.env.DelayedNameRemoval
 	}
 	r.table = t
 	return nil

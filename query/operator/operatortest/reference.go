@@ -319,3 +319,9 @@ func RandomHistogram(r *rand.Rand) *histogram.FloatHistogram {
 	h.Count += h.ZeroCount
 	return h
 }
+
+// Sorted returns the answer with its rows in the order of their texts.
+func (a Answer) Sorted() Answer {
+	a.Rows = slices.Sorted(slices.Values(a.Rows))
+	return a
+}

@@ -32,7 +32,7 @@ type Node struct {
 	PerBatch int
 	// SkipEmpty leaves out rows without a cell.
 	SkipEmpty bool
-	// Err is what Next returns after all rows.
+	// Err is what Next returns instead of the last row.
 	Err error
 
 	env   *operator.Env
@@ -144,15 +144,15 @@ func (c *cursor) Next(_ context.Context, b *vector.Batch) (bool, error) {
 	for len(c.ids) > 0 && b.Rows() < limit {
 		id := c.ids[0]
 		c.ids = c.ids[1:]
+		if n.Err != nil && int(id) == len(n.rows)-1 {
+			return false, n.Err
+		}
 		n.mu.Lock()
 		n.read[id]++
 		n.mu.Unlock()
 		if err := n.fill(b, id); err != nil {
 			return false, err
 		}
-	}
-	if b.Rows() == 0 && n.Err != nil {
-		return false, n.Err
 	}
 	return b.Rows() > 0, nil
 }
