@@ -32,30 +32,44 @@ type construction struct {
 	base *operator.Env
 	plan *plan.Plan
 	// single evaluates shared nodes where they stand.
-	single  bool
+	single bool
+	// analyze meters every operator.
+	analyze bool
+	parts   map[plan.Node]*part
+	noted   map[*operator.Notes]bool
+	// These are nil until there is one.
 	shared  map[*plan.Shared]*shared
 	handles map[*plan.Ref]*handle
 	multis  map[*plan.Multi][]aggregate.Node
-	// notes are the operators that annotate, by the node they were made for.
-	notes map[plan.Node][]operator.Annotated
-	noted map[*operator.Notes]bool
-	// cells, found, windows and infos count what a Ledger has to know.
-	cells   map[plan.Node]*operator.Meter
-	found   map[plan.Node]*operator.Meter // samples of a Stamp
-	windows map[plan.Node]func() *operator.WindowMeter
-	infos   map[plan.Node][]*operator.Meter
-	// meters is nil unless the query is analyzed.
-	meters map[plan.Node]*meter
 }
 
-func newBuilder(env *operator.Env, p *plan.Plan, meters map[plan.Node]*meter) *builder {
+// part is what is to be known about the operators of one node.
+type part struct {
+	// notes are those that annotate.
+	notes []operator.Annotated
+	// cells, found, windows and infos count what a Ledger has to know: what the node yields, the samples that a Stamp
+	// finds, the windows of a range vector, and the series that info() reads.
+	cells, found *operator.Meter
+	windows      func() *operator.WindowMeter
+	infos        []*operator.Meter
+	// meter is nil unless the query is analyzed.
+	meter *meter
+}
+
+func newBuilder(env *operator.Env, p *plan.Plan, analyze bool) *builder {
 	return &builder{env: env, construction: &construction{
-		base: env, plan: p, meters: meters,
-		shared: map[*plan.Shared]*shared{}, handles: map[*plan.Ref]*handle{}, multis: map[*plan.Multi][]aggregate.Node{},
-		notes: map[plan.Node][]operator.Annotated{}, noted: map[*operator.Notes]bool{},
-		cells: map[plan.Node]*operator.Meter{}, windows: map[plan.Node]func() *operator.WindowMeter{},
-		found: map[plan.Node]*operator.Meter{}, infos: map[plan.Node][]*operator.Meter{},
+		base: env, plan: p, analyze: analyze, parts: map[plan.Node]*part{}, noted: map[*operator.Notes]bool{},
 	}}
+}
+
+// of returns what is known about a node.
+func (c *construction) of(n plan.Node) *part {
+	p := c.parts[n]
+	if p == nil {
+		p = &part{}
+		c.parts[n] = p
+	}
+	return p
 }
 
 // root builds the operators of the plan.
@@ -99,7 +113,8 @@ func (b *builder) root() (r root, err error) {
 func (b *builder) noting(n plan.Node, op any) {
 	if a, ok := op.(operator.Annotated); ok && !b.noted[a.Notes()] {
 		b.noted[a.Notes()] = true
-		b.notes[n] = append(b.notes[n], a)
+		p := b.of(n)
+		p.notes = append(p.notes, a)
 	}
 }
 
@@ -115,7 +130,7 @@ func (b *builder) vector(n plan.Node) (operator.Node, error) {
 	}
 	b.noting(n, op)
 	if w, ok := op.(interface{ WindowMeter() *operator.WindowMeter }); ok {
-		b.windows[n] = w.WindowMeter
+		b.of(n).windows = w.WindowMeter
 	}
 	if _, ok := n.(*plan.Ref); !ok {
 		op = at.count(n, op)
@@ -127,7 +142,7 @@ func (b *builder) vector(n plan.Node) (operator.Node, error) {
 func (b *builder) count(n plan.Node, op operator.Node) operator.Node {
 	s, ok := n.(*plan.Select)
 	m := operator.NewMeter(b.env, ok && !s.Smoothed)
-	b.cells[n] = m
+	b.of(n).cells = m
 	return m.Node(op)
 }
 
@@ -172,7 +187,7 @@ func (b *builder) stamp(n *plan.Stamp) (operator.Node, error) {
 		s.At, s.Offset = at, n.Select.WrittenOffset
 	}
 	m := operator.NewMeter(b.env, true)
-	b.found[n] = m
+	b.of(n).found = m
 	op := m.Node(scan.NewTimestamps(b.env, s, begin, grid))
 	if n.Begin && !begin {
 		return function.Build(b.env, function.Call{Func: "start_timestamp", Grid: grid, In: op})
@@ -341,6 +356,9 @@ func (b *builder) multi(n *plan.Aggregate) (operator.Node, error) {
 		configs := make([]aggregate.Config, len(m.Members))
 		for i, a := range m.Members {
 			configs[i] = b.aggregateConfig(a)
+		}
+		if b.multis == nil {
+			b.multis = map[*plan.Multi][]aggregate.Node{}
 		}
 		b.multis[m] = aggregate.NewMulti(b.env, configs, in)
 	}

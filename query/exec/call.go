@@ -121,7 +121,7 @@ func (b *builder) windowCall(n *plan.Call, i int) (operator.Node, error) {
 // windowMeter returns what counts the windows of n.
 func (b *builder) windowMeter(n plan.Node) *operator.WindowMeter {
 	m := operator.NewWindowMeter(b.env, b.within || b.env.Samples.PerStep())
-	b.windows[n] = func() *operator.WindowMeter { return m }
+	b.of(n).windows = func() *operator.WindowMeter { return m }
 	return m
 }
 

@@ -41,12 +41,10 @@ type Query struct {
 
 // New builds the operators of p. env is for this query alone; its View need not be set if the query is only explained.
 func New(env *operator.Env, p *plan.Plan, o Options) (*Query, error) {
-	var meters map[plan.Node]*meter
 	if o.Analyze {
-		meters = map[plan.Node]*meter{}
 		env.OnWorker = onWorker
 	}
-	b := newBuilder(env, p, meters)
+	b := newBuilder(env, p, o.Analyze)
 	r, err := b.root()
 	if err != nil {
 		return nil, fmt.Errorf("build the operators of a query: %w", err)

@@ -71,11 +71,11 @@ func (w *Work) add(o *Work) {
 // Explain describes the plan; after a run with Options.Analyze with what each operator did.
 func (q *Query) Explain() *Explanation {
 	e := &Explanation{Query: q.plan.Statement().Expr.String(), Passes: q.plan.Log}
-	x := explainer{built: q.built, numbers: map[*plan.Shared]int{}}
+	x := explainer{numbers: map[*plan.Shared]int{}}
 	if q.opts.Analyze {
 		x.totals = &Work{}
 	}
-	e.Plan = &Operator{Name: "answer", Text: e.Query, Times: q.plan.Root.Where().When.String(), Inputs: []*Operator{x.operator(q.plan.Root)}}
+	e.Plan = &Operator{Name: "answer", Text: e.Query, Times: q.plan.Root.Where().When.String(), Inputs: []*Operator{x.operator(q.plan.Root, q.built)}}
 	e.Plan.Work = x.measured(q.top, e.Plan.Inputs)
 	if e.Totals = x.totals; x.totals != nil {
 		x.totals.Total, x.totals.Peak = x.totals.Own, q.env.Account.Peak()
@@ -84,55 +84,46 @@ func (q *Query) Explain() *Explanation {
 }
 
 type explainer struct {
-	built   *builder
 	numbers map[*plan.Shared]int
 	totals  *Work // nil: not analyzed
 }
 
-func (x *explainer) operator(n plan.Node) *Operator {
+func (x *explainer) operator(n plan.Node, by *builder) *Operator {
 	if r, ok := n.(*plan.Ref); ok {
-		return x.ref(r)
+		return x.ref(r, by)
 	}
 	o := &Operator{Name: nameOf(n), Text: n.String(), Times: n.Where().When.String()}
 	for _, in := range n.Inputs() {
-		o.Inputs = append(o.Inputs, x.operator(in))
+		o.Inputs = append(o.Inputs, x.operator(in, by))
 	}
-	o.Work = x.work(n, o.Inputs)
+	o.Work = x.measured(by.of(n).meter, o.Inputs)
 	return o
 }
 
 // ref describes a shared part where it is met first, and names it where it is met again.
-func (x *explainer) ref(r *plan.Ref) *Operator {
+func (x *explainer) ref(r *plan.Ref, by *builder) *Operator {
+	if by.single {
+		return x.operator(r.As, by)
+	}
 	number, met := x.numbers[r.To]
 	if !met {
 		number = len(x.numbers) + 1
 		x.numbers[r.To] = number
 	}
-	h := x.built.handles[r]
-	if met && (h == nil || h.private == nil) {
-		o := &Operator{Name: "shared", Text: r.As.String(), Times: r.Where().When.String(), Shared: number}
-		o.Work = x.work(r, nil)
-		return o
+	o := &Operator{Name: "shared", Text: r.As.String(), Times: r.Where().When.String(), Shared: number}
+	switch h := by.handles[r]; {
+	case h != nil && h.private != nil:
+		o.Inputs = []*Operator{x.operator(h.ref.As, h.private)}
+	case !met:
+		o.Inputs = []*Operator{x.operator(r.To.Node, by)}
 	}
-	from := r.To.Node
-	if h != nil && h.private != nil {
-		from = r.As
-	}
-	o := x.operator(from)
-	o.Shared = number
+	o.Work = x.measured(by.of(r).meter, o.Inputs)
 	return o
-}
-
-func (x *explainer) work(n plan.Node, inputs []*Operator) *Work {
-	if m := x.built.meters[n]; m != nil {
-		return x.measured(m, inputs)
-	}
-	return nil
 }
 
 // measured is what a meter says, beside its inputs.
 func (x *explainer) measured(m *meter, inputs []*Operator) *Work {
-	if x.totals == nil {
+	if x.totals == nil || m == nil {
 		return nil
 	}
 	w := &Work{

@@ -34,7 +34,8 @@ func (b *builder) info(n *plan.Call) (operator.Node, error) {
 	hint.Use.Func, hint.Use.Step = "info", n.When.Step
 	c.Select = func(ms []*labels.Matcher) operator.Node {
 		m := operator.NewMeter(b.env, true)
-		b.infos[n] = append(b.infos[n], m)
+		p := b.of(n)
+		p.infos = append(p.infos, m)
 		return m.Node(scan.NewSampleTimes(b.env, scan.Selector{Matchers: ms, Offset: offset, At: at, Hint: hint}, n.When.Grid()))
 	}
 	return info.New(b.env, c), nil

@@ -27,7 +27,7 @@ func (b book) enterRoot(q *Query) {
 	p := q.place()
 	switch n := p.stands.(type) {
 	case *plan.Window:
-		b.Ranges(p.by.windows[p.done](), q.root.extra)
+		b.Ranges(p.by.of(p.done).windows(), q.root.extra)
 	case *plan.Subquery:
 		inner := p.inputs()[0]
 		b.Points(n.Expr.Where().When.Grid(), func() { b.enter(inner) })
@@ -46,13 +46,13 @@ func (b book) enter(p place) {
 		}
 		b.enter(place{n.From, n.From, p.by})
 	case *plan.Select:
-		if m := p.by.windows[p.done]; m != nil {
+		if m := p.by.of(p.done).windows; m != nil {
 			b.Smoothed(m())
 			return
 		}
 		b.Select(p.cells())
 	case *plan.Stamp:
-		b.Timestamps(p.by.found[p.done].Cells())
+		b.Timestamps(p.by.of(p.done).found.Cells())
 	case *plan.Call:
 		b.call(n, p)
 	case *plan.Aggregate:
@@ -93,7 +93,7 @@ func (b book) combine(mark int64, p place, from []place) {
 }
 
 func (b book) call(n *plan.Call, p place) {
-	if m := p.by.windows[p.done]; m != nil {
+	if m := p.by.of(p.done).windows; m != nil {
 		b.windowCall(n, p, m())
 		return
 	}
@@ -112,7 +112,7 @@ func (b book) info(p place) {
 	base := p.inputs()[0]
 	b.enter(base)
 	in := []*operator.Cells{base.cells()}
-	for _, m := range p.by.infos[p.done] {
+	for _, m := range p.by.of(p.done).infos {
 		b.Select(m.Cells())
 		in = append(in, m.Cells())
 	}
@@ -145,7 +145,7 @@ func one() *operator.Cells { return &operator.Cells{Every: 1} }
 
 // cells returns what the operator of a place has yielded.
 func (p place) cells() *operator.Cells {
-	if m := p.by.cells[p.done]; m != nil {
+	if m := p.by.of(p.done).cells; m != nil {
 		return m.Cells()
 	}
 	return one() // a scalar, or vector() of a number that was folded away

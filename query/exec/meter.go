@@ -64,11 +64,11 @@ func onWorker(ctx context.Context) (context.Context, func()) {
 // at returns the builder for one node: with an environment of its own if the query is analyzed.
 func (b *builder) at(n plan.Node) *builder {
 	c := *b
-	if b.meters == nil {
+	if !b.analyze {
 		return &c
 	}
 	m := &meter{account: b.base.Account.Child("operator", 0)}
-	b.meters[n] = m
+	b.of(n).meter = m
 	view := b.base.View
 	if view != nil {
 		view = meterView(view, m)
@@ -78,21 +78,21 @@ func (b *builder) at(n plan.Node) *builder {
 }
 
 func (b *builder) meteredNode(n plan.Node, op operator.Node) operator.Node {
-	if m := b.meters[n]; m != nil {
+	if m := b.of(n).meter; m != nil {
 		return &meteredNode{op, m}
 	}
 	return op
 }
 
 func (b *builder) meteredScalar(n plan.Node, op operator.Scalar) operator.Scalar {
-	if m := b.meters[n]; m != nil {
+	if m := b.of(n).meter; m != nil {
 		return &meteredScalar{op, m}
 	}
 	return op
 }
 
 func (b *builder) meteredRanges(n plan.Node, op operator.Ranges) operator.Ranges {
-	if m := b.meters[n]; m != nil {
+	if m := b.of(n).meter; m != nil {
 		return &meteredRanges{op, m}
 	}
 	return op

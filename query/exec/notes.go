@@ -3,7 +3,11 @@
 
 package exec
 
-import "github.com/prometheus/prometheus/util/annotations"
+import (
+	"strings"
+
+	"github.com/prometheus/prometheus/util/annotations"
+)
 
 // annotations collects what the operators noted. Where two say the same, the later one's position counts, so they come
 // in the order in which Prometheus evaluates: inputs before what they go into.
@@ -20,10 +24,16 @@ func (p place) annotate(to *annotations.Annotations) {
 	for _, in := range p.inputs() {
 		in.annotate(to)
 	}
-	for _, op := range p.by.notes[p.done] {
+	for _, op := range p.by.of(p.done).notes {
 		op.Notes().AddTo(to, p.stands.Where().Slots)
 	}
 }
 
-// failed returns the annotations of a query that ended with err.
-func (q *Query) failed(error) annotations.Annotations { return nil }
+// failed returns the annotations of a query that ended with err: none, but for what a storage said that could not
+// list its series.
+func (q *Query) failed(err error) annotations.Annotations {
+	if q.env.View == nil || !strings.HasPrefix(err.Error(), "expanding series: ") {
+		return nil
+	}
+	return q.env.View.Warnings()
+}

@@ -36,6 +36,9 @@ type shared struct {
 func (b *builder) shareOf(of *plan.Shared) *shared {
 	s := b.shared[of]
 	if s == nil {
+		if b.shared == nil {
+			b.shared, b.handles = map[*plan.Shared]*shared{}, map[*plan.Ref]*handle{}
+		}
 		s = &shared{builder: b, of: of}
 		b.shared[of] = s
 	}
@@ -158,7 +161,7 @@ func (h *handle) Open(ctx context.Context) error {
 		h.own = s.node
 		return nil
 	}
-	h.private = newBuilder(s.builder.base, s.builder.plan, s.builder.meters)
+	h.private = newBuilder(s.builder.base, s.builder.plan, s.builder.analyze)
 	h.private.single = true
 	h.private.within = s.builder.within
 	own, err := h.private.vector(h.ref.As)
