@@ -369,7 +369,7 @@ func TestInfoAnswersAsPrometheus(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	counts := map[string]int{}
-	for range 6000 {
+	for range 3000 {
 		d := random(r)
 		query := randomQuery(r, d.delayed)
 		if strings.Contains(query, "abs(") {
