@@ -5,6 +5,7 @@ package function
 
 import (
 	"math"
+	"slices"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/vector"
@@ -146,17 +147,33 @@ func newRound(env *operator.Env, in operator.Node, nearest operator.Scalar) oper
 		if nearest == nil {
 			return overFlat(round), nil
 		}
-		to := operandOf(nearest)
-		if to.constant && to.at(0) == 1 {
+		inverse, err := inverseOf(nearest, &n.held)
+		if err != nil {
+			return nil, err
+		}
+		if inverse.constant && inverse.at(0) == 1 {
 			return overFlat(round), nil
 		}
 		return func(b *vector.Batch) error {
 			dropHistograms(b)
-			to.each(b, roundTo)
+			inverse.each(b, roundTo)
 			return nil
 		}, nil
 	}
 	return n
+}
+
+// inverseOf returns 1/s.
+func inverseOf(s operator.Scalar, h *held) (operand, error) {
+	o := operandOf(s)
+	if err := h.charge(int64(len(o.v)) * 8); err != nil {
+		return o, err
+	}
+	o.v = slices.Clone(o.v)
+	for i, x := range o.v {
+		o.v[i] = 1.0 / x
+	}
+	return o, nil
 }
 
 // round rounds to whole numbers, halves up.
@@ -166,10 +183,9 @@ func round(v []float64) {
 	}
 }
 
-// roundTo rounds to multiples of nearest.
-func roundTo(v, nearest []float64) {
-	for i, y := range nearest[:len(v)] {
-		inverse := 1.0 / y
-		v[i] = math.Floor(v[i]*inverse+0.5) / inverse
+// roundTo rounds to multiples of 1/inverse.
+func roundTo(v, inverse []float64) {
+	for i, y := range inverse[:len(v)] {
+		v[i] = math.Floor(v[i]*y+0.5) / y
 	}
 }
