@@ -16,6 +16,7 @@ import (
 // bounds are the values of le of the rows of a table, each parsed once.
 type bounds struct {
 	column []uint32 // of the table; nil: no row has one
+	dict   *vector.Dict
 	by     map[uint32]bound
 }
 
@@ -25,18 +26,18 @@ type bound struct {
 }
 
 func newBounds(t *vector.Table) *bounds {
-	b := &bounds{column: t.Column(labels.BucketLabel), by: map[uint32]bound{}}
-	for i, sym := range b.column {
-		if i > 0 && sym == b.column[i-1] {
-			continue
-		}
-		if _, ok := b.by[sym]; ok {
-			continue
-		}
-		upper, err := strconv.ParseFloat(t.Dict.Text(sym), 64)
-		b.by[sym] = bound{upper, err == nil}
+	return &bounds{column: t.Column(labels.BucketLabel), dict: t.Dict, by: map[uint32]bound{}}
+}
+
+// of returns the bound that a symbol means.
+func (b *bounds) of(sym uint32) bound {
+	x, ok := b.by[sym]
+	if !ok {
+		upper, err := strconv.ParseFloat(b.dict.Text(sym), 64)
+		x = bound{upper, err == nil}
+		b.by[sym] = x
 	}
-	return b
+	return x
 }
 
 // symbol returns the symbol of the le of a row, 0 if it has none.
@@ -56,6 +57,9 @@ type shape struct {
 	odd bool
 }
 
+// expects tells whether le is what the n-th row of a family with this shape has.
+func (s *shape) expects(le uint32, n int) bool { return n < len(s.les) && s.les[n] == le }
+
 // update makes s the shape of les, unless it is that already.
 func (s *shape) update(les []uint32, b *bounds) {
 	if slices.Equal(s.les, les) && len(les) > 0 {
@@ -67,7 +71,7 @@ func (s *shape) update(les []uint32, b *bounds) {
 		s.order = append(s.order, i)
 	}
 	slices.SortStableFunc(s.order, func(i, j int) int {
-		x, y := b.by[les[i]].upper, b.by[les[j]].upper
+		x, y := b.of(les[i]).upper, b.of(les[j]).upper
 		switch {
 		case x < y:
 			return -1
@@ -78,7 +82,7 @@ func (s *shape) update(les []uint32, b *bounds) {
 	})
 	s.odd = false
 	for i, r := range s.order {
-		u := b.by[les[r]].upper
+		u := b.of(les[r]).upper
 		s.odd = s.odd || math.IsNaN(u) || i > 0 && u == s.uppers[i-1]
 		s.uppers = append(s.uppers, u)
 	}

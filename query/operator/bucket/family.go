@@ -74,7 +74,7 @@ func (r *reader) inOrderOfRows(step int) promql.Buckets {
 	f.buckets = f.buckets[:0]
 	for row, le := range f.les {
 		if at := row*r.steps + step; f.kinds[at] == vector.Float {
-			f.buckets = append(f.buckets, promql.Bucket{UpperBound: r.bounds.by[le].upper, Count: f.values[at]})
+			f.buckets = append(f.buckets, promql.Bucket{UpperBound: r.bounds.of(le).upper, Count: f.values[at]})
 		}
 	}
 	return f.buckets

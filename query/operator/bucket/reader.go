@@ -118,11 +118,11 @@ func (r *reader) addRow(id uint32, b *vector.Batch, i int) error {
 		return nil
 	}
 	le := r.bounds.symbol(id)
-	if !r.bounds.by[le].ok {
+	f := &r.family
+	if !f.shape.expects(le, len(f.les)) && !r.bounds.of(le).ok {
 		r.node.noteBadBound(r.in.Value(id, labels.MetricName), r.in.Dict.Text(le))
 		return nil
 	}
-	f := &r.family
 	if n := len(f.values) + len(v); n > cap(f.values) {
 		if err := r.grow(n); err != nil {
 			return err
