@@ -125,6 +125,7 @@ func BenchmarkJoin(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(cells), "ns/cell")
 		})
 	}
+	measure("a * on(pod) group_left(le) fill(0) b", 1000, 1, 1, 1000)
 	for _, steps := range []int{1, 1000} {
 		for _, query := range []string{"a + b", "a > b", "a == bool b", "a and b", "a unless b", "a or b", "a - fill(0) b"} {
 			measure(query, 1000, 1, 1, steps)

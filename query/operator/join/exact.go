@@ -36,13 +36,14 @@ type exact struct {
 	seen    []int    // the one side has a cell
 	right   []uint32 // its row
 	matched []int    // a pair was computed
+	// Labels of results are numbered: byPair and, for the last pair of a row of the many side, last.
+	last   []lastLabel
+	byPair map[[2]uint32]uint32
+	byText map[string]uint32
+	labels []resultLabels
+	// grouped is the step at which a group had labels that another group had, too.
 	grouped map[[2]uint32]int
-	// labelOf numbers the labels of results; result is the row of done they have, or none yet.
-	labelOf map[[2]uint32]uint32
-	byText  map[string]uint32
-	result  []uint32
-	written []int // by label: the step of the last cell
-	twice   bool  // two results of this step have the same labels
+	twice   bool // two results of this step have the same labels
 
 	anyMany []bool // by step: the many side has a cell; nil until it matters
 
@@ -51,12 +52,27 @@ type exact struct {
 	orders []uint32
 }
 
+// lastLabel is the label of a row of the many side with the row of the one side that it met last.
+type lastLabel struct{ one, label uint32 }
+
+// resultLabels is what is known of the results with some labels. Steps are those of marks.
+type resultLabels struct {
+	row     uint32 // of done; none while there is no cell
+	written int    // the step of the last cell
+	matched int    // the step of the last pair
+	group   uint32 // of that pair, the first of its step
+}
+
+// exactBytes is about what the fields of exact take per group and per row of the many side.
+const exactBytes = 3*8 + 4 + 8
+
 func newExact(b *pairwise, p *plan) *exact {
 	n := p.keys.n
 	return &exact{
 		pairwise: b, plan: p, of: p.keys.of,
 		seen: make([]int, n), right: make([]uint32, n), matched: make([]int, n),
-		grouped: map[[2]uint32]int{}, labelOf: map[[2]uint32]uint32{}, byText: map[string]uint32{},
+		last:    make([]lastLabel, b.many.Table().N),
+		grouped: map[[2]uint32]int{}, byPair: map[[2]uint32]uint32{}, byText: map[string]uint32{},
 	}
 }
 
@@ -212,12 +228,8 @@ func (x *exact) pair(m, o uint32, l, r cell) error {
 		if x.matched[g] == x.step+1 {
 			return errManyMatches
 		}
-	} else {
-		key := [2]uint32{g, label}
-		if x.grouped[key] == x.step+1 {
-			return errGrouping
-		}
-		x.grouped[key] = x.step + 1
+	} else if x.again(g, label) {
+		return errGrouping
 	}
 	x.matched[g] = x.step + 1
 	if !keep {
@@ -226,51 +238,79 @@ func (x *exact) pair(m, o uint32, l, r cell) error {
 	return x.write(label, order, [2]uint32{m, o}, v, h)
 }
 
+// again notes that a group has a result with some labels, and tells whether it had one at this step before.
+func (x *exact) again(g, label uint32) bool {
+	l, mark := &x.labels[label], x.step+1
+	if l.matched != mark {
+		l.matched, l.group = mark, g
+		return false
+	}
+	if l.group == g {
+		return true
+	}
+	key := [2]uint32{g, label}
+	was := x.grouped[key]
+	x.grouped[key] = mark
+	return was == mark
+}
+
 // label numbers the labels of the result of a pair.
 func (x *exact) label(m, o uint32) uint32 {
+	if m == none {
+		return x.findLabel(m, o)
+	}
+	l := &x.last[m]
+	if l.one != o+2 { // 0 is for no pair yet, and none is the last number.
+		l.one, l.label = o+2, x.findLabel(m, o)
+	}
+	return l.label
+}
+
+func (x *exact) findLabel(m, o uint32) uint32 {
 	key := [2]uint32{m, o}
-	if id, ok := x.labelOf[key]; ok {
+	if id, ok := x.byPair[key]; ok {
 		return id
 	}
 	var text []byte
-	for i := range x.labels.cols {
-		text = binary.LittleEndian.AppendUint32(text, x.labels.cols[i].symbol(m, o))
+	for i := range x.pairwise.labels.cols {
+		text = binary.LittleEndian.AppendUint32(text, x.pairwise.labels.cols[i].symbol(m, o))
 	}
 	id, ok := x.byText[string(text)]
 	if !ok {
-		id = uint32(len(x.result))
+		id = uint32(len(x.labels))
 		x.byText[string(text)] = id
-		x.result, x.written = append(x.result, none), append(x.written, 0)
+		x.labels = append(x.labels, resultLabels{row: none})
 	}
-	x.labelOf[key] = id
+	x.byPair[key] = id
 	return id
 }
 
 // write puts a cell in the row of its labels.
 func (x *exact) write(label, order uint32, from [2]uint32, v float64, h *histogram.FloatHistogram) error {
-	if x.written[label] == x.step+1 {
+	l := &x.labels[label]
+	if l.written == x.step+1 {
 		if !x.instant() || !x.env.DelayedNameRemoval {
 			x.twice = true
 			return nil
 		}
-		x.result[label] = none // An instant may have two.
+		l.row = none // An instant may have two.
 	}
-	x.written[label] = x.step + 1
-	if x.result[label] == none {
+	l.written = x.step + 1
+	if l.row == none {
 		if err := x.addResult(order, from); err != nil {
 			return err
 		}
-		x.result[label] = uint32(len(x.orders) - 1)
+		l.row = uint32(len(x.orders) - 1)
 	}
 	if h != nil {
 		if err := x.done.UseHistograms(); err != nil {
 			return err
 		}
 	}
-	vs, ks, hs := x.done.Row(int(x.result[label]))
-	vs[x.step], ks[x.step] = v, vector.Float
+	at := int(l.row)*x.done.Steps + x.step
+	x.done.V[at], x.done.K[at] = v, vector.Float
 	if h != nil {
-		ks[x.step], hs[x.step] = vector.Histogram, h
+		x.done.K[at], x.done.H[at] = vector.Histogram, h
 	}
 	return nil
 }

@@ -126,6 +126,9 @@ func (b *pairwise) exact(ctx context.Context, p *plan) error {
 	if err := b.one.Hold(ctx, p.hardOne); err != nil {
 		return err
 	}
+	if err := b.charge(int64(p.keys.n+b.many.Table().N) * exactBytes); err != nil {
+		return err
+	}
 	x := newExact(b, p)
 	if err := x.run(ctx); err != nil {
 		return err
