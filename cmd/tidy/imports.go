@@ -35,6 +35,7 @@ const direction = `
 		  query/operator/operatortest
 		< query/exec;
 	query/operator < query/operator/scalar < query/exec;
+	query/operator < query/operator/operand < query/operator/join, query/operator/info;
 	query/vector < query/plan < query/exec, query/cache < query < query/querytest;
 	query < rules < rules/notify;
 	ingest < ingest/ingesttest;
