@@ -1,7 +1,13 @@
 // Copyright The Tidemark Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package operatortest has operators of constant rows for the tests of other operators.
+// Package operatortest is for the tests of operators.
+//
+// A Node is an operand whose rows are given: it can cut batches small, leave out empty rows and fail, and it counts
+// what was read of it and which cursors are open. A Reference asks Prometheus' engine for what an operator should
+// answer.
+//
+// A Node follows the rules of package operator, concurrent cursors included. All memory is that of tests.
 package operatortest
 
 import (
