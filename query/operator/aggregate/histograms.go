@@ -5,6 +5,7 @@ package aggregate
 
 import (
 	"errors"
+	"math"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -20,6 +21,7 @@ type histograms struct {
 	average bool
 	cells   []*histogramSum // nil before the first histogram
 	charged int64           // for the histograms, to keep
+	adder   adder
 }
 
 type histogramSum struct {
@@ -27,6 +29,8 @@ type histogramSum struct {
 	mean  *histogram.FloatHistogram // of an average whose sum overflowed
 	c     *histogram.FloatHistogram // what rounding took; nil: nothing yet
 	n     float64
+	// most is what no number of the sum exceeds, of an average.
+	most float64
 	// Counter reset hints that were seen.
 	reset, noReset bool
 }
@@ -52,24 +56,34 @@ func (s *histograms) add(cell int, h *histogram.FloatHistogram, id uint32, after
 			return nil
 		}
 		// The sum, and what rounding takes from it later.
-		bytes := int64(2*h.Size() + 48)
-		if err := s.keep.Charge(bytes); err != nil {
+		if err := s.charge(2*h.Size() + 64); err != nil {
 			return err
 		}
-		s.charged += bytes
 		x = &histogramSum{value: h.Copy(), n: 1}
 		s.cells[cell] = x
+		if s.average {
+			x.most = magnitude(h)
+		}
 		x.hint(h)
 		return nil
 	}
 	x.hint(h)
 	x.n++
+	size := len(x.value.PositiveBuckets) + len(x.value.NegativeBuckets)
 	var reconciled bool
 	var err error
 	if s.average {
+		x.most += magnitude(h)
+	}
+	if s.average && !(x.most < safe) {
 		reconciled, err = x.addToMean(h)
 	} else {
-		x.c, _, reconciled, err = x.value.KahanAdd(h, x.c)
+		x.c, reconciled, err = s.adder.add(x.value, x.c, h)
+	}
+	if grown := len(x.value.PositiveBuckets) + len(x.value.NegativeBuckets) - size; grown > 0 {
+		if err := s.charge(2 * 16 * grown); err != nil {
+			return err
+		}
 	}
 	if err != nil {
 		s.incompatible(err, id)
@@ -80,6 +94,18 @@ func (s *histograms) add(cell int, h *histogram.FloatHistogram, id uint32, after
 			return annotations.NewMismatchedCustomBucketsHistogramsInfo(p, annotations.HistogramAgg)
 		})
 	}
+	return nil
+}
+
+// safe is what sums stay clear of overflow below.
+const safe = math.MaxFloat64 / 2
+
+// charge charges for histograms that stay.
+func (s *histograms) charge(bytes int) error {
+	if err := s.keep.Charge(int64(bytes)); err != nil {
+		return err
+	}
+	s.charged += int64(bytes)
 	return nil
 }
 
