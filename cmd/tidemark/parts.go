@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/prometheus/common/model"
@@ -18,7 +19,6 @@ import (
 	"github.com/tidemarkdb/tidemark/query"
 	"github.com/tidemarkdb/tidemark/rules"
 	"github.com/tidemarkdb/tidemark/rules/notify"
-	"github.com/tidemarkdb/tidemark/tsdb/column/queryable"
 )
 
 // parts is what runs on the open store.
@@ -49,6 +49,10 @@ func (s *server) newParts() (*parts, error) {
 		return nil, errors.New("make the discovery of Alertmanagers: its metrics are registered already")
 	}
 	p.engine = query.NewEngine(s.db, s.queryOptions())
+	reserve, err := s.memory.Guarantee("rules", s.config.Load().Tidemark.Memory.RulesReserve.Of(s.memory.Limit()), 0)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("keep memory back for rules (memory.rules_reserve): %w", err), p.close())
+	}
 	if err := s.newIngest(p, metrics); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -61,7 +65,7 @@ func (s *server) newParts() (*parts, error) {
 		return nil, errors.Join(err, p.close())
 	}
 	p.rules, err = rules.New(rules.Options{
-		Query: rules.EngineQuery(p.engine, queryable.New(s.db)), Appender: s.db, Source: s.db, Notifier: p.notifier,
+		Query: rules.EngineQuery(p.engine.ForRules(reserve), nil), Appender: s.db, Source: s.db, Notifier: p.notifier,
 		FS: s.fs, StateDir: s.stateDir("rules"),
 		OutageTolerance: orNever(s.opts.Rules.OutageTolerance), ForGracePeriod: orNever(s.opts.Rules.ForGracePeriod),
 		ResendDelay: orNever(s.opts.Rules.ResendDelay), IngestionStopped: s.ingestionStopped,

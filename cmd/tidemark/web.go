@@ -64,14 +64,17 @@ func (s *server) queryOptions() query.Options {
 		EvaluationInterval: func() time.Duration {
 			return time.Duration(s.config.Load().Prom.GlobalConfig.EvaluationInterval)
 		},
-		Features: s.queryFeatures(), Logger: s.log.With("component", "query engine"), Registerer: s.registry,
+		Memory: s.memory.Child("queries", 0), PerQuery: s.config.Load().Tidemark.Memory.PerQuery.Of(s.memory.Limit()),
+		ResultCache: s.config.Load().Tidemark.Query.ResultCache.Of(s.memory.Limit()),
+		SlowLog:     func() time.Duration { return time.Duration(s.config.Load().Tidemark.Query.SlowLog) },
+		Features:    s.queryFeatures(), Logger: s.log.With("component", "query engine"), Registerer: s.registry,
 	}
 }
 
 // apiSources are what the HTTP API answers from.
 func (s *server) apiSources() api.Sources {
 	src := api.Sources{
-		Engine: s.parts.engine, Data: s.db, Rules: s.parts.rules, Targets: s.parts.scraper, Alertmanagers: s.parts.notifier,
+		Engine: s.parts.engine, Data: s.db, Queries: s.parts.engine, Rules: s.parts.rules, Targets: s.parts.scraper, Alertmanagers: s.parts.notifier,
 		Admin: s.db, Store: storeView{s.db},
 		Config:         func() string { return s.config.Load().YAML() },
 		ExternalLabels: func() labels.Labels { return s.config.Load().Prom.GlobalConfig.ExternalLabels },

@@ -210,7 +210,7 @@ func TestKeysWithoutEffectAreLoggedOnce(t *testing.T) {
 	check(jobs, "")
 	check("tidemark:\n  storage: {on_full: read_only, wal_sync: process}\n", "")
 	check("tidemark:\n  storage: {on_full: delete_oldest}\n", "tidemark.storage.on_full")
-	check("tidemark:\n  series_limits: [{name: a, per: job}, {name: b, per: pod}]\n  query: {slow_log: 1s}\n", "tidemark.series_limits, tidemark.query.slow_log")
+	check("tidemark:\n  series_limits: [{name: a, per: job}, {name: b, per: pod}]\n  query: {slow_log: 1s}\n", "tidemark.series_limits")
 	check("remote_write: [{url: http://x}]\nstorage: {tsdb: {chunk_encoding: {floats: xor}}, exemplars: {max_exemplars: 5}}\n", "storage.exemplars, storage.tsdb.chunk_encoding, remote_write")
 }
 

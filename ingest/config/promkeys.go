@@ -28,7 +28,6 @@ type promKey struct {
 // promKeys covers every key of Prometheus' Config; a test holds it against the struct.
 var promKeys = []promKey{
 	{"global", acts, "as in Prometheus"},
-	{"global.query_log_file", inert, "queries are not logged to a file yet"},
 	{"runtime.gogc", inert, "the collector follows the memory limit; GOGC in the environment is heeded"},
 	{"runtime.log_level", inert, "--log.level decides"},
 	{"alerting", acts, "as in Prometheus"},

@@ -30,9 +30,9 @@ type Memory struct {
 	// The most memory the process plans with.
 	Limit Size `yaml:"limit" acts:"restart" of:"the cgroup's limit, else of the machine's memory"`
 	// The most memory one query may take.
-	PerQuery Size `yaml:"per_query" acts:"no" of:"memory.limit"`
+	PerQuery Size `yaml:"per_query" acts:"restart" of:"memory.limit"`
 	// Memory kept back for rules, so that alerts are evaluated when queries have used up the rest.
-	RulesReserve Size `yaml:"rules_reserve" acts:"no" of:"memory.limit"`
+	RulesReserve Size `yaml:"rules_reserve" acts:"restart" of:"memory.limit"`
 }
 
 // Storage is about the samples on disk.
@@ -74,9 +74,9 @@ type Retention struct {
 // Query is about answering queries.
 type Query struct {
 	// Memory for results of range queries; 0 turns it off.
-	ResultCache Size `yaml:"result_cache" acts:"no" of:"memory.limit"`
+	ResultCache Size `yaml:"result_cache" acts:"restart" of:"memory.limit"`
 	// Queries that take longer are logged; 0 turns it off.
-	SlowLog Duration `yaml:"slow_log" acts:"no"`
+	SlowLog Duration `yaml:"slow_log"`
 }
 
 // Scrape is about scraping, beside Prometheus' own scrape_configs.

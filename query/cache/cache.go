@@ -18,9 +18,12 @@ package cache
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/VictoriaMetrics/fastcache"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // BlockSteps is the length of a block in steps. What is put back for one refreshed step is one block at most, so
@@ -87,18 +90,18 @@ func New(bytes int) *Cache { return &Cache{mem: fastcache.New(max(bytes, MinByte
 // Close gives the memory back.
 func (c *Cache) Close() { c.mem.Reset() }
 
-// Get returns the entry of a block, nil if there is none. buf, which may be nil, is memory to read into; the entry
-// refers to it. maxBytes bounds what is read.
-func (c *Cache) Get(l Line, block int64, buf []byte) (*Entry, []byte) {
-	buf = c.mem.GetBig(buf[:0], l.key(block))
-	if len(buf) == 0 {
-		return nil, buf
+// Get returns the entry of a block, nil if there is none. What it takes is charged to account, and is the caller's to
+// release: Entry.Bytes. The error is a *budget.ExceededError.
+func (c *Cache) Get(l Line, block int64, account *budget.Account) (*Entry, error) {
+	raw := c.mem.GetBig(nil, l.key(block))
+	if len(raw) == 0 {
+		return nil, nil
 	}
-	e, err := decode(buf)
-	if err != nil {
-		return nil, buf // As good as none: what is kept is checked by the cache, so this is an entry of another version.
+	e, err := decode(raw, account)
+	if errors.Is(err, errDamaged) {
+		return nil, nil // As good as none: the cache checks what it keeps, so this is none of ours.
 	}
-	return e, buf
+	return e, err
 }
 
 // Put keeps an entry for a block.
@@ -130,6 +133,8 @@ type Entry struct {
 	Stamp uint64
 	// Series are those of the answer that have a point there.
 	Series []Series
+	// Bytes is what Get charged for it.
+	Bytes int64
 }
 
 // Series is one of an answer: its labels, encoded by AppendLabels, and a point per step. Points that are not Present

@@ -12,6 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // random returns an entry of steps [from, to) with some series.
@@ -39,19 +41,30 @@ func TestEntriesComeBackAsTheyWerePut(t *testing.T) {
 	defer c.Close()
 	rng := rand.New(rand.NewPCG(1, 2))
 	l := LineOf("rate(x[5m])", "", 1_700_000_015_000, 60_000)
+	account := budget.NewRoot("query", 0)
 	for block := range int64(20) {
 		want := random(rng, block*BlockSteps+rng.Int64N(100), block*BlockSteps+100+rng.Int64N(157), rng.IntN(200))
 		c.Put(l, block, want)
-		got, _ := c.Get(l, block, nil)
-		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		got, err := c.Get(l, block, account)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreFields(Entry{}, "Bytes")); diff != "" {
 			t.Fatalf("block %d (-want +got):\n%s", block, diff)
 		}
+		if account.Used() != got.Bytes {
+			t.Errorf("%d bytes charged, the entry says %d", account.Used(), got.Bytes)
+		}
+		account.Release(got.Bytes)
+	}
+	if _, err := c.Get(l, 3, budget.NewRoot("query", 10)); err == nil {
+		t.Error("an entry was read into ten bytes")
 	}
 	for _, other := range []Line{
 		LineOf("rate(y[5m])", "", 1_700_000_015_000, 60_000), LineOf("rate(x[5m])", "d", 1_700_000_015_000, 60_000),
 		LineOf("rate(x[5m])", "", 1_700_000_016_000, 60_000), LineOf("rate(x[5m])", "", 1_700_000_015_000, 30_000),
 	} {
-		if e, _ := c.Get(other, 3, nil); e != nil {
+		if e, _ := c.Get(other, 3, account); e != nil {
 			t.Errorf("%+v has an entry of another line", other)
 		}
 	}
@@ -60,7 +73,7 @@ func TestEntriesComeBackAsTheyWerePut(t *testing.T) {
 func TestValuesKeepTheirBits(t *testing.T) {
 	want := []float64{math.Copysign(0, -1), math.Inf(1), math.Float64frombits(0x7ff8_0000_0000_0123), 5e-324}
 	e := &Entry{From: -4, To: 0, Series: []Series{{Present: []bool{true, true, true, true}, Values: want}}}
-	got, err := decode(e.encode(nil))
+	got, err := decode(e.encode(nil), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,11 +140,11 @@ func FuzzDecode(f *testing.F) {
 	f.Add(random(rng, -10, -1, 1).encode(nil))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		e, err := decode(b)
+		e, err := decode(b, nil)
 		if err != nil {
 			return
 		}
-		again, err := decode(e.encode(nil))
+		again, err := decode(e.encode(nil), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,8 @@ import (
 	"math"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // The form of an entry: the varint First step and the uvarint count of steps; 8 B stamp; uvarint number of series;
@@ -93,8 +95,14 @@ func (r *reader) take(n uint64) []byte {
 	return out
 }
 
-// decode reads an entry, which refers to b.
-func decode(b []byte) (*Entry, error) {
+// What a point and a series take in memory.
+const (
+	pointBytes  = 9
+	seriesBytes = 72
+)
+
+// decode reads an entry, which refers to b, after charging account for both.
+func decode(b []byte, account *budget.Account) (*Entry, error) {
 	r := reader{b: b}
 	e := &Entry{From: r.varint()}
 	n := r.uvarint()
@@ -107,6 +115,10 @@ func decode(b []byte) (*Entry, error) {
 	if e.check() != nil {
 		return nil, errDamaged
 	}
+	e.Bytes = int64(len(b)) + int64(count*n*pointBytes+count*seriesBytes)
+	if err := account.Reserve(e.Bytes); err != nil {
+		return nil, err
+	}
 	e.Series = make([]Series, count)
 	present, values := make([]bool, count*n), make([]float64, count*n)
 	for i := range e.Series {
@@ -116,6 +128,7 @@ func decode(b []byte) (*Entry, error) {
 		s.decode(&r)
 	}
 	if r.bad || len(r.b) > 0 {
+		account.Release(e.Bytes)
 		return nil, errDamaged
 	}
 	return e, nil

@@ -29,7 +29,7 @@ func (p *Plan) hint(v *parser.VectorSelector, path []parser.Node, span time.Dura
 // reach returns the range of times that a selector may read.
 func (p *Plan) reach(v *parser.VectorSelector, path []parser.Node, span time.Duration) (start, end int64) {
 	offset, within, at := subqueryShift(path)
-	start, end = p.opts.Start.UnixMilli(), p.opts.End.UnixMilli()
+	start, end = milliseconds(p.opts.Start), milliseconds(p.opts.End)
 	if at != nil {
 		start, end = *at, *at
 	}

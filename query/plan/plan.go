@@ -79,3 +79,7 @@ func (p *Plan) TimeRange() (mint, maxt int64) { return promql.FindMinMaxTime(p.s
 // Instant tells whether the query is evaluated once and answers with a value of its own type; a range query always
 // answers with a matrix.
 func (p *Plan) Instant() bool { return p.opts.Interval == 0 && p.opts.Start.Equal(p.opts.End) }
+
+// milliseconds returns a time as Prometheus' engine counts it: beyond the year 2262 its nanoseconds overflow, and so do
+// ours, because clients see the result.
+func milliseconds(t time.Time) int64 { return t.UnixNano() / int64(time.Millisecond) }

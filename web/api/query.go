@@ -153,6 +153,9 @@ func (a *API) runQuery(r *http.Request, limit int, prep prepare) (answer, error)
 	if args.explain != "" || args.analyze == "text" {
 		return a.explain(ctx, ans, q, args)
 	}
+	if x, ok := q.(interface{ NoCache() }); ok && r.FormValue("nocache") == "1" {
+		x.NoCache()
+	}
 	if _, ok := q.(streamer); ok {
 		if x, ok := q.(explainer); ok && args.analyze != "" {
 			x.Analyze()

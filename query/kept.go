@@ -1,0 +1,308 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package query
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/tidemarkdb/tidemark/query/cache"
+	"github.com/tidemarkdb/tidemark/query/exec"
+	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/plan"
+	"github.com/tidemarkdb/tidemark/query/vector"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+)
+
+// assembly is an answer that is put together from runs of steps: a row per set of labels, a cell per step.
+type assembly struct {
+	grid    vector.Grid
+	first   int64 // number of the first step on the line
+	account *budget.Account
+	charged int64
+	limit   int64 // bytes; 0: as many as the account has
+
+	at   map[string]int
+	rows []assembled
+	key  []byte
+}
+
+// assembled is one row; key is its labels as the cache has them.
+type assembled struct {
+	key    []byte
+	labels labels.Labels
+	v      []float64
+	k      []vector.Kind
+	h      []*histogram.FloatHistogram // nil while the row has none
+}
+
+// errTooLarge says that an assembly reached its limit.
+var errTooLarge = errors.New("the answer is too large to be kept")
+
+func newAssembly(grid vector.Grid, first int64, account *budget.Account, limit int64) *assembly {
+	return &assembly{grid: grid, first: first, account: account, limit: limit, at: map[string]int{}}
+}
+
+func (a *assembly) charge(n int64) error {
+	if a.limit > 0 && a.charged+n > a.limit {
+		return errTooLarge
+	}
+	if err := a.account.Reserve(n); err != nil {
+		return err
+	}
+	a.charged += n
+	return nil
+}
+
+func (a *assembly) free() {
+	a.account.Release(a.charged)
+	*a = assembly{account: a.account}
+}
+
+// What a row takes besides its cells and its labels.
+const assembledBytes = 200
+
+// row returns the row of a key. ls makes its labels.
+func (a *assembly) row(key []byte, ls func() (labels.Labels, error)) (*assembled, error) {
+	if i, ok := a.at[string(key)]; ok {
+		return &a.rows[i], nil
+	}
+	n := a.grid.N
+	if err := a.charge(int64(n)*vector.CellBytes + int64(3*len(key)) + assembledBytes); err != nil {
+		return nil, err
+	}
+	l, err := ls()
+	if err != nil {
+		return nil, err
+	}
+	a.at[string(key)] = len(a.rows)
+	a.rows = append(a.rows, assembled{key: slices.Clone(key), labels: l, v: make([]float64, n), k: make([]vector.Kind, n)})
+	return &a.rows[len(a.rows)-1], nil
+}
+
+// addEntry adds what an entry of the cache has of the steps asked for.
+func (a *assembly) addEntry(e *cache.Entry) error {
+	var sb labels.ScratchBuilder
+	from, to := max(e.From, a.first), min(e.To, a.first+int64(a.grid.N))
+	for i := range e.Series {
+		s := &e.Series[i]
+		r, err := a.row(s.Labels, func() (labels.Labels, error) { return cache.DecodeLabels(s.Labels, &sb) })
+		if err != nil {
+			return err
+		}
+		copy(r.v[from-a.first:], s.Values[from-e.From:to-e.From])
+		for j, p := range s.Present[from-e.From : to-e.From] {
+			if p {
+				r.k[from-a.first+int64(j)] = vector.Float
+			}
+		}
+	}
+	return nil
+}
+
+// addRow adds a computed row that begins at a step.
+func (a *assembly) addRow(row *exec.Row, step int64) error {
+	a.key = cache.AppendLabels(a.key[:0], row.Labels)
+	r, err := a.row(a.key, func() (labels.Labels, error) { return row.Labels, nil })
+	if err != nil {
+		return err
+	}
+	from := step - a.first
+	copy(r.v[from:], row.V)
+	copy(r.k[from:], row.K)
+	if len(row.H) > 0 {
+		if r.h == nil {
+			if err := a.charge(int64(a.grid.N) * 8); err != nil {
+				return err
+			}
+			r.h = make([]*histogram.FloatHistogram, a.grid.N)
+		}
+		for i, h := range row.H {
+			if h != nil {
+				r.h[from+int64(i)] = h.Copy()
+			}
+		}
+	}
+	return nil
+}
+
+// emit hands the rows on in the order of their labels.
+func (a *assembly) emit(to exec.Sink) error {
+	if err := to.Begin(parser.ValueTypeMatrix); err != nil {
+		return err
+	}
+	slices.SortFunc(a.rows, func(x, y assembled) int { return labels.Compare(x.labels, y.labels) })
+	for i := range a.rows {
+		r := &a.rows[i]
+		if r.shape() == vector.HasGaps {
+			continue // an entry has it for steps that were not asked for
+		}
+		if err := to.Row(&exec.Row{Labels: r.labels, Grid: a.grid, V: r.v, K: r.k, H: r.h, Shape: r.shape()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *assembled) shape() (s vector.Shape) {
+	for _, k := range r.k {
+		switch k {
+		case vector.Absent:
+			s |= vector.HasGaps
+		case vector.Float:
+			s |= vector.HasFloats
+		case vector.Histogram:
+			s |= vector.HasHistograms
+		}
+	}
+	return s
+}
+
+// entry returns the steps [from, to) as an entry. Answers with histograms are not kept: ok is false.
+func (a *assembly) entry(from, to int64, stamp uint64) (e *cache.Entry, ok bool) {
+	e = &cache.Entry{From: from, To: to, Stamp: stamp}
+	for i := range a.rows {
+		r := &a.rows[i]
+		if r.h != nil {
+			return nil, false
+		}
+		s := cache.Series{Labels: r.key, Values: r.v[from-a.first : to-a.first], Present: make([]bool, to-from)}
+		some := false
+		for j, k := range r.k[from-a.first : to-a.first] {
+			s.Present[j] = k == vector.Float
+			some = some || s.Present[j]
+		}
+		if some {
+			e.Series = append(e.Series, s)
+		}
+	}
+	return e, true
+}
+
+// adder is the sink of a run of steps that goes into an assembly.
+type adder struct {
+	to    *assembly
+	first int64
+}
+
+// Begin implements exec.Sink.
+func (adder) Begin(parser.ValueType) error { return nil }
+
+// Row implements exec.Sink.
+func (s adder) Row(r *exec.Row) error { return s.to.addRow(r, s.first) }
+
+// Scalar implements exec.Sink; a range query has rows only.
+func (adder) Scalar(int64, float64) error { return nil }
+
+// Text implements exec.Sink; a range query has rows only.
+func (adder) Text(int64, string) error { return nil }
+
+// tee is the sink of a query of which nothing was kept: rows go to the caller and, while there is room, into an
+// assembly to keep.
+type tee struct {
+	exec.Sink
+	keep *assembly // nil once there was no room
+}
+
+// Row implements exec.Sink.
+func (s *tee) Row(r *exec.Row) error {
+	if s.keep != nil {
+		if err := s.keep.addRow(r, s.keep.first); err != nil {
+			s.keep.free()
+			s.keep = nil
+		}
+	}
+	return s.Sink.Row(r)
+}
+
+// maxKeep is how large an answer may be that is copied to be kept.
+const maxKeep = 64 << 20
+
+// streamKept answers from the cache what it has, computes the rest and keeps that.
+func (q *Query) streamKept(ctx context.Context, env *operator.Env, r *recall, to exec.Sink) (annotations.Annotations, error) {
+	o := q.plan.Options()
+	grid := vector.NewGrid(o.Start.UnixMilli(), o.End.UnixMilli(), o.Interval.Milliseconds())
+	if r.reused == 0 {
+		t := &tee{Sink: to, keep: newAssembly(grid, r.from, env.Account, maxKeep)}
+		warnings, err := q.run.Stream(ctx, t)
+		if t.keep != nil {
+			if err == nil && len(warnings) == 0 && len(env.View.Warnings()) == 0 {
+				q.keep(r, t.keep)
+			}
+			t.keep.free()
+		}
+		return warnings, err
+	}
+	a := newAssembly(grid, r.from, env.Account, 0)
+	defer a.free()
+	for _, x := range r.blocks {
+		if x.entry != nil {
+			if err := a.addEntry(x.entry); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var warnings annotations.Annotations
+	for _, m := range r.missing() {
+		w, err := q.compute(ctx, env, r.line, m, adder{a, m.from})
+		warnings.Merge(w)
+		if err != nil {
+			return warnings, err
+		}
+	}
+	if len(warnings) == 0 && len(env.View.Warnings()) == 0 {
+		q.keep(r, a)
+	}
+	return warnings, a.emit(to)
+}
+
+// compute evaluates the query at some of its steps.
+func (q *Query) compute(ctx context.Context, env *operator.Env, l cache.Line, m run, to exec.Sink) (annotations.Annotations, error) {
+	expr, err := q.engine.parser.ParseExpr(q.text)
+	if err != nil {
+		return nil, err
+	}
+	o := q.plan.Options()
+	o.Start, o.End = time.UnixMilli(l.Time(m.from)), time.UnixMilli(l.Time(m.to-1))
+	p, err := plan.New(expr, o)
+	if err != nil {
+		return nil, err
+	}
+	x, err := exec.New(env, p, exec.Options{Analyze: q.analyze})
+	if err != nil {
+		return nil, err
+	}
+	q.run.Close()
+	q.run = x
+	return x.Stream(ctx, to)
+}
+
+// keep puts what was computed into the cache.
+func (q *Query) keep(r *recall, a *assembly) {
+	for _, x := range r.blocks {
+		if x.keep.to <= x.keep.from || x.entry != nil && x.keep == (run{x.entry.From, x.entry.To}) {
+			continue
+		}
+		to := min(x.to, x.keep.to)
+		e, ok := a.entry(x.from, to, x.stamp)
+		if !ok {
+			return
+		}
+		if x.keep.from < x.from {
+			e, _ = x.entry.Slice(x.keep.from, x.from).Join(e)
+		}
+		if x.keep.to > to {
+			e, _ = e.Join(x.entry.Slice(to, x.keep.to))
+		}
+		e.Stamp = x.stamp
+		q.engine.cache.Put(r.line, x.block, e)
+	}
+}
