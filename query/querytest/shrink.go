@@ -12,7 +12,7 @@ import (
 )
 
 // maxTries bounds how often Shrink asks whether a smaller case still fails.
-const maxTries = 2000
+const maxTries = 800
 
 // Shrink makes c smaller as long as fails says that it still shows a difference: the query, then its steps, then
 // the series, then their samples.
