@@ -35,9 +35,6 @@ func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matche
 	// No slot may become a block between the two halves: its samples would escape both.
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
-	// Before, so that nothing kept outlives what is deleted; after, for what was read in between.
-	db.stamps.begin()
-	defer db.stamps.begin()
 	lsn, err := db.deleteFromHead(ctx, mint, maxt, ms)
 	if err != nil {
 		return err
@@ -69,6 +66,7 @@ func (db *DB) deleteFromHead(ctx context.Context, mint, maxt int64, ms []*labels
 	db.seq.Lock()
 	lsn, err = db.journal.Append(wal.KindDelete, rec)
 	if err == nil {
+		db.stamps.begin()
 		db.head.Delete(refs, mint, maxt, lsn)
 	}
 	db.seq.Unlock()
@@ -101,6 +99,15 @@ func (db *DB) matching(ctx context.Context, pin *head.Pin, ms []*labels.Matcher)
 	}), nil
 }
 
+// takeFromViews puts in, which shows less, in place of a block. Views are opened under the sequencer lock: who sees the
+// new stamp sees the new blocks, and the other way round.
+func (db *DB) takeFromViews(out storedBlock, in ...storedBlock) {
+	db.seq.Lock()
+	defer db.seq.Unlock()
+	db.stamps.begin()
+	db.blocks.replace(out, in...)
+}
+
 func (db *DB) deleteFromBlock(ctx context.Context, b storedBlock, iv interval, ms []*labels.Matcher) error {
 	ids, err := b.Index().Select(ctx, ms)
 	if err != nil || len(ids) == 0 {
@@ -110,7 +117,7 @@ func (db *DB) deleteFromBlock(ctx context.Context, b storedBlock, iv interval, m
 	if err := saveTombstones(db.opts.FS, block.Path(db.layout.blocks(), b.Meta().ULID), dead); err != nil {
 		return err
 	}
-	db.blocks.replace(b, storedBlock{b.Block, dead})
+	db.takeFromViews(b, storedBlock{b.Block, dead})
 	return nil
 }
 

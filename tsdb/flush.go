@@ -226,13 +226,10 @@ func (db *DB) applyRetention() error {
 			gone = append(gone, b)
 		}
 	}
-	if len(gone) > 0 {
-		db.stamps.begin()
-		defer db.stamps.begin()
-	}
 	var errs []error
 	for _, b := range gone {
 		db.log.Info("block is beyond the retention", "block", b.Meta().ULID, "newest", formatTime(b.Meta().MaxT), "bytes", b.Size())
+		db.takeFromViews(b)
 		if err := db.blocks.delete(db.layout, b); err != nil {
 			errs = append(errs, fmt.Errorf("delete block %s: %w", b.Meta().ULID, err))
 		}

@@ -77,7 +77,7 @@ func TestLatestIsWhatAScanFinds(t *testing.T) {
 			if err := db.Delete(t.Context(), from, from+rng.Int64N(60_000), equal("i", "0003")); err != nil {
 				t.Fatal(err)
 			}
-		case 2:
+		case 2, 3, 4, 5, 6:
 			v, err := db.View(now-rng.Int64N(200_000), now+rng.Int64N(10_000)-5000)
 			if err != nil {
 				t.Fatal(err)
