@@ -33,10 +33,9 @@ type construction struct {
 	plan *plan.Plan
 	// single evaluates shared nodes where they stand.
 	single bool
-	// analyze meters every operator.
-	analyze bool
-	parts   map[plan.Node]*part
-	noted   map[*operator.Notes]bool
+	opts   Options
+	parts  map[plan.Node]*part
+	noted  map[*operator.Notes]bool
 	// These are nil until there is one.
 	shared  map[*plan.Shared]*shared
 	handles map[*plan.Ref]*handle
@@ -56,9 +55,9 @@ type part struct {
 	meter *meter
 }
 
-func newBuilder(env *operator.Env, p *plan.Plan, analyze bool) *builder {
+func newBuilder(env *operator.Env, p *plan.Plan, o Options) *builder {
 	return &builder{env: env, construction: &construction{
-		base: env, plan: p, analyze: analyze, parts: map[plan.Node]*part{}, noted: map[*operator.Notes]bool{},
+		base: env, plan: p, opts: o, parts: map[plan.Node]*part{}, noted: map[*operator.Notes]bool{},
 	}}
 }
 

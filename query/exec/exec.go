@@ -24,6 +24,9 @@ import (
 type Options struct {
 	// Analyze meters every operator. It costs a clock reading per batch and operator.
 	Analyze bool
+	// KeepBytes is how much the rows of what several places of a query share may take; what is larger is evaluated
+	// by each of them. 0: 64 MiB; negative: nothing is kept.
+	KeepBytes int64
 }
 
 // Query is a plan about to be run.
@@ -44,7 +47,10 @@ func New(env *operator.Env, p *plan.Plan, o Options) (*Query, error) {
 	if o.Analyze {
 		env.OnWorker = onWorker
 	}
-	b := newBuilder(env, p, o.Analyze)
+	if o.KeepBytes == 0 {
+		o.KeepBytes = defaultKeepBytes
+	}
+	b := newBuilder(env, p, o)
 	r, err := b.root()
 	if err != nil {
 		return nil, fmt.Errorf("build the operators of a query: %w", err)

@@ -37,6 +37,25 @@ type Operator struct {
 	Inputs []*Operator `json:"inputs,omitempty"`
 }
 
+// Walk calls f for o and all operators below.
+func (o *Operator) Walk(f func(*Operator)) {
+	f(o)
+	for _, in := range o.Inputs {
+		in.Walk(f)
+	}
+}
+
+// total is the time that o and all below worked.
+func (o *Operator) total() (sum int64) {
+	if o.Work != nil {
+		return o.Work.Total
+	}
+	for _, in := range o.Inputs {
+		sum += in.total()
+	}
+	return sum
+}
+
 // Work is what an operator did.
 type Work struct {
 	// Rows and Cells were handed on, in so many Batches; of a range vector, series and samples.
@@ -133,9 +152,7 @@ func (x *explainer) measured(m *meter, inputs []*Operator) *Work {
 	}
 	w.Total = w.Own
 	for _, in := range inputs {
-		if in.Work != nil {
-			w.Total += in.Work.Total
-		}
+		w.Total += in.total()
 	}
 	x.totals.add(w)
 	return w

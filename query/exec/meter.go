@@ -64,7 +64,7 @@ func onWorker(ctx context.Context) (context.Context, func()) {
 // at returns the builder for one node: with an environment of its own if the query is analyzed.
 func (b *builder) at(n plan.Node) *builder {
 	c := *b
-	if !b.analyze {
+	if !b.opts.Analyze {
 		return &c
 	}
 	m := &meter{account: b.base.Account.Child("operator", 0)}

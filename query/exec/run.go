@@ -5,6 +5,7 @@ package exec
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -52,7 +53,7 @@ func (q *Query) Stream(ctx context.Context, to Sink) (ws annotations.Annotations
 		return nil, err
 	}
 	if err := q.run(ctx, to); err != nil {
-		return q.failed(err), err
+		return q.failed(err), ended(ctx, err)
 	}
 	if err := operator.ContextError(ctx, where); err != nil {
 		return nil, err
@@ -64,6 +65,14 @@ func (q *Query) Stream(ctx context.Context, to Sink) (ws annotations.Annotations
 		return nil, err
 	}
 	return q.annotations(), nil
+}
+
+// ended is the error of a query that ended with err. What storages make of the end of a context is of many words.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return operator.ContextError(ctx, where)
+	}
+	return err
 }
 
 // run evaluates the root.

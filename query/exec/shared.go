@@ -13,9 +13,8 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
-// keepBytes is how much the rows of a shared node may take. What is larger is evaluated by every place anew, since
-// reading it twice costs less than not having the memory.
-const keepBytes = 64 << 20
+// defaultKeepBytes is the default of Options.KeepBytes: reading twice costs less than not having the memory.
+const defaultKeepBytes = 64 << 20
 
 // shared is a node of which several places take the value. Its rows are kept from the first Open to the last Close.
 type shared struct {
@@ -82,7 +81,7 @@ func (s *shared) keep(ctx context.Context) error {
 	}
 	n, steps, account := s.node.Table().N, s.node.Grid().N, s.builder.env.Account
 	bytes := int64(n) * 4
-	if int64(n)*int64(steps)*vector.CellBytes > keepBytes || account.Reserve(bytes) != nil {
+	if int64(n)*int64(steps)*vector.CellBytes > s.builder.opts.KeepBytes || account.Reserve(bytes) != nil {
 		s.split = true
 		return nil
 	}
@@ -161,7 +160,7 @@ func (h *handle) Open(ctx context.Context) error {
 		h.own = s.node
 		return nil
 	}
-	h.private = newBuilder(s.builder.base, s.builder.plan, s.builder.analyze)
+	h.private = newBuilder(s.builder.base, s.builder.plan, s.builder.opts)
 	h.private.single = true
 	h.private.within = s.builder.within
 	own, err := h.private.vector(h.ref.As)
