@@ -5,6 +5,7 @@ package aggregate
 
 import (
 	"cmp"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -171,8 +172,8 @@ func (x *grouped) close() {
 
 // droppedLast tells whether a series without a name was in the group at the last step that has a result.
 func (x *grouped) droppedLast(g uint32, kinds []vector.Kind) bool {
-	for i := len(kinds) - 1; i >= 0; i-- {
-		if kinds[i] != vector.Absent {
+	for i, kind := range slices.Backward(kinds) {
+		if kind != vector.Absent {
 			return x.state.mark[int(g)*x.state.steps+i]&nameless != 0
 		}
 	}

@@ -23,7 +23,9 @@ func BenchmarkBucket(b *testing.B) {
 		kind            Kind
 		params          int
 	}{
-		{"quantile", 100, 240, Quantile, 1}, {"quantiles", 100, 240, Quantiles, 3}, {"fraction", 100, 240, Fraction, 2},
+		{"quantile", 100, 240, Quantile, 1},
+		{"quantiles", 100, 240, Quantiles, 3},
+		{"fraction", 100, 240, Fraction, 2},
 		{"quantile-instant", 10_000, 1, Quantile, 1},
 	} {
 		b.Run(s.name, func(b *testing.B) {

@@ -62,15 +62,15 @@ func (n *Node) noteMixed(name string) {
 // noteNative notes what a function of a native histogram had to say.
 func (n *Node) noteNative(name string, annos annotations.Annotations) {
 	for _, err := range annos {
-		kind, make := "", annotations.NewNativeHistogramFractionNaNsInfo
+		kind, anno := "", annotations.NewNativeHistogramFractionNaNsInfo
 		switch {
 		case errors.Is(err, annotations.NativeHistogramQuantileNaNResultInfo):
-			kind, make = "result", annotations.NewNativeHistogramQuantileNaNResultInfo
+			kind, anno = "result", annotations.NewNativeHistogramQuantileNaNResultInfo
 		case errors.Is(err, annotations.NativeHistogramQuantileNaNSkewInfo):
-			kind, make = "skew", annotations.NewNativeHistogramQuantileNaNSkewInfo
+			kind, anno = "skew", annotations.NewNativeHistogramQuantileNaNSkewInfo
 		}
 		n.notes.Add(n.cfg.inputSlot(), "native "+kind, name, func(p posrange.PositionRange) error {
-			return make(name, p)
+			return anno(name, p)
 		})
 	}
 }
@@ -132,7 +132,7 @@ func (t *tally) annotation(name string, g vector.Grid, p posrange.PositionRange)
 }
 
 func merge(a, b error) error {
-	if m, ok := a.(interface{ Merge(error) error }); ok { //nolint:errorlint // the method of this very value
+	if m, ok := a.(interface{ Merge(error) error }); ok {
 		return m.Merge(b)
 	}
 	return b
