@@ -35,6 +35,8 @@ const direction = `
 		  query/operator/operatortest
 		< query/exec;
 	query/operator < query/operator/scalar < query/exec;
+	query/operator < query/operator/retain < query/operator/aggregate, query/operator/bucket;
+	tsdb/column/columntest < query/operator/operatortest;
 	query/operator < query/operator/operand < query/operator/join, query/operator/info;
 	query/vector < query/plan < query/exec, query/cache < query < query/querytest;
 	query < rules < rules/notify;
