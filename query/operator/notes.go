@@ -28,12 +28,12 @@ type noteKey struct {
 
 type note struct {
 	slot int
-	make func(posrange.PositionRange) error
+	text func(posrange.PositionRange) error
 }
 
 // Add notes an annotation. Only the first of a slot, kind and name is kept: kind names the message, name what varies
 // in it (the metric).
-func (n *Notes) Add(slot int, kind, name string, make func(posrange.PositionRange) error) {
+func (n *Notes) Add(slot int, kind, name string, text func(posrange.PositionRange) error) {
 	key := noteKey{slot, kind, name}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -44,14 +44,14 @@ func (n *Notes) Add(slot int, kind, name string, make func(posrange.PositionRang
 		n.seen = map[noteKey]struct{}{}
 	}
 	n.seen[key] = struct{}{}
-	n.list = append(n.list, note{slot, make})
+	n.list = append(n.list, note{slot, text})
 }
 
 // Append notes an annotation of which every one counts, because equal ones are merged into one with a tally.
-func (n *Notes) Append(slot int, make func(posrange.PositionRange) error) {
+func (n *Notes) Append(slot int, text func(posrange.PositionRange) error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.list = append(n.list, note{slot, make})
+	n.list = append(n.list, note{slot, text})
 }
 
 // AddTo adds the annotations to to, with the positions given for the slots.
@@ -59,7 +59,7 @@ func (n *Notes) AddTo(to *annotations.Annotations, at []posrange.PositionRange) 
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, x := range n.list {
-		to.Add(x.make(at[x.slot]))
+		to.Add(x.text(at[x.slot]))
 	}
 }
 

@@ -70,7 +70,7 @@ func (b *Batch) Reserve(n int) error {
 	if rows <= cap(b.IDs) && cells <= cap(b.V) {
 		return nil
 	}
-	rows, cells = max(rows, cap(b.IDs)), max(cells, cap(b.V))
+	rows, cells = grown(cap(b.IDs), rows), grown(cap(b.V), cells)
 	bytes := int64(rows-cap(b.IDs))*5 + int64(cells-cap(b.V))*CellBytes
 	if err := b.Budget.Reserve(bytes); err != nil {
 		return err
@@ -158,6 +158,15 @@ var shapeOfKind = [...]Shape{Absent: HasGaps, Float: HasFloats, Histogram: HasHi
 func (b *Batch) Free() {
 	b.Budget.Release(b.charged)
 	*b = Batch{Budget: b.Budget}
+}
+
+// grown returns the capacity that makes room for n: what is asked for at first, and then at least half as much again, so
+// that a batch that grows row by row copies each row a bounded number of times.
+func grown(have, n int) int {
+	if n <= have {
+		return have
+	}
+	return max(n, have+have/2)
 }
 
 // grow gives s a capacity of exactly n.

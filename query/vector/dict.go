@@ -3,7 +3,11 @@
 
 package vector
 
-import "github.com/tidemarkdb/tidemark/tsdb/column"
+import (
+	"slices"
+
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+)
 
 // Dict is the symbol table of one query: it numbers label values so that grouping and joins compare integers. It is
 // for one goroutine: series are resolved one operator after the other, and rows need no symbols.
@@ -13,7 +17,13 @@ type Dict struct {
 	text []string
 	ids  map[string]uint32 // nil until a second source of texts comes
 	// adopted keeps, per text table seen, the translation into this one.
-	adopted map[*string][]uint32
+	adopted map[*string]translation
+}
+
+// translation is of the first n texts of a table. to is nil where they have the same symbols here.
+type translation struct {
+	n  int
+	to []uint32
 }
 
 // NewDict returns a table that holds the empty text, symbol 0.
@@ -55,22 +65,22 @@ func (d *Dict) adopt(texts []string) []uint32 {
 	if len(texts) == 0 {
 		return nil
 	}
-	if t, ok := d.adopted[&texts[0]]; ok && len(t) >= len(texts) || ok && t == nil {
-		return t
+	if t, ok := d.adopted[&texts[0]]; ok && t.n >= len(texts) {
+		return t.to
 	}
 	if d.adopted == nil {
-		d.adopted = map[*string][]uint32{}
+		d.adopted = map[*string]translation{}
 	}
 	if len(d.text) == 1 && d.ids == nil && texts[0] == "" {
-		d.text = texts[:len(texts):len(texts)]
-		d.adopted[&texts[0]] = nil
+		d.text = slices.Clip(texts)
+		d.adopted[&texts[0]] = translation{n: len(texts)}
 		return nil
 	}
 	t := make([]uint32, len(texts))
 	for i, s := range texts {
 		t[i] = d.Symbol(s)
 	}
-	d.adopted[&texts[0]] = t
+	d.adopted[&texts[0]] = translation{len(texts), t}
 	return t
 }
 

@@ -61,6 +61,9 @@ func (c *broadcastCursor) Next(ctx context.Context, b *vector.Batch) (bool, erro
 				return false, err
 			}
 			c.row = 0
+			if err := b.Reserve(min(limit, c.one.Rows())); err != nil {
+				return false, err
+			}
 		}
 		if err := c.repeat(b, c.row); err != nil {
 			return false, err

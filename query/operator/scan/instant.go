@@ -134,8 +134,29 @@ func (c *instantCursor) fill(b *vector.Batch, i int, s series) error {
 // pick fills a row with the newest of the floats x at the times t, none of them a stale marker, and returns how many
 // cells it has.
 func pick(look times, lookback int64, t []int64, x, v []float64, k []vector.Kind) (cells int) {
+	if len(t) > sparse*len(v) {
+		return pickSparse(look, lookback, t, x, v, k)
+	}
 	k = k[:len(v)]
 	x = x[:len(t)]
+	ref, h := look.start, 0
+	for i := range v {
+		for h < len(t) && t[h] <= ref {
+			h++
+		}
+		if j := h - 1; j >= 0 && t[j] > ref-lookback {
+			v[i], k[i] = x[j], vector.Float
+			cells++
+		}
+		ref += look.step
+	}
+	return cells
+}
+
+// sparse is from how many samples a step on it pays to leap over them.
+const sparse = 12
+
+func pickSparse(look times, lookback int64, t []int64, x, v []float64, k []vector.Kind) (cells int) {
 	ref, h := look.start, 0
 	for i := range v {
 		h = forward(t, h, ref)

@@ -87,6 +87,11 @@ func (s *source) open(ctx context.Context) error {
 	}
 	s.memory += bytes
 	s.set, s.table = set, s.env.Dict.Table(set)
+	if keepsHints(s.env.View) {
+		// Storages of others may give a series twice.
+		s.table.Distinct = false
+		s.table.Distinct = s.table.Unique()
+	}
 	return nil
 }
 

@@ -95,6 +95,9 @@ func (c *timestampCursor) Next(ctx context.Context, b *vector.Batch) (bool, erro
 		if !ok {
 			break
 		}
+		if err := b.Reserve(min(rows-b.Rows(), len(c.reader.ids)+1)); err != nil {
+			return false, err
+		}
 		if err := c.row(b, s); err != nil {
 			return false, err
 		}
