@@ -4,6 +4,7 @@
 package window
 
 import (
+	"slices"
 	"sort"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
@@ -23,6 +24,8 @@ type bounds struct {
 	gaps bool
 
 	room []int32 // of all four
+	// times is a copy of the samples' times that the bounds were found for; empty: unknown.
+	times []int64
 }
 
 // find fills the bounds for the samples at times t, which ascend.
@@ -46,6 +49,19 @@ func (b *bounds) find(m *memory, w *operator.Windows, t []int64) error {
 		b.findOne(w, t)
 		return nil
 	}
+	// Series of one target have the same times, and those of one histogram come one after the other.
+	if b.knows(t) {
+		return nil
+	}
+	b.times = b.times[:0]
+	if len(t) <= worthKnowing*n {
+		times, err := room(m, b.times, len(t), 8)
+		if err != nil {
+			return err
+		}
+		b.times = times
+		copy(times, t)
+	}
 	left, right := w.Start-w.Range, w.Start
 	if columns == 2 {
 		edges(b.hi, t, right, w.Step)
@@ -56,6 +72,18 @@ func (b *bounds) find(m *memory, w *operator.Windows, t []int64) error {
 	b.measure()
 	return nil
 }
+
+// worthKnowing is up to how many samples per step it is cheaper to compare their times than to look for the edges.
+const worthKnowing = 4
+
+// knows tells whether the bounds are those for the times t.
+func (b *bounds) knows(t []int64) bool {
+	n := len(t)
+	return n > 0 && n == len(b.times) && t[0] == b.times[0] && t[n-1] == b.times[n-1] && slices.Equal(t, b.times)
+}
+
+// forget makes sure that the bounds, which were changed, are not used for another series.
+func (b *bounds) forget() { b.times = b.times[:0] }
 
 func (b *bounds) findOne(w *operator.Windows, t []int64) {
 	l, h := before(t, w.Start-w.Range), before(t, w.Start)

@@ -143,6 +143,8 @@ func (n *node) Cursor(ids []uint32) operator.Cursor {
 	if ids == nil {
 		c.left = n.table.N
 	}
+	c.counter, _ = c.in.(operator.WindowCounter)
+	c.counter, _ = c.in.(operator.WindowCounter)
 	c.f.init(n)
 	return c
 }

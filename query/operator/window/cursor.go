@@ -21,10 +21,12 @@ import (
 type cursor struct {
 	node *node
 	in   operator.RangeCursor
-	left int              // ids not yet asked for, at most
-	s    operator.Samples // of the series at hand
-	f    frame            // its floats
-	m    *mixed
+	// counter is in, if that counts the samples in windows.
+	counter operator.WindowCounter
+	left    int              // ids not yet asked for, at most
+	s       operator.Samples // of the series at hand
+	f       frame            // its floats
+	m       *mixed
 
 	// adviser
 	advisedAny  bool
@@ -79,6 +81,12 @@ func (c *cursor) row(b *vector.Batch) error {
 	v, k, _ := b.Row(i)
 	if err := c.f.load(s.T, c.startTimes(s), s.V); err != nil {
 		return err
+	}
+	if c.counter != nil {
+		c.counter.CountWindows(c.f.lo, c.f.hi)
+	}
+	if c.counter != nil {
+		c.counter.CountWindows(c.f.lo, c.f.hi)
 	}
 	c.f.begin(s.ID, v, k)
 	if err := c.node.fn.floats(&c.f); err != nil {

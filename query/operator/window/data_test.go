@@ -16,14 +16,24 @@ import (
 )
 
 // maker makes random series.
-type maker struct{ *rand.Rand }
+type maker struct {
+	*rand.Rand
+	last *[]int64 // times of the series made last
+}
 
-func newMaker(seed uint64) maker { return maker{rand.New(rand.NewPCG(seed, 7))} }
+func newMaker(seed uint64) maker { return maker{rand.New(rand.NewPCG(seed, 7)), new([]int64)} }
 
 func (m maker) one(n int) bool { return m.IntN(n) == 0 }
 
-// times returns the times of samples up to end, in one of the ways in which they come.
+// times returns the times of samples up to end, in one of the ways in which they come, or those of the series before.
 func (m maker) times(end int64) []int64 {
+	if len(*m.last) == 0 || !m.one(3) {
+		*m.last = m.newTimes(end)
+	}
+	return *m.last
+}
+
+func (m maker) newTimes(end int64) []int64 {
 	interval := []int64{1000, 10_000, 15_000, 30_000, 60_000}[m.IntN(5)]
 	t := m.Int64N(interval)
 	jitter := m.one(3)
@@ -121,10 +131,11 @@ var floats = map[string]func(m maker) func() float64{
 // float makes a series of floats of one sort.
 func (m maker) float(sort string, end int64) []columntest.Sample {
 	next := floats[sort](m)
+	stale := m.one(2)
 	var all []columntest.Sample
 	for _, t := range m.times(end) {
 		x := columntest.Sample{T: t, V: next()}
-		if m.one(50) {
+		if stale && m.one(50) {
 			x.V = math.Float64frombits(value.StaleNaN)
 		}
 		all = append(all, x)

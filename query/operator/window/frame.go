@@ -56,8 +56,9 @@ func (f *frame) load(t, st []int64, v []float64) error {
 func (f *frame) mark() {
 	kind := f.kind
 	if !f.gaps {
-		for i := range kind {
-			kind[i] = vector.Float
+		kind[0] = vector.Float
+		for n := 1; n < len(kind); n *= 2 {
+			copy(kind[n:], kind[:n])
 		}
 		f.cells = len(kind)
 		return

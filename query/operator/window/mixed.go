@@ -195,6 +195,8 @@ func (m *mixed) excludeBoth() {
 			m.f.noteMixed()
 			m.f.hi[i], m.h.hi[i] = m.f.lo[i], m.h.lo[i]
 			m.f.gaps, m.h.gaps = true, true
+			m.f.forget()
+			m.h.forget()
 		}
 	}
 }

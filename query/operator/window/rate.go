@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
 // rateKernel is rate, increase and delta: the difference of the last and the first sample, plus what was lost at each
@@ -27,30 +29,68 @@ func rateKernel(f *frame) error {
 	if f.st != nil {
 		return rateWithStartTimes(f, resets)
 	}
-	var next int // first reset that may be in the window
 	x := &f.extrapolation
-	for i, l := range f.lo {
-		h := f.hi[i]
+	t, v, lo := f.t, f.v, f.lo
+	hi, out, kind := f.hi[:len(lo)], f.out[:len(lo)], f.kind[:len(lo)]
+	counter, length := f.fn.counter, f.w.Range
+	at, step := f.w.Start-f.w.Step, f.w.Step
+	next := resetList{all: resets, first: never}
+	next.advance(-1)
+	cells := 0
+	for i, l := range lo {
+		at += step
+		h := hi[i]
 		if h-l < 2 {
 			continue
 		}
-		first, last := f.v[l], f.v[h-1]
+		first, last := v[l], v[h-1]
 		result := last - first
-		for next < len(resets) && resets[next] <= l {
-			next++
+		if next.first <= l {
+			next.advance(l)
 		}
-		for j := next; j < len(resets) && resets[j] < h; j++ {
-			result += f.v[resets[j]-1]
+		if next.first < h {
+			result = next.add(result, v, h)
 		}
-		at := f.w.At(i)
-		x.window(f.t[l]-(at-f.w.Range), at-f.t[h-1], int(h-l)-1)
+		x.window(t[l]-(at-length), at-t[h-1], int(h-l)-1)
 		factor := x.factor
-		if f.fn.counter && result > 0 && first >= 0 {
+		if counter && result > 0 && first >= 0 && !x.far(first, result) {
 			factor = x.clamped(first, result)
 		}
-		f.set(i, float64(result*factor))
+		out[i], kind[i] = float64(result*factor), vector.Float
+		cells++
 	}
+	f.cells = cells
 	return nil
+}
+
+// resetList is the resets of a series, and those of them that are in the window at hand or later.
+type resetList struct {
+	all   []int32
+	first int32 // of all; never if there is none
+}
+
+const never = math.MaxInt32
+
+// advance drops the resets up to sample l.
+func (r *resetList) advance(l int32) {
+	for len(r.all) > 0 && r.all[0] <= l {
+		r.all = r.all[1:]
+	}
+	r.first = never
+	if len(r.all) > 0 {
+		r.first = r.all[0]
+	}
+}
+
+// add adds to sum what was lost at the resets before sample h.
+func (r *resetList) add(sum float64, v []float64, h int32) float64 {
+	for _, j := range r.all {
+		if j >= h {
+			break
+		}
+		sum += v[j-1]
+	}
+	return sum
 }
 
 // resets returns the samples that are less than the one before, or newly started, in order.
@@ -79,12 +119,11 @@ func (f *frame) resets() ([]int32, error) {
 type extrapolation struct {
 	rangeSeconds float64
 	perSecond    bool
-	ready        bool
 	// The key: from the left edge to the first sample, from the last to the right edge, and how many gaps between.
 	dStart, dEnd int64
 	gaps         int
 
-	window0  int64 // length of the window, milliseconds
+	length   int64 // of the window, milliseconds
 	interval float64
 	toStart  float64
 	toEnd    float64
@@ -96,17 +135,21 @@ func newExtrapolation(f *frame) extrapolation {
 	return extrapolation{
 		rangeSeconds: (time.Duration(f.w.Range) * time.Millisecond).Seconds(),
 		perSecond:    f.fn.perSecond,
-		window0:      f.w.Range,
+		length:       f.w.Range,
+		gaps:         -1,
 	}
 }
 
 // window computes the factor for a window, if it is not the one computed last.
 func (x *extrapolation) window(dStart, dEnd int64, gaps int) {
-	if x.dStart == dStart && x.dEnd == dEnd && x.gaps == gaps && x.ready {
-		return
+	if x.dStart != dStart || x.dEnd != dEnd || x.gaps != gaps {
+		x.compute(dStart, dEnd, gaps)
 	}
-	x.dStart, x.dEnd, x.gaps, x.ready = dStart, dEnd, gaps, true
-	x.interval = float64(x.window0-dStart-dEnd) / 1000
+}
+
+func (x *extrapolation) compute(dStart, dEnd int64, gaps int) {
+	x.dStart, x.dEnd, x.gaps = dStart, dEnd, gaps
+	x.interval = float64(x.length-dStart-dEnd) / 1000
 	x.average = 0
 	if gaps > 0 {
 		x.average = x.interval / float64(gaps)
@@ -134,17 +177,21 @@ func (x *extrapolation) over(interval, toStart float64) float64 {
 	return factor
 }
 
+// far tells that a counter that rose by result from first is so far from zero that clamped changes nothing, which holds
+// for most. It says so without a division: the margin is wider than the rounding of the quotient that decides, as long
+// as nothing underflows.
+func (x *extrapolation) far(first, result float64) bool {
+	bound := float64(float64(x.toStart*result) * (1 + 1e-12))
+	return float64(x.interval*first) >= bound && bound > 1e-280 && bound <= math.MaxFloat64
+}
+
 // clamped returns the factor for a counter that rose by result from first: it does not reach back beyond where it
 // would have been zero.
 func (x *extrapolation) clamped(first, result float64) float64 {
-	// Most counters are far from zero, which a product tells: its margin is wider than the rounding of the
-	// quotient that decides, as long as nothing underflows.
-	bound := float64(float64(x.toStart*result) * (1 + 1e-12))
-	if result > 1e-280 && bound <= math.MaxFloat64 && float64(x.interval*first) >= bound && bound > 1e-280 {
+	if x.far(first, result) {
 		return x.factor
 	}
-	toZero := float64(x.interval * (first / result))
-	if toZero < x.toStart {
+	if toZero := float64(x.interval * (first / result)); toZero < x.toStart {
 		return x.over(x.interval, toZero)
 	}
 	return x.factor

@@ -24,14 +24,14 @@ func stddevKernel(f *frame) error {
 func stdvarKernel(f *frame) error {
 	f.mark()
 	if !f.long() {
-		return f.addEach(varianceWindow)
+		return f.varianceEach()
 	}
 	d, err := f.deviations()
 	if err != nil {
 		return err
 	}
 	if !d.sound {
-		return f.addEach(varianceWindow)
+		return f.varianceEach()
 	}
 	next := 0
 	for i, l := range f.lo {
@@ -83,6 +83,76 @@ func varianceWindow(v []float64) float64 {
 		aux, cAux = kahansum.Inc(float64(delta*(x-(mean+cMean))), aux, cAux)
 	}
 	return (aux + cAux) / count
+}
+
+// varianceEach computes each window by itself, some of them side by side: see smoothingKernel for why.
+func (f *frame) varianceEach() error {
+	var steps [lanes]int
+	var windows [lanes][]float64
+	n := 0
+	for i, l := range f.lo {
+		h := f.hi[i]
+		if l >= h {
+			continue
+		}
+		steps[n], windows[n] = i, f.v[l:h]
+		if n++; n == lanes {
+			for k, x := range varianceLanes(&windows) {
+				f.out[steps[k]] = x
+			}
+			n = 0
+		}
+		if err := f.spend(int(h - l)); err != nil {
+			return err
+		}
+	}
+	for k, v := range windows[:n] {
+		f.out[steps[k]] = varianceWindow(v)
+	}
+	return nil
+}
+
+// welford is the state of Welford's method between samples.
+type welford struct{ count, mean, cMean, aux, cAux float64 }
+
+// add goes on with samples, as long as all is finite.
+func (w welford) add(v []float64) welford {
+	for _, x := range v {
+		w.count++
+		delta := x - (w.mean + w.cMean)
+		w.mean, w.cMean = add(w.mean, w.cMean, delta/w.count)
+		w.aux, w.cAux = add(w.aux, w.cAux, float64(delta*(x-(w.mean+w.cMean))))
+	}
+	return w
+}
+
+// varianceLanes returns the variances of several windows.
+func varianceLanes(windows *[lanes][]float64) [lanes]float64 {
+	n := min(len(windows[0]), len(windows[1]), len(windows[2]))
+	va, vb, vc := windows[0][:n], windows[1][:n], windows[2][:n]
+	var a, b, c welford
+	count := 0.0
+	for i, x := range va {
+		count++
+		y, z := vb[i], vc[i]
+		da, db, dc := x-(a.mean+a.cMean), y-(b.mean+b.cMean), z-(c.mean+c.cMean)
+		a.mean, a.cMean = add(a.mean, a.cMean, da/count)
+		b.mean, b.cMean = add(b.mean, b.cMean, db/count)
+		c.mean, c.cMean = add(c.mean, c.cMean, dc/count)
+		a.aux, a.cAux = add(a.aux, a.cAux, float64(da*(x-(a.mean+a.cMean))))
+		b.aux, b.cAux = add(b.aux, b.cAux, float64(db*(y-(b.mean+b.cMean))))
+		c.aux, c.cAux = add(c.aux, c.cAux, float64(dc*(z-(c.mean+c.cMean))))
+	}
+	a.count, b.count, c.count = count, count, count
+	var out [lanes]float64
+	for k, w := range [lanes]welford{a, b, c} {
+		v := windows[k]
+		w = w.add(v[n:])
+		if out[k] = (w.aux + w.cAux) / w.count; out[k]-out[k] != 0 {
+			out[k] = varianceWindow(v)
+		}
+	}
+	return out
 }
 
 // deviations are prefix sums of how far the samples are from one of them, and of the squares of that. From their

@@ -139,7 +139,7 @@ func eachCall(t *testing.T, rounds int, body func(t *testing.T, m maker, c call)
 }
 
 func TestFunctionsGiveWhatPrometheusGives(t *testing.T) {
-	eachCall(t, 12, func(t *testing.T, m maker, c call) {
+	eachCall(t, 6, func(t *testing.T, m maker, c call) {
 		data := m.data(dataEnd, false)
 		opts := operator.Options{DelayedNameRemoval: m.one(2), TypeAndUnitLabels: m.one(2)}
 		for _, rung := range []window.Rung{window.Adaptive, window.Sequential, window.Prefix} {
@@ -149,14 +149,14 @@ func TestFunctionsGiveWhatPrometheusGives(t *testing.T) {
 }
 
 func TestFunctionsHeedStartTimestampsAsPrometheusDoes(t *testing.T) {
-	eachCall(t, 8, func(t *testing.T, m maker, c call) {
+	eachCall(t, 4, func(t *testing.T, m maker, c call) {
 		data := m.data(dataEnd, true)
 		check(t, operator.Options{DelayedNameRemoval: true, UseStartTimestamps: true}, c, randomExtent(m.Rand, dataEnd), window.Adaptive, data)
 	})
 }
 
 func TestExtendedSelectorsGiveWhatPrometheusGives(t *testing.T) {
-	eachCall(t, 8, func(t *testing.T, m maker, c call) {
+	eachCall(t, 4, func(t *testing.T, m maker, c call) {
 		data := m.data(dataEnd, m.one(2))
 		for _, modifier := range []string{"anchored", "smoothed"} {
 			e := randomExtent(m.Rand, dataEnd)
@@ -170,7 +170,7 @@ func TestExtendedSelectorsGiveWhatPrometheusGives(t *testing.T) {
 }
 
 func TestFixedWindowsGiveWhatPrometheusGives(t *testing.T) {
-	eachCall(t, 3, func(t *testing.T, m maker, c call) {
+	eachCall(t, 2, func(t *testing.T, m maker, c call) {
 		data := m.data(dataEnd, false)
 		e := randomExtent(m.Rand, dataEnd)
 		at := m.Int64N(dataEnd)
