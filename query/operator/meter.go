@@ -232,11 +232,17 @@ func (c *meterCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
 	if rest {
 		c.cells.addOthers(b)
 	}
-	if c.meter.reads {
-		n := (c.cells.Every - before) * int64(b.Steps)
-		return true, c.meter.env.Samples.see(n, c.meter.held.Add(n))
+	return true, c.meter.look((c.cells.Every - before) * int64(b.Steps))
+}
+
+// look tells the statistics of n more cells. Prometheus holds all values of a node at once, so they have to be within
+// the limit.
+func (m *Meter) look(n int64) error {
+	held, seen := m.held.Add(n), n
+	if !m.reads {
+		seen = 0
 	}
-	return true, nil
+	return m.env.Samples.see(seen, held)
 }
 
 // Close implements Cursor.

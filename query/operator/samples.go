@@ -17,7 +17,7 @@ import (
 // how many cells each operator yields per step and how many samples are in each window, by wrappers that whoever builds
 // the operators puts around them (Meter, WindowMeter). When the query has been evaluated, a Ledger goes over the
 // expression as Prometheus' engine evaluates it and works the sums out from those counts; Settle takes them over, and
-// fails the query if the limit was passed on the way. A selector that passes the limit by itself is stopped at once.
+// fails the query if the limit was passed on the way. An operator that passes the limit by itself is stopped at once.
 //
 // Safe for concurrent use.
 type Samplesum struct {
