@@ -22,8 +22,8 @@ import (
 
 // Comparison says how exact two outcomes must agree. The zero value compares all but peaks and bits.
 type Comparison struct {
-	// Bits demands equal bits of every float. Without it numbers may differ by 1e-9 of the larger one; zero, its
-	// sign, NaN, StaleNaN and the infinities must agree either way.
+	// Bits demands equal bits of every float. Without it numbers may differ by 1e-9 of the larger one, zeros by
+	// their sign and NaNs by their payload; zero, NaN, StaleNaN and the infinities must agree either way.
 	Bits bool
 	// Peak compares the largest number of samples held at once.
 	Peak bool
@@ -277,6 +277,9 @@ func (c Comparison) sameFloat(a, b float64) bool {
 	}
 	if math.IsNaN(a) || math.IsNaN(b) {
 		return !c.Bits && math.IsNaN(a) && math.IsNaN(b) && value.IsStaleNaN(a) == value.IsStaleNaN(b)
+	}
+	if a == b && !c.Bits {
+		return true
 	}
 	if c.Bits || a == 0 || b == 0 || math.IsInf(a, 0) || math.IsInf(b, 0) {
 		return false

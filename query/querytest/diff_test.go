@@ -89,7 +89,7 @@ func TestDiffSeesEveryDifference(t *testing.T) {
 	})))
 	check("value", false, result(floats(1)), result(floats(1+1e-8)))
 	check("zero", false, result(floats(0)), result(floats(1e-300)))
-	check("sign of zero", false, result(floats(0)), result(floats(math.Copysign(0, -1))))
+	check("sign of zero", true, result(floats(0)), result(floats(math.Copysign(0, -1))))
 	check("infinity", false, result(floats(math.Inf(1))), result(floats(math.MaxFloat64)))
 	check("NaN", false, result(floats(math.NaN())), result(floats(stale)))
 	check("points", false, result(floats(1, 2)), result(floats(1)))
@@ -126,6 +126,7 @@ func TestOptionsOfAComparison(t *testing.T) {
 	}
 	ab := promql.Vector{{Metric: metric("a")}, {Metric: metric("b")}}
 	check("bits", Comparison{Bits: true}, false, result(floats(1)), result(floats(1+1e-12)))
+	check("bits of zero", Comparison{Bits: true}, false, result(floats(0)), result(floats(math.Copysign(0, -1))))
 	check("peak", Comparison{Peak: true}, false, counted(stats.QuerySamples{PeakSamples: 1}), counted(stats.QuerySamples{}))
 	check("no statistics", Comparison{NoStatistics: true}, true, counted(stats.QuerySamples{TotalSamples: 1}), counted(stats.QuerySamples{}))
 	check("no annotations", Comparison{NoAnnotations: true}, true, noted(errors.New("a")), result(promql.Vector{}))

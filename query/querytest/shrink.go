@@ -14,14 +14,14 @@ import (
 // maxTries bounds how often Shrink asks whether a smaller case still fails.
 const maxTries = 800
 
-// Shrink makes c smaller as long as fails says that it still shows a difference: the query, then its steps, then
-// the series, then their samples.
+// Shrink makes c smaller as long as fails says that it still shows a difference: the series, the query, its steps,
+// then the samples.
 func Shrink(c Case, fails func(Case) bool) Case {
 	s := &shrinker{best: c, fails: fails, tries: maxTries}
 	for round := true; round && s.tries > 0; {
-		round = s.text()
+		round = s.series()
+		round = s.text() || round
 		round = s.steps() || round
-		round = s.series() || round
 		round = s.samples() || round
 	}
 	return s.best
