@@ -61,8 +61,10 @@ type state struct {
 	// full counts, per group, the rows that were all floats. Such rows leave the marks of their cells alone.
 	full []uint32
 	mark []uint8
-	// mixed: a histogram was added by an aggregation that adds histograms. Then no row takes the fast path.
+	// mixed: a histogram was added by an aggregation that adds histograms.
 	mixed bool
+	// spoilt: a cell is broken. It takes nothing more, so that every cell has to be looked at.
+	spoilt bool
 	// err is that of an allocation where no error can be returned.
 	err error
 }
@@ -85,7 +87,7 @@ func newState(n *node, h, keep *retain.Memory, groups int) (*state, error) {
 }
 
 func (s *state) clear() {
-	s.full[0], s.mixed = 0, false
+	s.full[0], s.mixed, s.spoilt = 0, false, false
 	clear(s.mark)
 }
 

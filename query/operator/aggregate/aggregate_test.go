@@ -195,7 +195,7 @@ func TestAggregationsAreThoseOfPrometheus(t *testing.T) {
 			for range 150 {
 				c := randomCase(r, op)
 				w := newWorld(r, c.worldConfig)
-				x := trial{world: w, delayed: r.IntN(2) == 0, input: c.input}
+				x := trial{world: w, delayed: r.IntN(2) == 0, input: c.input, workers: r.IntN(3)}
 				arg := x.input.text
 				if p := randomParam(r, op); p != "" {
 					arg = p + ", " + arg

@@ -56,7 +56,7 @@ func (x *grouped) start() (err error) {
 }
 
 func (x *grouped) add(b *vector.Batch) error {
-	if b.Steps == 1 && len(b.H) == 0 && !x.state.mixed && x.drops != dropSome {
+	if b.Steps == 1 && len(b.H) == 0 && !x.state.spoilt && x.drops != dropSome {
 		x.addFlat(b)
 		return x.state.err
 	}

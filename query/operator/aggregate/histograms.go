@@ -88,6 +88,7 @@ func (s *histograms) add(cell int, h *histogram.FloatHistogram, id uint32, after
 	if err != nil {
 		s.incompatible(err, id)
 		s.mark[cell] |= broken
+		s.spoilt = true
 	}
 	if reconciled {
 		s.notes.Add(SlotInput, "reconciled", "", func(p posrange.PositionRange) error {

@@ -86,7 +86,7 @@ func (s *sparse) finish(g *grouping, groups []uint32) *sparse {
 	if s.steps == 1 {
 		s.reorder(s.heaps(g, groups))
 	}
-	s.table = g.in.Take(s.ids)
+	s.name(g)
 	return s
 }
 

@@ -71,7 +71,7 @@ type nothing struct{ empty *sparse }
 
 func (n *node) nothing() nothing {
 	s := newSparse(&n.held, n.Grid().N)
-	s.table = n.group.in.Take(nil)
+	s.name(n.group)
 	return nothing{s}
 }
 

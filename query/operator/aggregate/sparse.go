@@ -66,6 +66,12 @@ func (s *sparse) close(id uint32) error {
 	return err
 }
 
+// name names the rows, which all are there.
+func (s *sparse) name(g *grouping) {
+	s.table = g.in.Take(s.ids)
+	s.table.Distinct = g.in.Distinct
+}
+
 // reorder puts rows into another order: of[i] is the row that becomes row i.
 func (s *sparse) reorder(of []int) {
 	n := *s

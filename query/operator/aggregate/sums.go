@@ -62,13 +62,13 @@ func (a *sums) reset(int) error {
 
 func (a *sums) row(g uint32, r row) error {
 	at := int(g) * a.steps
-	if r.shape == vector.Full && !a.mixed {
+	if r.shape == vector.Full && !a.spoilt {
 		a.add(g, at, r.v)
 		a.full[g]++
 		return nil
 	}
 	for i := 0; i < len(r.k); {
-		if r.k[i] == vector.Float && !a.mixed {
+		if r.k[i] == vector.Float && !a.spoilt {
 			end := runOfFloats(r.k, i)
 			a.add(g, at+i, r.v[i:end])
 			a.note(at+i, at+end)
@@ -106,7 +106,7 @@ func (a *sums) note(from, to int) {
 	}
 }
 
-// cell adds a cell of a row in a state with histograms.
+// cell adds a cell of a row that is no float, or that may be broken.
 func (a *sums) cell(g uint32, cell, i int, r row) error {
 	if r.k[i] == vector.Absent || a.mark[cell]&broken != 0 {
 		return nil

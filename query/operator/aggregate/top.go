@@ -182,7 +182,7 @@ func (x *top) end() (retain.Rows, error) {
 		return nil, err
 	}
 	x.free()
-	s.table = x.group.in.Take(s.ids)
+	s.name(x.group)
 	return s, nil
 }
 
@@ -303,7 +303,7 @@ func (n *node) topByParts(ctx context.Context) (done bool, err error) {
 		x.free()
 		from = to
 	}
-	s.table = n.group.in.Take(s.ids)
+	s.name(n.group)
 	n.result = s
 	return true, nil
 }

@@ -179,6 +179,7 @@ func checkSameAsPrometheus(t *testing.T, w *operatortest.Reference, query string
 	env := newEnv(delayed)
 	in := operatortest.Rows(env, w.Grid, w.Rows(t, "m")...)
 	in.PerBatch = 3
+	env.Workers = operator.NewWorkers(w.Grid.N % 3)
 	c.Input = in
 	n := New(env, c)
 	whole := operator.Node(function.NewMerge(env, n, function.PerStep))

@@ -138,12 +138,12 @@ func (r *reader) addRow(id uint32, b *vector.Batch, i int) error {
 func (r *reader) grow(n int) error {
 	f, m := &r.family, &r.node.memory
 	have := len(f.values)
-	values, err := retain.Extend(m, f.values, max(n, 2*cap(f.values))-have)
+	values, err := retain.Extend(m, f.values, n-have)
 	if err != nil {
 		return err
 	}
-	kinds, err := retain.Extend(m, f.kinds, max(n, 2*cap(f.kinds))-have)
-	f.values, f.kinds = values[:have], kinds[:min(have, len(kinds))]
+	kinds, err := retain.Extend(m, f.kinds, n-have)
+	f.values, f.kinds = values[:have], kinds[:have]
 	return err
 }
 

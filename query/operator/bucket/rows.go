@@ -32,13 +32,14 @@ type rows struct {
 func newRows(n *Node, first []uint32, params [][]float64) (*rows, error) {
 	r := &rows{memory: &n.memory, steps: n.Grid().N, first: first, parts: 1, le: make([]bool, len(first))}
 	if n.cfg.Kind == Quantiles {
-		r.split(params)
+		// At a single step with delayed name removal Prometheus does not look for series that are the same.
+		r.split(params, r.steps == 1 && n.env.DelayedNameRemoval)
 	}
 	return r, r.room(len(first))
 }
 
-// split numbers the different quantiles.
-func (r *rows) split(params [][]float64) {
+// split numbers the different quantiles; twins: the same one given twice is two.
+func (r *rows) split(params [][]float64, twins bool) {
 	seen := map[uint64]int{}
 	r.part = make([][]int, len(params))
 	for i, p := range params {
@@ -49,7 +50,7 @@ func (r *rows) split(params [][]float64) {
 				key = math.Float64bits(math.NaN())
 			}
 			at, ok := seen[key]
-			if !ok {
+			if !ok || twins {
 				at = len(r.texts)
 				seen[key] = at
 				r.texts = append(r.texts, labels.FormatOpenMetricsFloat(q))
@@ -131,7 +132,7 @@ func (r *rows) finish(n *Node) error {
 	if r.texts != nil {
 		fresh := t.Column(n.cfg.Label) == nil
 		t = t.With(n.cfg.Label, r.symbols(n.env.Dict, count))
-		t.Distinct = fresh && n.env.DelayedNameRemoval
+		t.Distinct = fresh && n.env.DelayedNameRemoval && r.steps > 1
 	}
 	r.table = t
 	return nil

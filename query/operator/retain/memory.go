@@ -64,18 +64,20 @@ func Push[T any](m *Memory, s []T, x T) ([]T, error) {
 	return append(s, x), nil
 }
 
-// Extend makes s longer by n zero values.
+// Extend makes s longer by n values: zero values, unless s was longer before. What grows again and again is copied a
+// few times only.
 func Extend[T any](m *Memory, s []T, n int) ([]T, error) {
-	if len(s)+n <= cap(s) {
-		return s[:len(s)+n], nil
+	n += len(s)
+	if n <= cap(s) {
+		return s[:n], nil
 	}
-	g, err := Make[T](m, len(s)+n)
+	g, err := Make[T](m, max(n, cap(s)*3/2))
 	if err != nil {
 		return s, err
 	}
 	copy(g, s)
 	Drop(m, s)
-	return g, nil
+	return g[:n], nil
 }
 
 // Drop gives back what s was charged for.
