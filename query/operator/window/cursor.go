@@ -85,9 +85,6 @@ func (c *cursor) row(b *vector.Batch) error {
 	if c.counter != nil {
 		c.counter.CountWindows(c.f.lo, c.f.hi)
 	}
-	if c.counter != nil {
-		c.counter.CountWindows(c.f.lo, c.f.hi)
-	}
 	c.f.begin(s.ID, v, k)
 	if err := c.node.fn.floats(&c.f); err != nil {
 		return err

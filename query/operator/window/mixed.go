@@ -32,6 +32,8 @@ type mixed struct {
 	spans  []histogram.Span // scratch of compact
 	rests  []float64        // scratch of denseSums
 	slab   slab
+	// copied is the histogram of the series that was copied last, and copy what came out.
+	copied, copy *histogram.FloatHistogram
 	// results is what was charged for histograms that are in the batch now.
 	results memory
 }
@@ -70,6 +72,7 @@ func newMixed(c *cursor) *mixed {
 // load splits a series and finds the windows of both parts. v, k and h are the row to fill.
 func (m *mixed) load(s *operator.Samples, st []int64, v []float64, k []vector.Kind, h []*histogram.FloatHistogram) error {
 	m.s, m.st, m.rowH = s, st, h
+	m.copied, m.copy = nil, nil
 	floats := 0
 	for _, kind := range s.Kind {
 		if kind == sample.Float {

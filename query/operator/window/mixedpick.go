@@ -35,7 +35,9 @@ func firstMixed(m *mixed) error {
 	}
 	for i, l := range m.all.lo {
 		if l < m.all.hi[i] {
-			m.pick(i, int(l))
+			if err := m.pick(i, int(l)); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -47,19 +49,27 @@ func lastMixed(m *mixed) error {
 	}
 	for i, l := range m.all.lo {
 		if h := m.all.hi[i]; l < h {
-			m.pick(i, int(h)-1)
+			if err := m.pick(i, int(h)-1); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-// pick makes step i sample j of the series.
-func (m *mixed) pick(i, j int) {
+// pick makes step i sample j of the series. A histogram is copied, once for all steps, because that of the series goes
+// away with it.
+func (m *mixed) pick(i, j int) error {
 	if m.s.Kind[j] == sample.Float {
 		m.f.set(i, m.s.V[j])
-		return
+		return nil
 	}
-	m.share(i, m.s.H[j])
+	if m.copied != m.s.H[j] || m.copy == nil {
+		m.copied, m.copy = m.s.H[j], m.s.H[j].Copy()
+		return m.set(i, m.copy)
+	}
+	m.share(i, m.copy)
+	return nil
 }
 
 // isFloat tells the kind of sample i of the series.
