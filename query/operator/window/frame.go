@@ -136,7 +136,9 @@ type scratch struct {
 	sum2   []float64
 	rest2  []float64
 	run    []int32
-	keys   []uint64
+	// abscissae are those of a regression.
+	abscissae []float64
+	keys      []uint64
 	// distances are keys too.
 	distances []uint64
 }

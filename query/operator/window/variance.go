@@ -107,52 +107,55 @@ func (f *frame) varianceEach() error {
 		}
 	}
 	for k, v := range windows[:n] {
-		f.out[steps[k]] = varianceWindow(v)
+		x := welford{}.finish(0, v)
+		if x-x != 0 {
+			x = varianceWindow(v)
+		}
+		f.out[steps[k]] = x
 	}
 	return nil
 }
 
-// welford is the state of Welford's method between samples.
-type welford struct{ count, mean, cMean, aux, cAux float64 }
-
-// add goes on with samples, as long as all is finite.
-func (w welford) add(v []float64) welford {
-	for _, x := range v {
-		w.count++
-		delta := x - (w.mean + w.cMean)
-		w.mean, w.cMean = add(w.mean, w.cMean, delta/w.count)
-		w.aux, w.cAux = add(w.aux, w.cAux, float64(delta*(x-(w.mean+w.cMean))))
-	}
-	return w
-}
-
-// varianceLanes returns the variances of several windows.
+// varianceLanes returns the variances of several windows. Variables and not structs hold the states because only those
+// are kept in registers.
 func varianceLanes(windows *[lanes][]float64) [lanes]float64 {
 	n := min(len(windows[0]), len(windows[1]), len(windows[2]))
 	va, vb, vc := windows[0][:n], windows[1][:n], windows[2][:n]
-	var a, b, c welford
-	count := 0.0
+	var a, ca, sa, ra, b, cb, sb, rb, c, cc, sc, rc, count float64
 	for i, x := range va {
 		count++
 		y, z := vb[i], vc[i]
-		da, db, dc := x-(a.mean+a.cMean), y-(b.mean+b.cMean), z-(c.mean+c.cMean)
-		a.mean, a.cMean = add(a.mean, a.cMean, da/count)
-		b.mean, b.cMean = add(b.mean, b.cMean, db/count)
-		c.mean, c.cMean = add(c.mean, c.cMean, dc/count)
-		a.aux, a.cAux = add(a.aux, a.cAux, float64(da*(x-(a.mean+a.cMean))))
-		b.aux, b.cAux = add(b.aux, b.cAux, float64(db*(y-(b.mean+b.cMean))))
-		c.aux, c.cAux = add(c.aux, c.cAux, float64(dc*(z-(c.mean+c.cMean))))
+		da, db, dc := x-(a+ca), y-(b+cb), z-(c+cc)
+		a, ca = add(a, ca, da/count)
+		b, cb = add(b, cb, db/count)
+		c, cc = add(c, cc, dc/count)
+		sa, ra = add(sa, ra, float64(da*(x-(a+ca))))
+		sb, rb = add(sb, rb, float64(db*(y-(b+cb))))
+		sc, rc = add(sc, rc, float64(dc*(z-(c+cc))))
 	}
-	a.count, b.count, c.count = count, count, count
 	var out [lanes]float64
-	for k, w := range [lanes]welford{a, b, c} {
+	for k, w := range [lanes]welford{{a, ca, sa, ra}, {b, cb, sb, rb}, {c, cc, sc, rc}} {
 		v := windows[k]
-		w = w.add(v[n:])
-		if out[k] = (w.aux + w.cAux) / w.count; out[k]-out[k] != 0 {
+		if out[k] = w.finish(count, v[n:]); out[k]-out[k] != 0 {
 			out[k] = varianceWindow(v)
 		}
 	}
 	return out
+}
+
+// welford is the state of Welford's method between samples.
+type welford struct{ mean, cMean, aux, cAux float64 }
+
+// finish takes the last samples, and returns the variance of all if it is finite.
+func (w welford) finish(count float64, v []float64) float64 {
+	mean, cMean, aux, cAux := w.mean, w.cMean, w.aux, w.cAux
+	for _, x := range v {
+		count++
+		delta := x - (mean + cMean)
+		mean, cMean = add(mean, cMean, delta/count)
+		aux, cAux = add(aux, cAux, float64(delta*(x-(mean+cMean))))
+	}
+	return (aux + cAux) / count
 }
 
 // deviations are prefix sums of how far the samples are from one of them, and of the squares of that. From their
