@@ -32,6 +32,11 @@ func TestAgreesWithPrometheusOnTheSuiteInEveryMode(t *testing.T) {
 			agreeOnSuite(t, e, querytest.Comparison{})
 		})
 	}
+	t.Run("nobody asks for statistics", func(t *testing.T) {
+		e := newEngine(t)
+		e.noStatistics = true
+		agreeOnSuite(t, e, querytest.Comparison{NoStatistics: true})
+	})
 }
 
 // agreeOnSuite puts the queries of the suite to e and to Prometheus' engine.

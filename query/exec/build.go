@@ -301,7 +301,7 @@ func (b *builder) binary(n *plan.Binary) (operator.Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		return join.New(b.env, join.Call{Op: n.Op, Bool: n.Bool, Matching: n.Matching, Left: lhs, Right: rhs}), nil
+		return join.New(b.env, join.Call{Op: n.Op, Bool: n.Bool, Matching: n.Matching, Left: lhs, Right: rhs, Narrow: n.Narrow}), nil
 	}
 	v, s := n.LHS, n.RHS
 	if left {
@@ -337,7 +337,7 @@ func (b *builder) aggregate(n *plan.Aggregate) (operator.Node, error) {
 }
 
 func (b *builder) aggregateConfig(n *plan.Aggregate) aggregate.Config {
-	c := aggregate.Config{Op: n.Op, Grouping: n.Grouping, Without: n.Without}
+	c := aggregate.Config{Op: n.Op, Grouping: n.Grouping, Without: n.Without, Where: n.Only}
 	if label, ok := n.Param.(*plan.Text); ok {
 		c.Label = label.Value
 	}

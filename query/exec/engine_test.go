@@ -66,7 +66,9 @@ type engine struct {
 	options  operator.Options
 	switches plan.Switches
 	exec     exec.Options
-	workers  *operator.Workers
+	// noStatistics lets passes read less than the statistics tell.
+	noStatistics bool
+	workers      *operator.Workers
 }
 
 func newEngine(tb testing.TB) *engine {
@@ -125,7 +127,7 @@ func (e *engine) query(from storage.Queryable, qo promql.QueryOpts, qs string, o
 	}
 	o.Lookback = time.Duration(lookback) * time.Millisecond
 	o.DelayedNameRemoval, o.TypeAndUnitLabels, o.UseStartTimestamps = e.options.DelayedNameRemoval, e.options.TypeAndUnitLabels, e.options.UseStartTimestamps
-	o.Switches, o.Explain = e.switches, e.exec.Analyze
+	o.Switches, o.Explain, o.NoStatistics = e.switches, e.exec.Analyze, e.noStatistics
 	p, err := plan.New(expr, o)
 	if err != nil {
 		return nil, err

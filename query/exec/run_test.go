@@ -297,8 +297,11 @@ func ExampleQuery_Explain() {
 	// pass constants:
 	//   sum by (job) (rate(http_requests_total[5m])) > (10 * 10)
 	//   sum by (job) (rate(http_requests_total[5m])) > 100
+	// pass propagate-matchers: not applied, the statistics of the query would tell
 	// pass share: not applied, there is one selector at most
+	// pass subsets: not applied, the statistics of the query would tell
 	// pass multi-aggregation: not applied, nothing is shared
+	// pass narrow-joins: not applied, the statistics of the query would tell
 	// answer: sum by (job) (rate(http_requests_total[5m])) > 10 * 10 (0..60000/1000)
 	//   > with a scalar: sum by (job) (rate(http_requests_total[5m])) > 100 (0..60000/1000)
 	//     sum: sum by (job) (rate(http_requests_total[5m])) (0..60000/1000)

@@ -58,26 +58,6 @@ func joinAggregations() Pass {
 	}
 }
 
-// visitAll calls f for every node that is evaluated, shared ones included, once.
-func visitAll(n Node, f func(Node)) {
-	seen := map[*Shared]bool{}
-	var walk func(Node)
-	walk = func(n Node) {
-		if r, ok := n.(*Ref); ok {
-			if !seen[r.To] {
-				seen[r.To] = true
-				walk(r.To.Node)
-			}
-			return
-		}
-		for _, in := range n.Inputs() {
-			walk(in)
-		}
-		f(n)
-	}
-	walk(n)
-}
-
 // plain tells whether an aggregation has neither a parameter nor errors of its own.
 func plain(op parser.ItemType) bool {
 	return slices.Contains([]parser.ItemType{

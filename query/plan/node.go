@@ -221,6 +221,8 @@ type Aggregate struct {
 	// Param is the parameter of those that have one, else nil.
 	Param Node
 	Expr  Node
+	// Only leaves out rows of Expr that do not match; in a plan, not in a query.
+	Only []*labels.Matcher
 	// Multi is set for aggregations of the same input that are fed together.
 	Multi *Multi
 }
@@ -253,6 +255,8 @@ type Binary struct {
 	// Matching is set between vectors.
 	Matching *parser.VectorMatching
 	Bool     bool
+	// Narrow says that rows which find no match need not be read.
+	Narrow bool
 }
 
 // Type implements Node.

@@ -21,7 +21,10 @@ type Pass struct {
 
 // Passes returns all passes in the order in which they are applied.
 func Passes() []Pass {
-	return []Pass{foldConstants(), canonicalMatchers(), shareSubexpressions(), joinAggregations()}
+	return []Pass{
+		foldConstants(), canonicalMatchers(), propagateMatchers(), shareSubexpressions(), feedSubsets(), joinAggregations(),
+		narrowJoins(),
+	}
 }
 
 // Switches turn passes off by name. The zero value leaves all on.

@@ -162,6 +162,82 @@ func TestAggregationsOfOneInputAreFedTogether(t *testing.T) {
 	}
 }
 
+func TestMatchersReachTheOtherSideOnlyWhereNobodyNotices(t *testing.T) {
+	o := between(1000, 2000, 10)
+	o.NoStatistics = true
+	check := rewriting(t, o, "propagate-matchers")
+	same := func(query string) {
+		t.Helper()
+		plain := between(1000, 2000, 10)
+		plain.Switches = only(t)
+		check(query, newPlan(t, query, plain).Root.String())
+	}
+	check(`x{a="1"} and on (a) y`, `x{a="1"} and on (a) y{a="1"}`)
+	check(`x and on (a) y{a="1"}`, `x{a="1"} and on (a) y{a="1"}`)
+	check(`x{a="1"} unless on (a) y`, `x{a="1"} unless on (a) y{a="1"}`)
+	same(`x unless on (a) y{a="1"}`)
+	same(`x{a="1"} or on (a) y`)
+	same(`x{a="1"} and on (b) y`)
+	same(`x{a="1"} and ignoring (a) y`)
+	check(`x{a=~"1|2",c!="3"} and y`, `x{a=~"1|2",c!="3"} and y{a=~"1|2",c!="3"}`)
+	check(`x{a="1"} * y`, `x{a="1"} * y{a="1"}`)
+	same(`x{a="1"} * on (a) y`) // y may have several series for 1, and that is an error
+	same(`x{a="1"} * {a=~".+"}`)
+	check(`x{a="1"} * on (a) count by (a) (y)`, `x{a="1"} * on (a) count by (a) (y{a="1"})`)
+	same(`x{a="1"} * on (a) sum by (a) (y)`) // sum() warns of histograms among floats
+	same(`x{a="1"} * on (a) count by (b) (y)`)
+	check(`x * on (a) group_left count by (a) (y{a="1"})`, `x{a="1"} * on (a) group_left () count by (a) (y{a="1"})`)
+	same(`x * on (a) group_left y{a="1"}`)
+	same(`x{a="1"} + fill(0) y`)
+	same(`x{a="1"} and on (a) rate(y[5m])`)
+	check(`rate(x{a="1"}[5m]) and on (a) y`, `rate(x{a="1"}[5m]) and on (a) y{a="1"}`)
+	check(`sum by (a) (x{a="1",b="2"}) and y`, `sum by (a) (x{a="1",b="2"}) and y{a="1"}`)
+	check(`-x{a="1"} and abs(y)`, `(-x{a="1"}) and abs(y{a="1"})`)
+	same(`-x{a="1"} and abs({b="1"})`)
+	same(`label_replace(x{a="1"}, "a", "2", "", "") and y`)
+	same(`absent(x{a="1"}) and y`)
+	o.NoStatistics = false
+	rewriting(t, o, "propagate-matchers")(`x{a="1"} and y`, `x{a="1"} and y`)
+}
+
+func TestAggregationsOfAPartAreFedFromTheWhole(t *testing.T) {
+	o := between(1000, 2000, 10)
+	o.NoStatistics = true
+	check := rewriting(t, o, "subsets", "share")
+	check(`sum(x{a="1"}) / sum(x)`, `sum(shared(x), only {a="1"}) / sum(shared(x))`)
+	check(`sum(x) / sum by (b) (x{a="1",c="2"})`, `sum(shared(x)) / sum by (b) (shared(x), only {a="1",c="2"})`)
+	check(`sum(x{a="1"}) / sum(x{a="2"})`, `sum(x{a="1"}) / sum(x{a="2"})`)
+	check(`sum(x{a="1"}) / sum(x{a="1",b="2"}) + count(x)`,
+		`(sum(shared(x), only {a="1"}) / sum(shared(x), only {a="1",b="2"})) + count(shared(x))`)
+	check(`sum(x{a="1"}) / count(x{a="1"}) / sum(x)`,
+		`(sum(shared(x), only {a="1"}) / count(shared(x), only {a="1"})) / sum(shared(x))`)
+	check(`sum(x{a="1"}) / x{a="1"} / sum(x)`, `(sum(shared(x{a="1"})) / shared(x{a="1"})) / sum(x)`)
+	check(`sum(rate(x{a="1"}[5m])) / sum(rate(x[5m]))`, `sum(rate(x{a="1"}[5m])) / sum(rate(x[5m]))`)
+	check(`sum(x{a="1"} offset 5m) / sum(x)`, `sum(x{a="1"} offset 5m) / sum(x)`)
+	check(`sum(x{a="1"}) / quantile(0.5, x)`, `sum(x{a="1"}) / quantile(0.5, x)`)
+	check(`sum(x{a="1"}) / sum(y)`, `sum(x{a="1"}) / sum(y)`)
+	check(`max_over_time(sum(x)[5m:1m]) / sum(x{a="1"})`, `max_over_time(sum(x)[5m:1m]) / sum(x{a="1"})`)
+	o.NoStatistics = false
+	rewriting(t, o, "subsets")(`sum(x{a="1"}) / sum(x)`, `sum(x{a="1"}) / sum(x)`)
+}
+
+func TestJoinsAreNarrowedOnlyWhereNobodyNotices(t *testing.T) {
+	for query, want := range map[string]bool{
+		`x and y`: true, `x unless on (a) y`: true, `x or y`: false, `x * y`: true, `x * on (a) y`: false,
+		`rate(x[5m]) and y`: false, `x and rate(y[5m])`: false, `x * on (a) group_left count by (a) (y)`: true,
+		`x * on (a) group_left y`: false, `x + fill(0) y`: false, `x and x`: true, `x smoothed and y`: false,
+	} {
+		for _, unseen := range []bool{true, false} {
+			o := between(1000, 2000, 10)
+			o.NoStatistics = unseen
+			b, ok := newPlan(t, query, o).Root.(*plan.Binary)
+			if !ok || b.Narrow != (want && unseen) {
+				t.Errorf("%s, statistics unseen %t: narrowed %t, want %t", query, unseen, b.Narrow, want && unseen)
+			}
+		}
+	}
+}
+
 func TestSwitchesKnowThePasses(t *testing.T) {
 	if _, err := (plan.Switches{}).Without("nonsense"); err == nil || !strings.Contains(err.Error(), `unknown pass "nonsense", known are: constants`) {
 		t.Errorf("got %v, want the passes there are", err)

@@ -18,8 +18,6 @@ type Ref struct {
 	To *Shared
 	// As is what stands in the query here: the same as what is shared, but at a place of its own.
 	As Node
-	// in is the shared node that the place is in, nil for none.
-	in *Shared
 }
 
 // Shared is a node that several places of a query have in common. It is evaluated once.
@@ -28,19 +26,6 @@ type Shared struct {
 	Refs []*Ref
 	// Whole is set where all of Refs are the input of one Multi: the rows are needed once, one after the other.
 	Whole *Multi
-}
-
-// Times returns how often Prometheus would evaluate s.
-func (s *Shared) Times() int {
-	times := 0
-	for _, r := range s.Refs {
-		if r.in == nil {
-			times++
-		} else {
-			times += r.in.Times()
-		}
-	}
-	return times
 }
 
 // Where implements Node.
@@ -75,7 +60,7 @@ func shareSubexpressions() Pass {
 			}
 			s.number(p.Root)
 			s.count(p.Root, nil)
-			p.Root = s.rewrite(p.Root, nil, nil)
+			p.Root = s.rewrite(p.Root, nil)
 			return ""
 		},
 	}
@@ -156,14 +141,16 @@ func own(n Node) string {
 		}
 		return n.Func
 	case *Aggregate:
-		return fmt.Sprintf("%v %t %q", n.Op, n.Without, n.Grouping)
+		return fmt.Sprintf("%v %t %q %q", n.Op, n.Without, n.Grouping, n.Only)
 	case *Binary:
 		if n.Matching == nil {
 			return fmt.Sprintf("%v %t", n.Op, n.Bool)
 		}
 		return fmt.Sprintf("%v %t %v%s", n.Op, n.Bool, n.Matching.Card, matching(n.Matching))
-	case *Negate, *Broadcast, *Ref:
+	case *Negate, *Broadcast:
 		return ""
+	case *Ref:
+		return fmt.Sprintf("%p", n.To)
 	default:
 		return fmt.Sprintf("%p", n) // unknown: equal to none
 	}
@@ -195,29 +182,29 @@ func (s *sharing) count(n, scope Node) {
 	}
 }
 
-// rewrite puts references where several places take the value of a node; in is the shared node around n, if any.
-func (s *sharing) rewrite(n, scope Node, in *Shared) Node {
+// rewrite puts references where several places take the value of a node.
+func (s *sharing) rewrite(n, scope Node) Node {
 	at := occurrence{scope, s.of[n]}
 	if s.uses[at] < 2 {
-		s.inside(n, scope, in)
+		s.inside(n, scope)
 		return n
 	}
 	shared := s.made[at]
 	if shared == nil {
 		shared = &Shared{Node: n}
 		s.made[at] = shared
-		s.inside(n, scope, shared)
+		s.inside(n, scope)
 	} else {
 		unhint(shared.Node, n)
 	}
-	r := &Ref{To: shared, As: n, in: in}
+	r := &Ref{To: shared, As: n}
 	shared.Refs = append(shared.Refs, r)
 	return r
 }
 
-func (s *sharing) inside(n, scope Node, in *Shared) {
+func (s *sharing) inside(n, scope Node) {
 	for i, x := range n.Inputs() {
-		if r := s.rewrite(x, scopeOf(n, scope), in); r != x {
+		if r := s.rewrite(x, scopeOf(n, scope)); r != x {
 			n.SetInput(i, r)
 		}
 	}

@@ -110,7 +110,14 @@ func (a *Aggregate) String() string {
 	case len(a.Grouping) > 0:
 		b.WriteString(" by (" + strings.Join(a.Grouping, ", ") + ") ")
 	}
-	b.WriteString("(" + list(a.Inputs()) + ")")
+	b.WriteString("(" + list(a.Inputs()))
+	for i, m := range a.Only {
+		b.WriteString([]string{", only {", ","}[min(i, 1)] + m.String())
+	}
+	if len(a.Only) > 0 {
+		b.WriteString("}")
+	}
+	b.WriteString(")")
 	return b.String()
 }
 
