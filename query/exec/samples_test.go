@@ -174,7 +174,7 @@ func TestTheLimitOfSamplesIsHitWherePrometheusHitsIt(t *testing.T) {
 
 func sameError(a, b error) bool {
 	if a == nil || b == nil {
-		return a == b
+		return a == nil && b == nil
 	}
 	return a.Error() == b.Error()
 }

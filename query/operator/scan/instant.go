@@ -81,7 +81,7 @@ func (c *instantCursor) Next(ctx context.Context, b *vector.Batch) (bool, error)
 		if s.from == s.to {
 			continue
 		}
-		if err := b.Reserve(min(rows-b.Rows(), len(c.reader.ids)+1)); err != nil {
+		if err := b.Reserve(min(rows-b.Rows(), c.reader.left()+1)); err != nil {
 			return false, err
 		}
 		if err := c.row(b, s); err != nil {

@@ -94,6 +94,9 @@ func (r *reader) fill(ctx context.Context) error {
 	return nil
 }
 
+// left is how many series are to come.
+func (r *reader) left() int { return len(r.ids) + len(r.decoded) - r.at }
+
 // reset makes the reader go on with other series.
 func (r *reader) reset(ids []uint32) { r.ids, r.decoded, r.at = ids, nil, 0 }
 

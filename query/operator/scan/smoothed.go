@@ -80,7 +80,7 @@ func (c *smoothedCursor) Next(ctx context.Context, b *vector.Batch) (bool, error
 		if !ok {
 			break
 		}
-		if err := b.Reserve(min(limit-b.Rows(), len(c.reader.ids)+1)); err != nil {
+		if err := b.Reserve(min(limit-b.Rows(), c.reader.left()+1)); err != nil {
 			return false, err
 		}
 		if err := c.row(b, s); err != nil {

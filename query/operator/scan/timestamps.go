@@ -95,7 +95,7 @@ func (c *timestampCursor) Next(ctx context.Context, b *vector.Batch) (bool, erro
 		if !ok {
 			break
 		}
-		if err := b.Reserve(min(rows-b.Rows(), len(c.reader.ids)+1)); err != nil {
+		if err := b.Reserve(min(rows-b.Rows(), c.reader.left()+1)); err != nil {
 			return false, err
 		}
 		if err := c.row(b, s); err != nil {
