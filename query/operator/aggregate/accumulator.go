@@ -56,6 +56,7 @@ type state struct {
 	held  *retain.Memory
 	keep  *retain.Memory // for what becomes part of the result
 	notes *operator.Notes
+	check func() error // tells when to stop
 	in    *vector.Table
 	steps int
 	// full counts, per group, the rows that were all floats. Such rows leave the marks of their cells alone.
@@ -65,7 +66,7 @@ type state struct {
 	mixed bool
 	// spoilt: a cell is broken. It takes nothing more, so that every cell has to be looked at.
 	spoilt bool
-	// err is that of an allocation where no error can be returned.
+	// err is an error from where none can be returned.
 	err error
 }
 
@@ -77,7 +78,7 @@ func (s *state) seen(g uint32, cell int) bool { return s.full[g] > 0 || s.mark[c
 // newState returns the state of a number of groups.
 func newState(n *node, h, keep *retain.Memory, groups int) (*state, error) {
 	steps := n.Grid().N
-	s := &state{held: h, keep: keep, notes: &n.notes, in: n.group.in, steps: steps}
+	s := &state{held: h, keep: keep, notes: &n.notes, check: n.feed.env.Check, in: n.group.in, steps: steps}
 	var err error
 	if s.full, err = retain.Make[uint32](h, groups); err != nil {
 		return nil, err

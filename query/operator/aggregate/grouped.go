@@ -152,7 +152,7 @@ func (x *grouped) end() (retain.Rows, error) {
 		v, k := d.Row(i)
 		at = i
 		x.acc.finish(g, out{v: v, k: k, h: set})
-		if err != nil {
+		if err = cmp.Or(err, x.state.err); err != nil {
 			return nil, err
 		}
 		d.Measure(i)

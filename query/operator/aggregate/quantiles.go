@@ -86,6 +86,11 @@ func (a *quantiles) flat(gs []uint32, vs []float64) {
 func (a *quantiles) finish(g uint32, to out) {
 	at, size, values := int(g)*a.steps, int(a.size[g]), a.values[a.begin[g]:]
 	for i := range to.v {
+		if size > 1024 {
+			if a.err = a.check(); a.err != nil {
+				return
+			}
+		}
 		if n := int(a.count[at+i]); n > 0 {
 			to.v[i] = quantile(a.q[i], values[i*size:i*size+n])
 		}

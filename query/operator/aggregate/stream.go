@@ -183,7 +183,7 @@ func (c *streamCursor) finish(b *vector.Batch) error {
 		h[step], k[step] = x, vector.Histogram
 	}})
 	b.Shape[i] = retain.ShapeOf(k)
-	return nil
+	return c.acc.shared().err
 }
 
 // Close implements operator.Cursor.

@@ -213,10 +213,13 @@ func (x *top) collect(s *sparse) error {
 	}
 	defer retain.Drop(h, next)
 	total := 0
-	x.entries(func(_ int, e ranked) {
+	err = x.entries(func(_ int, e ranked) {
 		next[e.id]++
 		total++
 	})
+	if err != nil {
+		return err
+	}
 	end := len(s.v)
 	for id, n := range next {
 		if n == 0 {
@@ -237,17 +240,19 @@ func (x *top) collect(s *sparse) error {
 	if s.v, err = retain.Extend(h, s.v, total); err != nil {
 		return err
 	}
-	x.entries(func(step int, e ranked) {
+	return x.entries(func(step int, e ranked) {
 		at := next[e.id]
 		s.step[at], s.v[at] = uint32(step), e.v
 		next[e.id]++
 	})
-	return nil
 }
 
 // entries calls f for what is in the heaps; that of one series in the order of steps.
-func (x *top) entries(f func(step int, e ranked)) {
+func (x *top) entries(f func(step int, e ranked)) error {
 	for g := range x.size {
+		if err := x.node.feed.env.Check(); err != nil {
+			return err
+		}
 		for i := range x.steps {
 			at := x.begin[g] + i*x.size[g]
 			for _, e := range x.of[at : at+int(x.count[g*x.steps+i])] {
@@ -255,6 +260,7 @@ func (x *top) entries(f func(step int, e ranked)) {
 			}
 		}
 	}
+	return nil
 }
 
 // ordered returns the groups in the order in which they came, those only that did.

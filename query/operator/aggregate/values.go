@@ -120,6 +120,9 @@ func (x *values) end() (retain.Rows, error) {
 	}
 	first, symbols := make([]uint32, len(x.order)), make([]uint32, len(x.order))
 	for i, r := range x.order {
+		if err := x.node.feed.env.Check(); err != nil {
+			return nil, err
+		}
 		v, k := d.Row(i)
 		for step, n := range r.counts {
 			if n > 0 {
