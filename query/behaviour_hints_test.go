@@ -51,6 +51,7 @@ func (q recordingQuerier) Select(_ context.Context, _ bool, h *storage.SelectHin
 	for _, m := range ms {
 		matchers = append(matchers, m.String())
 	}
+	slices.Sort(matchers) // their order means nothing
 	q.r.note("{%s} %d to %d step %d range %d func %q by %v %q", strings.Join(matchers, ","), h.Start, h.End, h.Step, h.Range, h.Func, h.By, h.Grouping)
 	return storage.EmptySeriesSet()
 }
@@ -81,7 +82,7 @@ func TestStorageIsToldWhatIsRead(t *testing.T) {
 		}
 		check(at("m"), `{__name__="m"} 95001 to 100000 step 0 range 0 func "" by false []`)
 		check(steps("m"), `{__name__="m"} 95001 to 200000 step 1000 range 0 func "" by false []`)
-		check(at(`m{a!="b"} offset -10s`), `{a!="b",__name__="m"} 105001 to 110000 step 0 range 0 func "" by false []`)
+		check(at(`m{a!="b"} offset -10s`), `{__name__="m",a!="b"} 105001 to 110000 step 0 range 0 func "" by false []`)
 		check(steps("m @ 7 offset 1s"), `{__name__="m"} 1001 to 6000 step 1000 range 0 func "" by false []`)
 		check(steps("rate(m[1m])"), `{__name__="m"} 40001 to 200000 step 1000 range 60000 func "rate" by false []`)
 		check(steps("sum by (a, b) (m)"), `{__name__="m"} 95001 to 200000 step 1000 range 0 func "sum" by true ["a" "b"]`)
