@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/operator/window"
@@ -179,5 +180,45 @@ func TestCursorsOfOneNodeGiveTheRowsAskedFor(t *testing.T) {
 	}
 	if len(some) != 3 {
 		t.Errorf("%d rows, want 3", len(some))
+	}
+}
+
+func TestEveryFunctionOfTheParserOverARangeIsKnown(t *testing.T) {
+	for name, f := range parser.Functions {
+		over := false
+		for _, arg := range f.ArgTypes {
+			over = over || arg == parser.ValueTypeMatrix
+		}
+		if window.Known(name) != over {
+			t.Errorf("%s: known %v, want %v", name, window.Known(name), over)
+		}
+	}
+}
+
+// opening notes the order in which inputs are opened.
+type opening struct {
+	*ranges
+	scalar
+	name string
+	log  *[]string
+}
+
+func (o opening) Open(context.Context) error { *o.log = append(*o.log, o.name); return nil }
+func (o opening) Close()                     {}
+
+func TestASubqueryIsOpenedBeforeTheArgumentsAndASelectorAfterThem(t *testing.T) {
+	for subquery, want := range map[bool]string{true: "over arg", false: "arg over"} {
+		var log []string
+		env := newEnv(t, operator.Options{})
+		over := opening{ranges: newRanges(env, minute, nil), name: "over", log: &log}
+		arg := opening{scalar: scalar{grid: minute.Grid, of: constant(1)}, name: "arg", log: &log}
+		node := window.New(env, window.Call{Func: "quantile_over_time", Over: over, Args: []operator.Scalar{arg}, Subquery: subquery})
+		if err := node.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		node.Close()
+		if got := strings.Join(log, " "); got != want {
+			t.Errorf("subquery %v: opened %s, want %s", subquery, got, want)
+		}
 	}
 }

@@ -166,6 +166,7 @@ func (m maker) starts(s []columntest.Sample) {
 // histogram makes a series of native histograms; mixed: with floats among them.
 func (m maker) histogram(end int64, mixed bool) []columntest.Sample {
 	custom, gauge := m.one(3), m.one(4)
+	twist := twists[m.IntN(len(twists))]
 	schema := int32(m.IntN(5))
 	counts := make([]float64, 6)
 	var all []columntest.Sample
@@ -192,10 +193,38 @@ func (m maker) histogram(end int64, mixed bool) []columntest.Sample {
 			x.V = float64(m.IntN(100))
 		default:
 			x.FH = m.of(counts, schema, custom, gauge)
+			twist(m, x.FH)
 		}
 		all = append(all, x)
 	}
 	return all
+}
+
+// twists are what can be strange about the histograms of a series.
+var twists = []func(m maker, h *histogram.FloatHistogram){
+	func(maker, *histogram.FloatHistogram) {},
+	func(maker, *histogram.FloatHistogram) {},
+	func(m maker, h *histogram.FloatHistogram) { // sums overflow, now and then
+		if m.one(3) {
+			h.Sum = 1e308
+			h.PositiveBuckets[1] = 1.5e308
+		}
+	},
+	func(m maker, h *histogram.FloatHistogram) { // an observation of NaN
+		if m.one(4) {
+			h.Sum = math.NaN()
+		}
+	},
+	func(_ maker, h *histogram.FloatHistogram) { // spans that touch, and empty ones
+		if !h.UsesCustomBuckets() {
+			h.PositiveSpans = []histogram.Span{{Offset: 1, Length: 2}, {Offset: 0, Length: 1}, {Offset: 3, Length: 0}, {Offset: 1, Length: 3}}
+		}
+	},
+	func(_ maker, h *histogram.FloatHistogram) { // buckets within the zero bucket
+		if !h.UsesCustomBuckets() {
+			h.ZeroThreshold = 3
+		}
+	},
 }
 
 func (m maker) of(counts []float64, schema int32, custom, gauge bool) *histogram.FloatHistogram {
@@ -247,7 +276,7 @@ func (m maker) data(end int64, starts bool) []series {
 	for _, sort := range sorts {
 		add(sort, m.float(sort, end))
 	}
-	for range 3 {
+	for range 5 {
 		add("histogram", m.histogram(end, false))
 		add("mixed", m.histogram(end, true))
 	}
