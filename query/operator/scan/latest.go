@@ -19,6 +19,8 @@ import (
 type latestCursor struct {
 	instantCursor
 	view column.LatestReader
+	// stamps is the node where the times of samples are asked for, else nil.
+	stamps *timestamps
 
 	left   []uint32 // ids not yet read; nil before the first batch
 	begun  bool
@@ -73,6 +75,11 @@ func (c *latestCursor) batch(ctx context.Context, b *vector.Batch) error {
 		}
 	}
 	keepFresh(b, c.answer.T, ref-c.node.env.LookbackDelta)
+	if c.stamps != nil {
+		for i, t := range c.answer.T {
+			b.V[i] = float64(t) / 1000
+		}
+	}
 	if len(c.ask) > 0 {
 		if err := c.decode(ctx, b); err != nil {
 			return err
@@ -104,7 +111,9 @@ func (c *latestCursor) decode(ctx context.Context, b *vector.Batch) error {
 		if !ok {
 			break
 		}
-		if err := c.fill(b, int(i), s); err != nil {
+		if c.stamps != nil {
+			c.stamps.fill(b, int(i), c.reader.blk, s)
+		} else if err := c.fill(b, int(i), s); err != nil {
 			return err
 		}
 	}

@@ -92,6 +92,10 @@ func TestNewestSamplesNeedNoDecoding(t *testing.T) {
 		query := "m" + randomWhen(r, &sel)
 		want, _ := f.run(t, query, g)
 		sameMatrix(t, fmt.Sprint(query, g), want, f.rows(t, scan.NewInstant(f.env, sel, g)))
+		query = "timestamp(m" + query[1:] + ")"
+		f.env.DelayedNameRemoval = false
+		want, _ = f.run(t, query, g)
+		sameMatrix(t, fmt.Sprint(query, g), want, f.rows(t, scan.NewTimestamps(f.env, sel, false, g)))
 	})
 }
 

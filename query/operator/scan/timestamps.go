@@ -67,13 +67,16 @@ func (n *timestamps) Table() *vector.Table { return n.names }
 
 // Cursor implements operator.Node.
 func (n *timestamps) Cursor(ids []uint32) operator.Cursor {
-	return &timestampCursor{node: n, reader: n.reader(n.ids(ids))}
+	r := n.reader(n.ids(ids))
+	if l, ok := n.env.View.(column.LatestReader); ok && n.look.n == 1 && !n.start && n.look.start == n.need.MaxT {
+		return &latestCursor{instantCursor: instantCursor{node: &n.instant, reader: r}, view: l, stamps: n}
+	}
+	return &timestampCursor{node: n, reader: r}
 }
 
 type timestampCursor struct {
 	node   *timestamps
 	reader reader
-	hist   histograms
 }
 
 // Close implements operator.Cursor.
@@ -110,30 +113,38 @@ func (c *timestampCursor) row(b *vector.Batch, s series) error {
 	if err != nil {
 		return err
 	}
+	c.node.fill(b, i, c.reader.blk, s)
+	if b.Shape[i] == vector.HasGaps {
+		b.Drop(i)
+	}
+	return nil
+}
+
+// fill sets the cells of row i, which are absent, and its shape.
+func (n *timestamps) fill(b *vector.Batch, i int, blk *column.Block, s series) {
+	var h histograms
+	h.load(nil, blk, s, false)
 	v, k, _ := b.Row(i)
-	blk := c.reader.blk
-	c.hist.load(nil, blk, s, false)
-	t, lookback, mayBeStale := c.hist.t, c.node.env.LookbackDelta, s.shape&column.HasStale != 0
-	ref, n, cells := c.node.look.start, 0, 0
+	t, lookback, mayBeStale := h.t, n.env.LookbackDelta, s.shape&column.HasStale != 0
+	ref, next, cells := n.look.start, 0, 0
 	for i := range v {
-		n = forward(t, n, ref)
-		if n > 0 && t[n-1] > ref-lookback && (!mayBeStale || !c.hist.stale(n-1)) {
-			at := t[n-1]
-			if c.node.start {
-				at = blk.STAt(s.from + n - 1)
+		next = forward(t, next, ref)
+		if next > 0 && t[next-1] > ref-lookback && (!mayBeStale || !h.stale(next-1)) {
+			at := t[next-1]
+			if n.start {
+				at = blk.STAt(s.from + next - 1)
 			}
 			v[i], k[i] = float64(at)/1000, vector.Float
 			cells++
 		}
-		ref += c.node.look.step
+		ref += n.look.step
 	}
 	switch cells {
 	case 0:
-		b.Drop(i)
+		b.Shape[i] = vector.HasGaps
 	case len(v):
 		b.Shape[i] = vector.Full
 	default:
 		b.Shape[i] = vector.HasFloats | vector.HasGaps
 	}
-	return nil
 }
