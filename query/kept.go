@@ -228,8 +228,7 @@ const maxKeep = 64 << 20
 
 // streamKept answers from the cache what it has, computes the rest and keeps that.
 func (q *Query) streamKept(ctx context.Context, env *operator.Env, r *recall, to exec.Sink) (annotations.Annotations, error) {
-	o := q.plan.Options()
-	grid := vector.NewGrid(o.Start.UnixMilli(), o.End.UnixMilli(), o.Interval.Milliseconds())
+	grid := q.grid()
 	if r.reused == 0 {
 		t := &tee{Sink: to, keep: newAssembly(grid, r.from, env.Account, maxKeep)}
 		warnings, err := q.run.Stream(ctx, t)

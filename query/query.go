@@ -220,7 +220,7 @@ func (q *Query) evaluate(ctx context.Context, entry *activeQuery, run runner) (w
 		View: view, Dict: vector.NewDict(), Options: q.options(), Workers: q.engine.workers,
 		Account: account,
 	}
-	env.Samples = operator.NewSamplesum(q.engine.opts.MaxSamples, 0)
+	env.Samples = operator.NewSamplesum(q.engine.opts.MaxSamples, q.countedSteps())
 	defer env.Watch(ctx, "expression evaluation")()
 	q.engine.active.run(entry, env.Account, env.Samples)
 	if q.run, err = exec.New(env, q.plan, exec.Options{Analyze: q.analyze}); err != nil {
@@ -233,6 +233,20 @@ func (q *Query) evaluate(ctx context.Context, entry *activeQuery, run runner) (w
 	return warnings, err
 }
 
+// countedSteps is how many steps are counted one by one.
+func (q *Query) countedSteps() int {
+	if !q.perStep {
+		return 0
+	}
+	return q.grid().N
+}
+
+// grid is the steps of the query.
+func (q *Query) grid() vector.Grid {
+	o := q.plan.Options()
+	return vector.NewGrid(o.Start.UnixMilli(), o.End.UnixMilli(), o.Interval.Milliseconds())
+}
+
 // takeSamples fills in the statistics.
 func (q *Query) takeSamples(env *operator.Env) {
 	o := q.plan.Options()
@@ -241,6 +255,7 @@ func (q *Query) takeSamples(env *operator.Env) {
 	q.samples.InitStepTracking(o.Start.UnixMilli(), o.End.UnixMilli(), max(o.Interval.Milliseconds(), 1))
 	q.samples.TotalSamples, q.samples.SamplesRead, q.samples.PeakSamples = total, read, int(peak)
 	copy(q.samples.TotalSamplesPerStep, perStep)
+	copy(q.samples.SamplesReadPerStep, env.Samples.ReadPerStep())
 	q.engine.metrics.samples.Add(float64(total))
 	q.engine.metrics.samplesRead.Add(float64(read))
 }
