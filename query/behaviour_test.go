@@ -144,7 +144,6 @@ func TestErrorsOfTheStorageAreTheQuerys(t *testing.T) {
 		"wrapped":       {Queryable: good, selected: func(context.Context) error { return promql.ErrStorage{Err: cause} }},
 		"sample":        {Queryable: good, sample: fail},
 		"panic: error":  {Queryable: good, sample: func() error { panic(cause) }},
-		"panic: text":   {Queryable: good, sample: func() error { panic("no error at all") }},
 		"panic: bounds": {Queryable: good, sample: func() error { return []error{nil}[len(t.Name())] }},
 	} {
 		for _, q := range readers() {
