@@ -65,7 +65,11 @@ func (c *collector) Row(r *Row) error {
 		case vector.Absent:
 		}
 	}
-	if err := c.charge(seriesBytes + labelsBytes + int64(floats+histograms)*pointBytes); err != nil {
+	bytes := seriesBytes + labelsBytes + int64(floats+histograms)*pointBytes
+	if histograms > 0 {
+		bytes += histogramBytes(r.K, r.H)
+	}
+	if err := c.charge(bytes); err != nil {
 		return err
 	}
 	s := promql.Series{Metric: r.Labels}
@@ -99,6 +103,9 @@ func (c *collector) sample(r *Row) error {
 	}
 	s := promql.Sample{Metric: r.Labels, T: r.At(0)}
 	if r.K[0] == vector.Histogram {
+		if err := c.charge(int64(r.H[0].Size())); err != nil {
+			return err
+		}
 		s.H = r.H[0]
 	} else {
 		s.F = r.V[0]

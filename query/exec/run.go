@@ -115,6 +115,10 @@ func (q *Query) scalar(ctx context.Context, to Sink) error {
 	if q.root.kind == parser.ValueTypeScalar {
 		return to.Scalar(q.root.grid.Start, values[0])
 	}
+	if err := q.env.Account.Reserve(int64(len(values))); err != nil {
+		return err
+	}
+	defer q.env.Account.Release(int64(len(values)))
 	kinds := make([]vector.Kind, len(values))
 	for i := range kinds {
 		kinds[i] = vector.Float
@@ -131,6 +135,11 @@ func (q *Query) rows(ctx context.Context, to Sink) error {
 	var order []uint32
 	table := n.Table()
 	if q.root.kind == parser.ValueTypeMatrix {
+		bytes := int64(table.N) * 4
+		if err := q.env.Account.Reserve(bytes); err != nil {
+			return err
+		}
+		defer q.env.Account.Release(bytes)
 		order = table.Order()
 	}
 	var builder labels.ScratchBuilder
@@ -158,6 +167,11 @@ func (q *Query) samples(ctx context.Context, to Sink) error {
 		return err
 	}
 	table := n.Table()
+	bytes := int64(table.N) * 4
+	if err := q.env.Account.Reserve(bytes); err != nil {
+		return err
+	}
+	defer q.env.Account.Release(bytes)
 	c := n.Cursor(table.Order())
 	defer c.Close()
 	var builder labels.ScratchBuilder

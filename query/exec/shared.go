@@ -7,6 +7,8 @@ import (
 	"context"
 	"errors"
 
+	"github.com/prometheus/prometheus/model/histogram"
+
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/plan"
 	"github.com/tidemarkdb/tidemark/query/vector"
@@ -89,8 +91,7 @@ func (s *shared) keep(ctx context.Context) error {
 	s.rows.Budget = account
 	s.rows.Reset(steps)
 	if err := s.rows.Reserve(n); err != nil {
-		var full *budget.ExceededError
-		if errors.As(err, &full) {
+		if _, full := errors.AsType[*budget.ExceededError](err); full {
 			s.split = true
 			s.release()
 			return nil
@@ -106,12 +107,39 @@ func (s *shared) add(b *vector.Batch) error {
 		if b.Shape[i] == vector.HasGaps {
 			continue
 		}
+		if err := s.charge(b, i); err != nil {
+			return err
+		}
 		if err := appendRow(&s.rows, b, i); err != nil {
 			return err
 		}
 		s.slot[id] = uint32(s.rows.Rows())
 	}
 	return nil
+}
+
+// charge charges for the histograms of row i of b.
+func (s *shared) charge(b *vector.Batch, i int) error {
+	if b.Shape[i]&vector.HasHistograms == 0 {
+		return nil
+	}
+	_, k, h := b.Row(i)
+	n := histogramBytes(k, h)
+	if err := s.builder.env.Account.Reserve(n); err != nil {
+		return err
+	}
+	s.charged += n
+	return nil
+}
+
+// histogramBytes is what the histograms of a row take.
+func histogramBytes(k []vector.Kind, h []*histogram.FloatHistogram) (n int64) {
+	for i := range k {
+		if k[i] == vector.Histogram {
+			n += int64(h[i].Size())
+		}
+	}
+	return n
 }
 
 // appendRow adds row j of from, which has the same steps, to to.

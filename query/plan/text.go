@@ -148,6 +148,7 @@ func matching(m *parser.VectorMatching) string {
 		s.WriteString(" group_left (" + strings.Join(m.Include, ", ") + ")")
 	case parser.CardOneToMany:
 		s.WriteString(" group_right (" + strings.Join(m.Include, ", ") + ")")
+	case parser.CardOneToOne, parser.CardManyToMany:
 	}
 	fill := func(name string, v *float64) {
 		if v != nil {

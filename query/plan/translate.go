@@ -16,27 +16,43 @@ import (
 type translator struct {
 	plan *Plan
 	when When
-	// path is the nodes above, from the root, as parser.Inspect would have it.
-	path []parser.Node
-	// origin is the first step from which @ modifiers are counted as offsets, and base how many nodes of path
-	// stand above the expression that they are counted in. Prometheus' engine counts anew in each subquery that
-	// starts at another time than what it stands in, and only there.
+	// parent is the node above, nearest the function or aggregation above that is not beyond a binary operator, and
+	// within the subqueries around, the outermost first.
+	parent  parser.Node
+	nearest string
+	within  []*parser.SubqueryExpr
+	// origin is the first step from which @ modifiers are counted as offsets, and base how many of within are around
+	// the expression that they are counted in. Prometheus' engine counts anew in each subquery that starts at
+	// another time than what it stands in, and only there.
 	origin int64
 	base   int
 }
 
 func (p *Plan) translate() Node {
-	start, end := milliseconds(p.opts.Start), milliseconds(p.opts.End)
+	start, end := p.opts.Start.UnixMilli(), p.opts.End.UnixMilli()
 	step := max(p.opts.Interval.Milliseconds(), 1)
 	t := translator{plan: p, when: When{start, end, step}, origin: start}
 	return t.node(p.stmt.Expr)
 }
 
-// under translates a part of e.
-func (t translator) under(e parser.Node, part parser.Expr) Node {
-	t.path = append(slices.Clip(t.path), e)
-	return t.node(part)
+// enter returns the translator of what is directly below e.
+func (t translator) enter(e parser.Node) translator {
+	t.parent = e
+	switch e := e.(type) {
+	case *parser.AggregateExpr:
+		t.nearest = e.Op.String()
+	case *parser.Call:
+		t.nearest = e.Func.Name
+	case *parser.BinaryExpr:
+		t.nearest = ""
+	case *parser.SubqueryExpr:
+		t.within = append(slices.Clip(t.within), e)
+	}
+	return t
 }
+
+// under translates a part of e.
+func (t translator) under(e parser.Node, part parser.Expr) Node { return t.enter(e).node(part) }
 
 func (t translator) node(e parser.Expr) Node {
 	at := place(t.when, e)
@@ -49,9 +65,7 @@ func (t translator) node(e parser.Expr) Node {
 		return t.selector(e, 0)
 	case *parser.MatrixSelector:
 		v, _ := e.VectorSelector.(*parser.VectorSelector)
-		inner := t
-		inner.path = append(slices.Clip(t.path), e)
-		return &Window{Place: at, Select: inner.selector(v, e.Range), Range: e.Range.Milliseconds()}
+		return &Window{Place: at, Select: t.enter(e).selector(v, e.Range), Range: e.Range.Milliseconds()}
 	case *parser.SubqueryExpr:
 		return t.subquery(e, at)
 	case *parser.ParenExpr:
@@ -93,8 +107,7 @@ func (t translator) aggregate(e *parser.AggregateExpr) Node {
 func (t translator) call(e *parser.Call) Node {
 	if e.Func.Name == "timestamp" || e.Func.Name == "start_timestamp" {
 		if v, ok := e.Args[0].(*parser.VectorSelector); ok {
-			t.path = append(slices.Clip(t.path), e)
-			return &Stamp{Place: place(t.when, e, v), Select: t.selector(v, 0), Begin: e.Func.Name == "start_timestamp"}
+			return &Stamp{Place: place(t.when, e, v), Select: t.enter(e).selector(v, 0), Begin: e.Func.Name == "start_timestamp"}
 		}
 	}
 	c := &Call{Place: place(t.when, e, e.Args...), Written: e, Func: e.Func.Name, Result: e.Func.ReturnType, Args: make([]Node, len(e.Args))}
@@ -124,7 +137,7 @@ func (t translator) selector(v *parser.VectorSelector, span time.Duration) *Sele
 		Matchers: v.LabelMatchers, Written: v.LabelMatchers,
 		Offset: t.offset(v.Timestamp, v.OriginalOffset), At: v.Timestamp, WrittenOffset: v.OriginalOffset.Milliseconds(),
 		Anchored: v.Anchored, Smoothed: v.Smoothed, StatsOnly: v.SkipHistogramBuckets,
-		Hint: t.plan.hint(v, t.path, span),
+		Hint: t.hint(v, span),
 	}
 }
 
@@ -134,7 +147,7 @@ func (t translator) offset(at *int64, written time.Duration) int64 {
 	if at == nil {
 		return written.Milliseconds()
 	}
-	by, _, around := subqueryShift(t.path[t.base:])
+	by, _, around := shift(t.within[t.base:])
 	shift := by.Milliseconds()
 	if around != nil {
 		shift += t.origin - *around
@@ -147,11 +160,10 @@ func (t translator) subquery(e *parser.SubqueryExpr, at Place) Node {
 		Place: at, Range: e.Range.Milliseconds(), Step: t.plan.stepOf(e), At: e.Timestamp,
 		Offset: t.offset(e.Timestamp, e.OriginalOffset), WrittenOffset: e.OriginalOffset.Milliseconds(),
 	}
-	inner := t
-	inner.path = append(slices.Clip(t.path), e)
+	inner := t.enter(e)
 	inner.when = s.times()
 	if inner.when.Start != t.when.Start {
-		inner.origin, inner.base = inner.when.Start, len(inner.path)
+		inner.origin, inner.base = inner.when.Start, len(inner.within)
 	}
 	s.Expr = inner.node(e.Expr)
 	// The window of a subquery with @ hangs on its own first step, whatever was subtracted above.
