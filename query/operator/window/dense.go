@@ -212,17 +212,14 @@ func (m *mixed) denseSums(s side, window []*histogram.FloatHistogram, n float64)
 	return sums, check == 0, nil
 }
 
-// hintOfSum returns the hint of the sum of a window, as Prometheus' additions come to it one after the other.
+// hintOfSum returns the hint of the sum of a window, as Prometheus' additions come to it one after the other. The last
+// of them adds the compensation, whose hint is one of those on the way and so changes nothing.
 func hintOfSum(window []*histogram.FloatHistogram) histogram.CounterResetHint {
 	hint := window[0].CounterResetHint
-	rest := hint
-	for i, h := range window[1:] {
+	for _, h := range window[1:] {
 		hint = addHints(hint, h.CounterResetHint)
-		if i == 0 {
-			rest = hint // of what holds the compensation, which is added at the end
-		}
 	}
-	return addHints(hint, rest)
+	return hint
 }
 
 func addHints(a, b histogram.CounterResetHint) histogram.CounterResetHint {

@@ -96,7 +96,7 @@ func rateFunction(name string) (function, bool) {
 	case "predict_linear":
 		return function{floats: predictKernel, mixed: floatsOnly, args: 1}, true
 	case "double_exponential_smoothing":
-		return function{floats: smoothingKernel, mixed: floatsOnly, args: 2}, true
+		return function{floats: smoothingKernel, mixed: smoothingMixed, args: 2}, true
 	}
 	return function{}, false
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/util/kahansum"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
@@ -261,5 +262,36 @@ func TestKeysOrderAsFloatsDo(t *testing.T) {
 		if i > 0 && keyOf(ordered[i-1]) >= keyOf(x) {
 			t.Errorf("%v is not before %v", ordered[i-1], x)
 		}
+	}
+}
+
+func TestAFallInAnyPartOfAHistogramIsAReset(t *testing.T) {
+	seed := rand.Uint64()
+	r := rand.New(rand.NewPCG(seed, 1))
+	make1 := func() *histogram.FloatHistogram {
+		n := func() float64 { return float64(10 + r.IntN(2)) }
+		return &histogram.FloatHistogram{
+			Schema: 1, Count: 50 + n(), ZeroThreshold: 0.01, ZeroCount: n(), Sum: n(),
+			CounterResetHint: histogram.CounterResetHint(r.IntN(4)),
+			PositiveSpans:    []histogram.Span{{Offset: 0, Length: 2}}, PositiveBuckets: []float64{n(), n()},
+			NegativeSpans: []histogram.Span{{Offset: 2, Length: 1}}, NegativeBuckets: []float64{n()},
+		}
+	}
+	resets := 0
+	for range 2000 {
+		prev, h := make1(), make1()
+		if !plainLayout(h) || !sameLayout(prev, h) {
+			t.Fatalf("%v and %v have one plain layout", prev, h)
+		}
+		want := h.DetectReset(prev)
+		if got := fell(h, prev); got != want {
+			t.Fatalf("seed %d: %v after %v: reset %v, want %v", seed, h, prev, got, want)
+		}
+		if want {
+			resets++
+		}
+	}
+	if resets < 100 || resets > 1900 {
+		t.Errorf("%d of 2000 pairs were resets", resets)
 	}
 }

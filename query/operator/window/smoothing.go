@@ -41,6 +41,19 @@ func smoothingKernel(f *frame) error {
 	return nil
 }
 
+// smoothingMixed refuses factors for windows of histograms as well.
+func smoothingMixed(m *mixed) error {
+	for i, l := range m.all.lo {
+		if l >= m.all.hi[i] {
+			continue
+		}
+		if err := checkFactors(m.f.args[0][i], m.f.args[1][i]); err != nil {
+			return err
+		}
+	}
+	return floatsOnly(m)
+}
+
 // lanes is how many windows are computed side by side.
 const lanes = 3
 

@@ -9,9 +9,12 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/operator/window"
 	"github.com/tidemarkdb/tidemark/query/vector"
+	"github.com/tidemarkdb/tidemark/tsdb/column/columntest"
 )
 
 // call is how a function is written, %s being the range vector.
@@ -178,4 +181,27 @@ func TestFixedWindowsGiveWhatPrometheusGives(t *testing.T) {
 		e.Start, e.Step = at, 0
 		check(t, operator.Options{}, c, e, window.Adaptive, data)
 	})
+}
+
+func TestEachSeriesIsJudgedByItsOwnWindows(t *testing.T) {
+	// Two metrics become histograms at the same time, a third has the same times and stays as it is.
+	m := newMaker(3)
+	var data []series
+	for i, name := range []string{"a", "b", "c"} {
+		s := series{ls: labels.FromStrings(labels.MetricName, name, "i", name)}
+		for j := range 200 {
+			x := columntest.Sample{T: int64(j) * 10_000, V: float64(j)}
+			if i < 2 && j > 100 {
+				x.FH = m.of([]float64{1, 2, 3, 4, 5, float64(j)}, 1, false, false)
+			}
+			s.samples = append(s.samples, x)
+		}
+		data = append(data, s)
+	}
+	e := extent{text: "m[1m]", Windows: operator.Windows{
+		Grid: vector.NewGrid(0, 2_000_000, 10_000), Step: 10_000, Range: 60_000,
+	}}
+	for _, c := range calls {
+		check(t, operator.Options{DelayedNameRemoval: true}, c, e, window.Adaptive, data)
+	}
 }
