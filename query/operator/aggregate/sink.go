@@ -78,13 +78,15 @@ func (n *node) nothing() nothing {
 func (nothing) add(*vector.Batch) error     { return nil }
 func (x nothing) end() (retain.Rows, error) { return x.empty, nil }
 
-// bounds are the least and greatest of parameters, NaN if any is.
-func bounds(params []float64) (least, greatest float64) {
+// bounds are the least and greatest of parameters, and whether any is NaN. Both are NaN then, unless an infinity is
+// among the parameters, which math.Min and math.Max prefer.
+func bounds(params []float64) (least, greatest float64, nan bool) {
 	least, greatest = math.MaxFloat64, -math.MaxFloat64
 	for _, p := range params {
 		least, greatest = math.Min(least, p), math.Max(greatest, p)
+		nan = nan || math.IsNaN(p)
 	}
-	return least, greatest
+	return least, greatest, nan
 }
 
 // What a number of topk and its like must be between, both excluded.
@@ -95,11 +97,11 @@ const (
 
 // counted returns how many series are wanted at each step; nil: never any.
 func counted(params []float64) ([]int, error) {
-	least, greatest := bounds(params)
+	least, greatest, nan := bounds(params)
 	switch {
 	case greatest < 1:
 		return nil, nil
-	case math.IsNaN(greatest):
+	case nan:
 		return nil, &ParamError{"Parameter value is NaN"}
 	case least <= minCount:
 		return nil, &ParamError{fmt.Sprintf("Scalar value %v underflows int64", least)}
@@ -115,11 +117,11 @@ func counted(params []float64) ([]int, error) {
 
 // ratios returns the ratio of series wanted at each step, between -1 and 1; nil: never any.
 func ratios(notes *operator.Notes, params []float64) ([]float64, error) {
-	least, greatest := bounds(params)
+	least, greatest, nan := bounds(params)
 	if least == 0 && greatest == 0 {
 		return nil, nil
 	}
-	if math.IsNaN(least) {
+	if nan {
 		return nil, &ParamError{"Ratio value is NaN"}
 	}
 	note := func(got, capped float64) {
@@ -141,21 +143,19 @@ func ratios(notes *operator.Notes, params []float64) ([]float64, error) {
 }
 
 func checkQuantiles(notes *operator.Notes, params []float64) {
-	least, greatest := bounds(params)
+	least, greatest, nan := bounds(params)
 	note := func(got float64) {
 		notes.Append(SlotParam, func(p posrange.PositionRange) error {
 			return annotations.NewInvalidQuantileWarning(got, p)
 		})
 	}
-	switch {
-	case math.IsNaN(least):
+	if nan {
 		note(math.NaN())
-	default:
-		if greatest > 1 {
-			note(greatest)
-		}
-		if least < 0 {
-			note(least)
-		}
+	}
+	if greatest > 1 {
+		note(greatest)
+	}
+	if least < 0 {
+		note(least)
 	}
 }

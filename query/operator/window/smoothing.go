@@ -43,6 +43,9 @@ func smoothingKernel(f *frame) error {
 
 // smoothingMixed refuses factors for windows of histograms as well.
 func smoothingMixed(m *mixed) error {
+	if err := m.whole(); err != nil {
+		return err
+	}
 	for i, l := range m.all.lo {
 		if l >= m.all.hi[i] {
 			continue
