@@ -20,6 +20,7 @@ import (
 // dataset is what a group of benchmarks reads. Values are those of series s at scrape i.
 type dataset struct {
 	name     string
+	start    int64 // of the first scrape
 	interval int64 // milliseconds
 	scrapes  int
 	series   []labels.Labels
@@ -28,7 +29,7 @@ type dataset struct {
 }
 
 // end is the time of the last scrape.
-func (d *dataset) end() int64 { return int64(d.scrapes-1) * d.interval }
+func (d *dataset) end() int64 { return d.start + int64(d.scrapes-1)*d.interval }
 
 // load appends the set to a storage, scrape by scrape as a server would, a hundred scrapes to a commit.
 func (d *dataset) load(b *testing.B, st storage.Storage) {
@@ -47,7 +48,7 @@ func (d *dataset) load(b *testing.B, st storage.Storage) {
 			if !ok {
 				continue
 			}
-			ref, err := app.Append(refs[s], ls, 0, int64(i)*d.interval, v, h, nil, storage.AOptions{})
+			ref, err := app.Append(refs[s], ls, 0, d.start+int64(i)*d.interval, v, h, nil, storage.AOptions{})
 			if err != nil {
 				b.Fatal(err)
 			}

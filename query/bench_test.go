@@ -198,7 +198,7 @@ func benchTidemark(b *testing.B, d *dataset) *tsdb.DB {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = os.RemoveAll(dir) })
-	db, err := tsdb.Open(context.Background(), tsdb.Options{Dir: dir, MaxFuture: -1})
+	db, err := tsdb.Open(context.Background(), tsdb.Options{Dir: dir, MaxFuture: -1, Late: tsdb.LateWindows{Scrape: tsdb.AllRetention}})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -213,15 +213,25 @@ type cost struct {
 	bytes     uint64
 }
 
-// compare runs both in turns until both have had enough time, and reports medians.
+// compare runs the evaluation of both in turns.
 func compare(b *testing.B, theirs, ours func() promql.Query) {
+	turns(b, func() cost { return measure(b, theirs()) }, func() cost { return measure(b, ours()) })
+}
+
+// turns runs both in turns until both have had enough time, and reports medians.
+func turns(b *testing.B, theirs, ours func() cost) {
 	var t, o []cost
 	for b.Loop() {
 		for begin := time.Now(); len(o) < 3 || time.Since(begin) < time.Second && len(o) < 50; {
-			t = append(t, measure(b, theirs()))
-			o = append(o, measure(b, ours()))
+			t = append(t, theirs())
+			o = append(o, ours())
 		}
 	}
+	report(b, t, o)
+}
+
+// report reports the medians of both and by how much ours are less.
+func report(b *testing.B, t, o []cost) {
 	wall := func(c cost) float64 { return float64(c.wall) / 1e6 }
 	cpu := func(c cost) float64 { return float64(c.cpu) / 1e6 }
 	bytes := func(c cost) float64 { return float64(c.bytes) / 1e6 }
@@ -247,17 +257,23 @@ func median(cs []cost, of func(cost) float64) float64 {
 }
 
 func measure(b *testing.B, q promql.Query) cost {
+	defer q.Close()
+	return spent(func() {
+		if res := q.Exec(context.Background()); res.Err != nil {
+			b.Fatalf("%s: %v", q, res.Err)
+		}
+	})
+}
+
+// spent runs f and returns what that took.
+func spent(f func()) cost {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	cpu, start := cpuTime(), time.Now()
-	res := q.Exec(context.Background())
+	f()
 	c := cost{wall: time.Since(start), cpu: cpuTime() - cpu}
 	runtime.ReadMemStats(&after)
 	c.bytes = after.TotalAlloc - before.TotalAlloc
-	if res.Err != nil {
-		b.Fatalf("%s: %v", q, res.Err)
-	}
-	q.Close()
 	return c
 }
 

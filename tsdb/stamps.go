@@ -25,6 +25,7 @@ const (
 	liveFor   = 30_000 // ms
 
 	minute     = 60_000         // ms
+	hour       = 60 * minute    // what minutes are added up by
 	stampSlot  = 120 * minute   // what older late samples are counted by
 	stampFine  = 24 * 60        // minutes back from now that have rows of their own
 	stampSlots = 4096           // rows of older slots, about a year
@@ -38,7 +39,7 @@ type stampRow [allNames + 1]uint32
 
 // stamps counts what changes in the past. Counters only grow, and where rows are put together no sum over a range
 // becomes less; so two equal sums say that nothing was counted in between. Without late samples it takes no memory;
-// at most 1,440 rows by minute and 4,096 by slot of two hours, 5.7 MB.
+// at most 1,440 rows by minute, 25 by hour and 4,096 by slot of two hours, 5.7 MB.
 //
 // A late batch is counted under the sequencer lock, together with getting its place in the order. Whoever reads the
 // stamp after it was counted opens a view, which wants that lock, that sees the batch.
@@ -47,6 +48,7 @@ type stamps struct {
 	epoch  uint64              // guarded by mu; deletions
 	newest int64               // guarded by mu; the highest time the clock has shown, ms
 	fine   map[int64]*stampRow // guarded by mu; by minute
+	hours  map[int64]*stampRow // guarded by mu; by start of an hour, what the minutes in fine come to
 	coarse map[int64]*stampRow // guarded by mu; by start of a slot
 	folded int64               // guarded by mu; minutes before it are in coarse
 	rest   *stampRow           // guarded by mu; of all before restEnd; nil: there are none
@@ -88,6 +90,11 @@ func (s *stamps) count(cells []lateCell, now int64, account *budget.Account) {
 		row := s.rowLocked(c.minute(), account)
 		row[c.cell()]++
 		row[allNames]++
+		if c.minute() >= s.folded {
+			row = getRow(&s.hours, floor(c.minute(), hour), account)
+			row[c.cell()]++
+			row[allNames]++
+		}
 	}
 }
 
@@ -100,6 +107,11 @@ func (s *stamps) rowLocked(at int64, account *budget.Account) *stampRow {
 			return s.rest
 		}
 	}
+	return getRow(rows, at, account)
+}
+
+// getRow returns a row, a new one where there is none.
+func getRow(rows *map[int64]*stampRow, at int64, account *budget.Account) *stampRow {
 	row := (*rows)[at]
 	if row == nil {
 		_ = account.Reserve(rowBytes) // upkeep is not refused
@@ -123,6 +135,13 @@ func (s *stamps) foldLocked(now int64, account *budget.Account) {
 		if at < edge {
 			delete(s.fine, at)
 			s.rowLocked(at, account).add(row)
+			s.hours[floor(at, hour)].subtract(row)
+			account.Release(rowBytes)
+		}
+	}
+	for at := range s.hours {
+		if at+hour <= edge {
+			delete(s.hours, at)
 			account.Release(rowBytes)
 		}
 	}
@@ -153,7 +172,13 @@ func (r *stampRow) add(x *stampRow) {
 	}
 }
 
-// sum adds up the cells of the rows that [mint, maxt] touches.
+func (r *stampRow) subtract(x *stampRow) {
+	for i, n := range x {
+		r[i] -= n
+	}
+}
+
+// sum adds up the cells of the rows that [mint, maxt] touches. It looks at the minutes only of the hours at the ends.
 func (s *stamps) sum(cells []uint32, mint, maxt int64) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,9 +188,17 @@ func (s *stamps) sum(cells []uint32, mint, maxt int64) uint64 {
 			n += uint64(row[c])
 		}
 	}
-	for at, row := range s.fine {
-		if at <= maxt && at+(minute-1) >= mint {
+	for at, row := range s.hours {
+		switch {
+		case at > maxt || at+(hour-1) < mint:
+		case at >= mint && at+(hour-1) <= maxt:
 			take(row)
+		default:
+			for m := at; m < at+hour; m += minute {
+				if row := s.fine[m]; row != nil && m <= maxt && m+(minute-1) >= mint {
+					take(row)
+				}
+			}
 		}
 	}
 	for at, row := range s.coarse {

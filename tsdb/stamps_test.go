@@ -140,13 +140,18 @@ func TestAStampNeverFallsAndSeesWhatIsLateWhileRowsArePutTogether(t *testing.T) 
 			t.Fatalf("[%d, %d]: %d after %d", q.mint, q.maxt, n, q.last)
 		}
 		q.last = n
+		from := now - rng.Int64N(2*stampFine*minute)
+		to := from + rng.Int64N(stampFine*minute)
+		if got, want := s.sum([]uint32{uint32(cell), allNames}, from, to), sumOfRows(&s, []uint32{uint32(cell), allNames}, from, to); got != want {
+			t.Fatalf("[%d, %d]: %d, want %d", from, to, got, want)
+		}
 		most = max(most, len(s.fine)+len(s.coarse))
 	}
-	rows := len(s.fine) + len(s.coarse)
+	rows := len(s.fine) + len(s.hours) + len(s.coarse)
 	if s.rest != nil {
 		rows++
 	}
-	if most > stampFine+stampSlots+2 || s.rest == nil || account.Used() != int64(rows)*rowBytes {
+	if most > stampFine+stampSlots+2 || len(s.hours) > 25 || s.rest == nil || account.Used() != int64(rows)*rowBytes {
 		t.Errorf("%d rows at most, %d now, %d bytes", most, rows, account.Used())
 	}
 }
@@ -224,4 +229,18 @@ func TestWhatHasTheSameStampIsTheSame(t *testing.T) {
 	if same < 300 || other < 30 {
 		t.Errorf("%d stamps were the same, %d others", same, other)
 	}
+}
+
+// sumOfRows is sum without the rows by hour.
+func sumOfRows(s *stamps, cells []uint32, mint, maxt int64) (n uint64) {
+	for length, rows := range map[int64]map[int64]*stampRow{minute: s.fine, stampSlot: s.coarse} {
+		for at, row := range rows {
+			for _, c := range cells {
+				if at <= maxt && at+length > mint {
+					n += uint64(row[c])
+				}
+			}
+		}
+	}
+	return n
 }
