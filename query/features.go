@@ -19,9 +19,10 @@ type Features struct {
 	UseStartTimestamps     bool // use-start-timestamps
 }
 
-// NewParser returns the parser of the language that f describes. It refuses what nests deeper than MaxNesting.
+// NewParser returns the parser of the language that f describes. It refuses what nests deeper
+// than MaxNesting and what has more operators or larger regular expressions than the limits say.
 func (f Features) NewParser() parser.Parser {
-	return shallowParser{parser.NewParser(parser.Options{
+	return boundedParser{parser.NewParser(parser.Options{
 		EnableExperimentalFunctions:  f.ExperimentalFunctions,
 		ExperimentalDurationExpr:     true,
 		EnableExtendedRangeSelectors: f.ExtendedRangeSelectors,

@@ -6,6 +6,7 @@ package query
 import (
 	"fmt"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 )
@@ -15,19 +16,46 @@ import (
 // written to be read comes near.
 const MaxNesting = 1000
 
-// shallowParser refuses what nests deeper than MaxNesting before it is parsed.
-type shallowParser struct{ parser.Parser }
+// boundedParser refuses what nests deeper than MaxNesting, or weighs too much, before it is parsed.
+type boundedParser struct{ parser.Parser }
 
 // ParseExpr parses a query.
-func (p shallowParser) ParseExpr(input string) (parser.Expr, error) {
+func (p boundedParser) ParseExpr(input string) (parser.Expr, error) {
+	if err := bounded(input); err != nil {
+		return nil, err
+	}
+	return p.Parser.ParseExpr(input)
+}
+
+// ParseMetricSelector parses a selector.
+func (p boundedParser) ParseMetricSelector(input string) ([]*labels.Matcher, error) {
+	if err := bounded(input); err != nil {
+		return nil, err
+	}
+	return p.Parser.ParseMetricSelector(input)
+}
+
+// ParseMetricSelectors parses several selectors.
+func (p boundedParser) ParseMetricSelectors(inputs []string) ([][]*labels.Matcher, error) {
+	for _, input := range inputs {
+		if err := bounded(input); err != nil {
+			return nil, err
+		}
+	}
+	return p.Parser.ParseMetricSelectors(inputs)
+}
+
+// bounded returns why an input is not to be parsed, if it is not.
+func bounded(input string) error {
 	if at := tooDeep(input); at >= 0 {
-		return nil, parser.ParseErrors{{
+		return parser.ParseErrors{{
 			PositionRange: posrange.PositionRange{Start: posrange.Pos(at), End: posrange.Pos(at + 1)},
 			Err:           fmt.Errorf("brackets nest deeper than %d levels", MaxNesting),
 			Query:         input,
 		}}
 	}
-	return p.Parser.ParseExpr(input)
+	_, err := weigh(input)
+	return err
 }
 
 // tooDeep returns the position of the bracket that nests too deep, -1 if there is none. Brackets in strings and

@@ -131,6 +131,9 @@ func filterLate(ctx context.Context, src bySeries, ids []uint32, m *labels.Match
 		if list, has := src.listOf(id, m.Name); has {
 			var seen bool
 			if matches, seen = known[list]; !seen {
+				if err := ctx.Err(); err != nil {
+					return nil, err
+				}
 				matches = m.Matches(src.text(list))
 				known[list] = matches
 			}
@@ -194,7 +197,7 @@ func resolve(ctx context.Context, src source, m *labels.Matcher) (t term, some b
 			if m.Matches(value) != empty {
 				t.lists = append(t.lists, list)
 			}
-			return nil
+			return ctx.Err() // a large expression takes a millisecond for a value
 		})
 	}
 	return t, t.exclude || len(t.lists) > 0, err

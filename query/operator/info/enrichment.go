@@ -57,9 +57,12 @@ func newEnrichment(n *node) *enrichment {
 	return e
 }
 
+// rowBytes is what a row of the base takes here: its target, and at worst an entry of wanted for it.
+const rowBytes = 2 + 4*int64(len(identifying)) + 24
+
 // fetch selects and reads the info series.
 func (e *enrichment) fetch(ctx context.Context) error {
-	if err := e.charge(int64(e.base.Table().N) * (1 + 4*int64(len(identifying)))); err != nil {
+	if err := e.charge(int64(e.base.Table().N) * rowBytes); err != nil {
 		return err
 	}
 	e.want()
@@ -70,7 +73,7 @@ func (e *enrichment) fetch(ctx context.Context) error {
 		if err := o.Open(ctx); err != nil {
 			return err
 		}
-		if err := o.HoldAll(ctx); err != nil {
+		if err := o.Hold(ctx, e.wantedRows(o)); err != nil {
 			return err
 		}
 	}
@@ -89,6 +92,17 @@ func (e *enrichment) fetch(ctx context.Context) error {
 		e.known = true
 		e.want()
 	}
+}
+
+// wantedRows returns the rows of an operand that are about a target.
+func (e *enrichment) wantedRows(o *operand.Operand) []uint32 {
+	var ids []uint32
+	for row, t := range targetsOf(o.Table()) {
+		if e.wanted.has(t) {
+			ids = append(ids, uint32(row))
+		}
+	}
+	return ids
 }
 
 // want notes the targets to be looked for: those of rows with a cell, as far as that is known.

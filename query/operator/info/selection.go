@@ -4,7 +4,6 @@
 package info
 
 import (
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -130,7 +129,8 @@ func (s *targetSet) has(t target) bool {
 	return p != 0
 }
 
-// selections returns the matchers of identifying labels, one list per pattern in use.
+// selections returns the matchers of identifying labels, one list per pattern in use. They may select more than the
+// targets.
 func (s *targetSet) selections(d *vector.Dict) [][]*labels.Matcher {
 	var all [][]*labels.Matcher
 	for p := 1; p < len(s); p++ {
@@ -142,21 +142,35 @@ func (s *targetSet) selections(d *vector.Dict) [][]*labels.Matcher {
 				continue
 			}
 			used = true
-			var values []string
-			for sym := range maps.Keys(s[p][i]) {
-				values = append(values, d.Text(sym))
-			}
-			slices.Sort(values)
-			for i, v := range values {
-				values[i] = regexp.QuoteMeta(v)
-			}
-			ms = append(ms, labels.MustNewMatcher(labels.MatchRegexp, name, strings.Join(values, "|")))
+			ms = append(ms, oneOf(name, s[p][i], d))
 		}
 		if used {
 			all = append(all, ms)
 		}
 	}
 	return all
+}
+
+// maxPattern is how long an expression that lists values may be. Each byte of it takes 300 B while it is compiled.
+const maxPattern = 32 << 10
+
+// oneOf returns the matcher of some values of a label, or of all values where there are too many to list: has tells
+// which are meant.
+func oneOf(name string, syms map[uint32]struct{}, d *vector.Dict) *labels.Matcher {
+	values := make([]string, 0, len(syms))
+	size := 0
+	for sym := range syms {
+		text := d.Text(sym)
+		if size += len(text) + 1; size > maxPattern {
+			return labels.MustNewMatcher(labels.MatchNotEqual, name, "")
+		}
+		values = append(values, text)
+	}
+	slices.Sort(values)
+	for i, v := range values {
+		values[i] = regexp.QuoteMeta(v)
+	}
+	return labels.MustNewMatcher(labels.MatchRegexp, name, strings.Join(values, "|"))
 }
 
 // symbol reads a column that may be nil.

@@ -30,6 +30,9 @@ const holds = vector.Kind(0xFF)
 
 // variants returns those of a target.
 func (e *enrichment) variants(t target) ([]*variant, error) {
+	if err := e.env.Check(); err != nil {
+		return nil, err
+	}
 	steps := e.Grid().N
 	var all []*variant
 	byChoice, byLabels := map[string]*variant{}, map[string]*variant{}
