@@ -103,7 +103,7 @@ func (b *builder) root() (r root, err error) {
 		r.node, err = b.vector(n)
 	}
 	if err == nil && b.env.DelayedNameRemoval {
-		r.node = function.NewDropNames(b.env, r.node)
+		r.node = r.atEnd(b.env, r.node)
 	}
 	return r, err
 }

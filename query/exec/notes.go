@@ -29,9 +29,12 @@ func (p place) annotate(to *annotations.Annotations) {
 	}
 }
 
-// failed returns the annotations of a query that ended with err: none, but for what a storage said that could not
-// list its series.
+// failed returns the annotations of a query that ended with err: none, unless only its end failed, but for what a
+// storage said that could not list its series.
 func (q *Query) failed(err error) annotations.Annotations {
+	if q.root.evaluated() {
+		return q.annotations()
+	}
 	if q.env.View == nil || !strings.HasPrefix(err.Error(), "expanding series: ") {
 		return nil
 	}

@@ -24,6 +24,7 @@ type root struct {
 	scalar operator.Scalar
 	node   operator.Node
 	ranges operator.Ranges
+	ending *ending // below node, where names are removed at the end
 	grid   vector.Grid
 	steps  vector.Grid // of the query
 	none   bool        // there is no step

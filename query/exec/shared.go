@@ -7,8 +7,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/prometheus/prometheus/model/histogram"
-
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/plan"
 	"github.com/tidemarkdb/tidemark/query/vector"
@@ -27,11 +25,9 @@ type shared struct {
 	opened bool
 	err    error
 	// split: the rows are too many to be kept, every place evaluates for itself.
-	split   bool
-	rows    vector.Batch
-	slot    []uint32 // by id: the number of the kept row, plus 1; 0: it has no cell
-	charged int64
-	open    int // handles not closed yet
+	split bool
+	kept  kept
+	open  int // handles not closed yet
 }
 
 func (b *builder) shareOf(of *plan.Shared) *shared {
@@ -81,91 +77,19 @@ func (s *shared) keep(ctx context.Context) error {
 	if err := s.node.Open(ctx); err != nil {
 		return err
 	}
-	n, steps, account := s.node.Table().N, s.node.Grid().N, s.builder.env.Account
-	bytes := int64(n) * 4
-	if int64(n)*int64(steps)*vector.CellBytes > s.builder.opts.KeepBytes || account.Reserve(bytes) != nil {
+	n, steps := s.node.Table().N, s.node.Grid().N
+	if int64(n)*int64(steps)*vector.CellBytes > s.builder.opts.KeepBytes {
 		s.split = true
 		return nil
 	}
-	s.charged, s.slot = bytes, make([]uint32, n)
-	s.rows.Budget = account
-	s.rows.Reset(steps)
-	if err := s.rows.Reserve(n); err != nil {
+	if err := s.kept.room(s.builder.env.Account, n, steps); err != nil {
 		if _, full := errors.AsType[*budget.ExceededError](err); full {
 			s.split = true
-			s.release()
 			return nil
 		}
 		return err
 	}
-	return s.builder.env.Drain(ctx, s.node, nil, s.add)
-}
-
-// add keeps the rows of b that have a cell.
-func (s *shared) add(b *vector.Batch) error {
-	for i, id := range b.IDs {
-		if b.Shape[i] == vector.HasGaps {
-			continue
-		}
-		if err := s.charge(b, i); err != nil {
-			return err
-		}
-		if err := appendRow(&s.rows, b, i); err != nil {
-			return err
-		}
-		s.slot[id] = uint32(s.rows.Rows())
-	}
-	return nil
-}
-
-// charge charges for the histograms of row i of b.
-func (s *shared) charge(b *vector.Batch, i int) error {
-	if b.Shape[i]&vector.HasHistograms == 0 {
-		return nil
-	}
-	_, k, h := b.Row(i)
-	n := histogramBytes(k, h)
-	if err := s.builder.env.Account.Reserve(n); err != nil {
-		return err
-	}
-	s.charged += n
-	return nil
-}
-
-// histogramBytes is what the histograms of a row take.
-func histogramBytes(k []vector.Kind, h []*histogram.FloatHistogram) (n int64) {
-	for i := range k {
-		if k[i] == vector.Histogram {
-			n += int64(h[i].Size())
-		}
-	}
-	return n
-}
-
-// appendRow adds row j of from, which has the same steps, to to.
-func appendRow(to *vector.Batch, from *vector.Batch, j int) error {
-	i, err := to.Add(from.IDs[j])
-	if err != nil {
-		return err
-	}
-	if len(from.H) > 0 {
-		if err := to.UseHistograms(); err != nil {
-			return err
-		}
-	}
-	v, k, h := to.Row(i)
-	fv, fk, fh := from.Row(j)
-	copy(v, fv)
-	copy(k, fk)
-	copy(h, fh)
-	to.Shape[i] = from.Shape[j]
-	return nil
-}
-
-func (s *shared) release() {
-	s.rows.Free()
-	s.builder.env.Account.Release(s.charged)
-	s.slot, s.charged = nil, 0
+	return s.builder.env.Drain(ctx, s.node, nil, s.kept.add)
 }
 
 // handle is one place where a shared value is taken.
@@ -215,7 +139,7 @@ func (h *handle) Cursor(ids []uint32) operator.Cursor {
 	if h.own != nil {
 		return h.own.Cursor(ids)
 	}
-	return &handleCursor{from: h.shared, ids: ids, all: ids == nil}
+	return h.shared.kept.cursor(ids)
 }
 
 // Close implements operator.Node.
@@ -230,64 +154,6 @@ func (h *handle) Close() {
 	s := h.shared
 	if s.open--; s.open == 0 {
 		s.node.Close()
-		s.release()
+		s.kept.release()
 	}
 }
-
-// handleCursor yields kept rows.
-type handleCursor struct {
-	from *shared
-	ids  []uint32
-	all  bool // every row, in the order in which they are kept
-	at   int
-}
-
-// Next implements operator.Cursor.
-func (c *handleCursor) Next(_ context.Context, b *vector.Batch) (bool, error) {
-	rows := &c.from.rows
-	b.Reset(rows.Steps)
-	limit := operator.BatchRows(rows.Steps)
-	if c.all {
-		n := min(limit, rows.Rows()-c.at)
-		err := c.stretch(b, n)
-		return n > 0, err
-	}
-	if err := b.Reserve(min(limit, len(c.ids)-c.at)); err != nil {
-		return false, err
-	}
-	for ; c.at < len(c.ids) && b.Rows() < limit; c.at++ {
-		kept := c.from.slot[c.ids[c.at]]
-		if kept == 0 {
-			continue
-		}
-		if err := appendRow(b, rows, int(kept-1)); err != nil {
-			return false, err
-		}
-	}
-	return b.Rows() > 0, nil
-}
-
-// stretch copies the next n kept rows at once.
-func (c *handleCursor) stretch(b *vector.Batch, n int) error {
-	if err := b.Reserve(n); err != nil {
-		return err
-	}
-	rows := &c.from.rows
-	from, to := c.at*rows.Steps, (c.at+n)*rows.Steps
-	b.IDs = append(b.IDs, rows.IDs[c.at:c.at+n]...)
-	b.Shape = append(b.Shape, rows.Shape[c.at:c.at+n]...)
-	b.V = append(b.V, rows.V[from:to]...)
-	b.K = append(b.K, rows.K[from:to]...)
-	c.at += n
-	if len(rows.H) == 0 {
-		return nil
-	}
-	if err := b.UseHistograms(); err != nil {
-		return err
-	}
-	copy(b.H, rows.H[from:to])
-	return nil
-}
-
-// Close implements operator.Cursor.
-func (*handleCursor) Close() {}
