@@ -32,7 +32,7 @@ type explainer interface {
 
 // holdBytes is how much of an answer is collected before the first byte is sent. Until then a query that fails is
 // answered with its error; afterwards the connection is cut, so that nobody takes half an answer for a whole one.
-const holdBytes = 1 << 20
+const holdBytes = 256 << 10
 
 // errEnough ends a query of which no more series are wanted.
 var errEnough = errors.New("enough series")
@@ -85,9 +85,9 @@ func (w *resultWriter) Row(r *exec.Row) error {
 }
 
 func (w *resultWriter) sample(r *exec.Row) {
-	if r.K[0] == vector.Histogram {
+	if h := r.Histogram(0); h != nil {
 		w.e.raw(`,"histogram":`)
-		w.e.histogramPoint(r.At(0), r.H[0])
+		w.e.histogramPoint(r.At(0), h)
 		return
 	}
 	w.e.raw(`,"value":`)
@@ -119,15 +119,16 @@ func (w *resultWriter) histograms(r *exec.Row) {
 		return
 	}
 	n := 0
-	for i, k := range r.K {
-		if k != vector.Histogram {
+	for i := range r.K {
+		h := r.Histogram(i)
+		if h == nil {
 			continue
 		}
 		if n == 0 {
 			w.e.raw(`,"histograms":[`)
 		}
 		w.e.comma(n)
-		w.e.histogramPoint(r.At(i), r.H[i])
+		w.e.histogramPoint(r.At(i), h)
 		w.e.room()
 		n++
 	}
@@ -163,7 +164,9 @@ type running struct {
 // respondRunning runs a query and writes its answer while it is made.
 func (a *API) respondRunning(w http.ResponseWriter, r *http.Request, run *running) {
 	held := &heldResponse{ResponseWriter: w}
-	e := newEncoder(held)
+	pipe := &pipeline{w: held}
+	defer func() { _ = pipe.Close() }() // where something panics
+	e := newEncoder(pipe)
 	defer e.release()
 	e.flushAt = holdBytes
 	to := &resultWriter{e: e, limit: run.args.limit}
@@ -177,6 +180,9 @@ func (a *API) respondRunning(w http.ResponseWriter, r *http.Request, run *runnin
 			e.raw(`]`)
 		}
 		err = a.finish(e, run, warnings)
+	}
+	if perr := pipe.Close(); perr != nil && e.err == nil {
+		e.err, err = perr, errors.Join(err, perr)
 	}
 	switch {
 	case err == nil:
