@@ -27,7 +27,7 @@ func (t *translator) hint(v *parser.VectorSelector, span time.Duration) Hint {
 func (t *translator) reach(v *parser.VectorSelector, span time.Duration) (start, end int64) {
 	o := &t.plan.opts
 	offset, within, at := shift(t.within)
-	start, end = o.Start.UnixMilli(), o.End.UnixMilli()
+	start, end = milliseconds(o.Start), milliseconds(o.End)
 	if at != nil {
 		start, end = *at, *at
 	}

@@ -29,7 +29,7 @@ type translator struct {
 }
 
 func (p *Plan) translate() Node {
-	start, end := p.opts.Start.UnixMilli(), p.opts.End.UnixMilli()
+	start, end := milliseconds(p.opts.Start), milliseconds(p.opts.End)
 	step := max(p.opts.Interval.Milliseconds(), 1)
 	t := translator{plan: p, when: When{start, end, step}, origin: start}
 	return t.node(p.stmt.Expr)
