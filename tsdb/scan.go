@@ -17,6 +17,17 @@ import (
 // level cache while a kernel reads it.
 const scanRows = 1 << 16
 
+// scanHistograms is the same where rows are native histograms, of some 250 B each.
+const scanHistograms = 1 << 12
+
+// room returns how many rows dst is to have.
+func room(dst *column.Block) int {
+	if len(dst.Kind) > 0 {
+		return scanHistograms
+	}
+	return scanRows
+}
+
 // scanRun is how many series are read at a time, at most: the bytes of the head are copied for all of them before the
 // first is decoded. The first run of a scan is short, so that little is copied in vain where series are long.
 const (
@@ -24,12 +35,12 @@ const (
 	scanFirstRun = 16
 )
 
-// runOf returns how many series to read next, of those that are left, when done have come to so many rows.
-func runOf(left, done, rows int) int {
+// runOf returns how many series to read next, of those that are left, when done have come to so many rows of room.
+func runOf(left, done, rows, room int) int {
 	if done == 0 {
 		return min(left, scanFirstRun)
 	}
-	return min(left, scanRun, (scanRows-rows)/max(1, rows/done)+1)
+	return min(left, scanRun, (room-rows)/max(1, rows/done)+1)
 }
 
 // Scan decodes the next series of ids; see column.View. Scans of one view on several goroutines share nothing that is
@@ -45,8 +56,8 @@ func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n co
 	x := v.db.scanner(h, n)
 	defer v.db.forget(x)
 	done := 0
-	for done < len(ids) && len(dst.T) < scanRows/2 {
-		run := ids[done : done+runOf(len(ids)-done, done, len(dst.T))]
+	for done < len(ids) && len(dst.T) < room(dst)/2 {
+		run := ids[done : done+runOf(len(ids)-done, done, len(dst.T), room(dst))]
 		x.load(run)
 		for _, id := range run {
 			if err := ctx.Err(); err != nil {
@@ -56,7 +67,7 @@ func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n co
 				return done, err
 			}
 			dst.EndSeries()
-			if done++; len(dst.T) >= scanRows {
+			if done++; len(dst.T) >= room(dst) {
 				return done, nil
 			}
 		}

@@ -131,7 +131,7 @@ func (r *Reader) Next(dst *column.Block) error {
 }
 
 // maxCopies is how many bytes a reader keeps for its next use.
-const maxCopies = 1 << 20
+const maxCopies = 2 << 20
 
 func (r *Reader) forget() {
 	clear(r.late) // they point to histograms

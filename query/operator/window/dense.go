@@ -105,7 +105,7 @@ func (m *mixed) denseBuckets(s side, first, last *histogram.FloatHistogram, rese
 			return nil, nil, err
 		}
 	}
-	spans, err = m.slab.copySpans(&m.results, spans)
+	spans, err = m.slab.shareSpans(&m.results, s, spans)
 	return out, spans, err
 }
 

@@ -3,7 +3,11 @@
 
 package window
 
-import "github.com/prometheus/prometheus/model/histogram"
+import (
+	"slices"
+
+	"github.com/prometheus/prometheus/model/histogram"
+)
 
 // slab is memory for the histograms of a batch, cut from large pieces and charged for piece by piece. What was cut
 // from it is never used again for another one: it belongs to whoever holds the batch.
@@ -11,6 +15,7 @@ type slab struct {
 	structs []histogram.FloatHistogram
 	floats  []float64
 	spans   []histogram.Span
+	shared  [2][]histogram.Span // what shareSpans returned last, of either side
 }
 
 // Sizes of pieces, in entries: some 16 KiB together.
@@ -45,10 +50,26 @@ func (s *slab) values(m *memory, n int) ([]float64, error) {
 
 // copySpans returns a copy of spans.
 func (s *slab) copySpans(m *memory, spans []histogram.Span) ([]histogram.Span, error) {
-	var err error
-	var x []histogram.Span
-	x, s.spans, err = cut(m, s.spans, len(spans), slabSpans, spanBytes)
+	x, rest, err := cut(m, s.spans, len(spans), slabSpans, spanBytes)
+	s.spans = rest
 	copy(x, spans)
+	return x, err
+}
+
+// shareSpans returns a copy of the spans of a side, for histograms that are compact, so that nobody has reason to change
+// their spans: one copy serves neighbours.
+func (s *slab) shareSpans(m *memory, side side, spans []histogram.Span) ([]histogram.Span, error) {
+	last := &s.shared[0]
+	if side == negative {
+		last = &s.shared[1]
+	}
+	if slices.Equal(*last, spans) {
+		return *last, nil
+	}
+	x, err := s.copySpans(m, spans)
+	if err == nil {
+		*last = x
+	}
 	return x, err
 }
 
