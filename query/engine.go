@@ -199,7 +199,7 @@ func (e *Engine) prepare(ctx context.Context, from storage.Queryable, opts promq
 	}
 	o.SubqueryStep = func(int64) int64 { return e.opts.EvaluationInterval().Milliseconds() }
 	o.DelayedNameRemoval, o.TypeAndUnitLabels, o.UseStartTimestamps = f.DelayedNameRemoval, f.TypeAndUnitLabels, f.UseStartTimestamps
-	o.Switches = e.opts.Switches
+	o.Switches, o.NoStatistics = e.opts.Switches, e.unobserved(opts)
 	if q.plan, err = plan.New(expr, o); err != nil {
 		return nil, err
 	}

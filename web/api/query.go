@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/prometheus/prometheus/util/httputil"
 	"github.com/prometheus/prometheus/util/stats"
+
+	"github.com/tidemarkdb/tidemark/query"
 )
 
 // maxPoints is how many steps a range query may have: a week at one a minute, a year at one an hour.
@@ -113,7 +115,9 @@ func sharedArgs(r *http.Request, limit int) (queryArgs, error) {
 		}
 		lookback = d
 	}
-	args.opts = promql.NewPrometheusQueryOpts(args.stats == "all", lookback)
+	args.opts = query.Opts{
+		Lookback: lookback, PerStep: args.stats == "all", NoStatistics: args.stats == "" && args.analyze == "",
+	}
 	return args, nil
 }
 
