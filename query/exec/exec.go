@@ -27,6 +27,8 @@ type Options struct {
 	// KeepBytes is how much the rows of what several places of a query share may take; what is larger is evaluated
 	// by each of them. 0: 64 MiB; negative: nothing is kept.
 	KeepBytes int64
+	// Points has memory for the answer, and takes it back at Close; nil: none.
+	Points *Points
 }
 
 // Query is a plan about to be run.
@@ -37,9 +39,11 @@ type Query struct {
 	root  root
 	built *builder
 	// top is what drives the operators, if the query is analyzed.
-	top *meter
-	// held is what the answer is charged with.
-	held int64
+	top     *meter
+	sinkErr error
+	// held is what the answer is charged with, and points what its floats are in.
+	held   int64
+	points points
 }
 
 // New builds the operators of p. env is for this query alone; its View need not be set if the query is only explained.
@@ -61,9 +65,10 @@ func New(env *operator.Env, p *plan.Plan, o Options) (*Query, error) {
 // Result runs the query and returns its value: a promql.Vector, Matrix, Scalar or promql.String. Annotations may come
 // with an error.
 func (q *Query) Result(ctx context.Context) (parser.Value, annotations.Annotations, error) {
-	c := collector{account: q.env.Account}
+	c := collector{account: q.env.Account, points: points{from: q.opts.Points}}
 	ws, err := q.Stream(ctx, &c)
 	q.held += c.charged
+	q.points = c.points
 	if err != nil {
 		return nil, ws, err
 	}
@@ -72,6 +77,7 @@ func (q *Query) Result(ctx context.Context) (parser.Value, annotations.Annotatio
 
 // Close gives back what the answer holds. The value of Result is not to be used any more.
 func (q *Query) Close() {
+	q.points.free()
 	q.env.Account.Release(q.held)
 	q.held = 0
 }

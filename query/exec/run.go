@@ -53,8 +53,14 @@ func (q *Query) Stream(ctx context.Context, to Sink) (ws annotations.Annotations
 	if err := operator.ContextError(ctx, where); err != nil {
 		return nil, err
 	}
-	if err := q.run(ctx, to); err != nil {
-		return q.failed(err), ended(ctx, err)
+	err = q.run(ctx, to)
+	if errors.Is(err, ErrEnough) {
+		return q.annotations(), nil
+	}
+	if err != nil {
+		ws = q.failed(err)
+		q.root.close() // what it holds may be needed to look at the query again
+		return ws, ended(ctx, q.blame(ctx, err))
 	}
 	if err := operator.ContextError(ctx, where); err != nil {
 		return nil, err
@@ -141,7 +147,7 @@ func (q *Query) rows(ctx context.Context, to Sink) error {
 			return err
 		}
 		defer q.env.Account.Release(bytes)
-		order = table.Order()
+		order = table.OrderBy(operator.Until(q.env, table.Compare))
 	}
 	var builder labels.ScratchBuilder
 	row := Row{Grid: n.Grid()}
@@ -153,7 +159,7 @@ func (q *Query) rows(ctx context.Context, to Sink) error {
 			row.V, row.K, row.H = b.Row(i)
 			row.Shape = b.Shape[i]
 			row.Labels = table.Labels(id, &builder)
-			if err := to.Row(&row); err != nil {
+			if err := q.hand(to, &row); err != nil {
 				return err
 			}
 		}
@@ -173,7 +179,7 @@ func (q *Query) samples(ctx context.Context, to Sink) error {
 		return err
 	}
 	defer q.env.Account.Release(bytes)
-	c := n.Cursor(table.Order())
+	c := n.Cursor(table.OrderBy(operator.Until(q.env, table.Compare)))
 	defer c.Close()
 	var builder labels.ScratchBuilder
 	var row Row
@@ -198,10 +204,19 @@ func (q *Query) samples(ctx context.Context, to Sink) error {
 		row.T, row.V, row.H = s.T, s.V, s.H
 		row.K, row.Shape = kinds(row.K, s)
 		row.Labels = table.Labels(s.ID, &builder)
-		if err := to.Row(&row); err != nil {
+		if err := q.hand(to, &row); err != nil {
 			return err
 		}
 	}
+}
+
+// hand hands a row on, and remembers if that was what failed.
+func (q *Query) hand(to Sink, row *Row) error {
+	err := to.Row(row)
+	if err != nil {
+		q.sinkErr = err
+	}
+	return err
 }
 
 // kinds turns the kinds of samples into those of cells, in the memory of into.
