@@ -126,9 +126,13 @@ type core struct {
 	parser  parser.Parser
 	metrics *metrics
 	workers *operator.Workers
-	cache   *cache.Cache // nil: nothing is kept
-	active  activeSet
-	top     topSet
+	// cache is nil where nothing is kept; Options.Memory is charged with its cacheBytes until closed.
+	cache      *cache.Cache
+	cacheBytes int64
+	closed     sync.Once
+
+	active activeSet
+	top    topSet
 
 	logMu sync.RWMutex
 	log   promql.QueryLogger // nil: queries are not logged; guarded by logMu
@@ -145,10 +149,11 @@ func NewEngine(src column.Source, opts Options) *Engine {
 		workers: operator.NewWorkers(runtime.GOMAXPROCS(0) - 1),
 	}
 	if opts.ResultCache > 0 {
-		if err := opts.Memory.Reserve(opts.ResultCache); err != nil {
+		c.cacheBytes = max(opts.ResultCache, cache.MinBytes)
+		if err := opts.Memory.Reserve(c.cacheBytes); err != nil {
 			opts.Logger.Warn("answers are not kept: there is no memory for query.result_cache", "err", err)
 		} else {
-			c.cache = cache.New(int(opts.ResultCache))
+			c.cache = cache.New(int(c.cacheBytes))
 		}
 	}
 	c.metrics.concurrent.Set(float64(opts.MaxConcurrency))
@@ -185,7 +190,8 @@ func (e *Engine) prepare(ctx context.Context, from storage.Queryable, opts promq
 	}
 	f := e.opts.Features
 	q := newQuery(e, qs, e.source(from))
-	if o.Interval > 0 && e.cache != nil {
+	// Another source than the engine's own has other answers.
+	if o.Interval > 0 && e.cache != nil && from == nil {
 		if selectors, ok := selectorsOf(expr); ok {
 			q.selectors = selectors
 		}
@@ -197,7 +203,9 @@ func (e *Engine) prepare(ctx context.Context, from storage.Queryable, opts promq
 		}
 		q.perStep = f.PerStepStats && opts.EnablePerStepStats()
 	}
-	o.SubqueryStep = func(int64) int64 { return e.opts.EvaluationInterval().Milliseconds() }
+	// One for the whole life of the query: it changes with the configuration.
+	interval := e.opts.EvaluationInterval().Milliseconds()
+	o.SubqueryStep = func(int64) int64 { return interval }
 	o.DelayedNameRemoval, o.TypeAndUnitLabels, o.UseStartTimestamps = f.DelayedNameRemoval, f.TypeAndUnitLabels, f.UseStartTimestamps
 	o.Switches, o.NoStatistics = e.opts.Switches, e.unobserved(opts)
 	if q.plan, err = plan.New(expr, o); err != nil {
@@ -244,8 +252,11 @@ func (e *Engine) SetQueryLogger(l promql.QueryLogger) {
 
 // Close ends the engine. Running queries are not waited for.
 func (e *Engine) Close() error {
-	if e.cache != nil {
-		e.cache.Close()
-	}
+	e.closed.Do(func() {
+		if e.cache != nil {
+			e.cache.Close()
+			e.opts.Memory.Release(e.cacheBytes)
+		}
+	})
 	return e.tracker.Close()
 }

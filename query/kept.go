@@ -28,7 +28,7 @@ type assembly struct {
 	first   int64 // number of the first step on the line
 	account *budget.Account
 	charged int64
-	limit   int64 // bytes; 0: as many as the account has
+	limit   int64 // bytes
 
 	at   map[string]int
 	rows []assembled
@@ -44,19 +44,16 @@ type assembled struct {
 	h      []*histogram.FloatHistogram // nil while the row has none
 }
 
-// errTooLarge says that an assembly reached its limit.
+// errTooLarge says that there is no room to put an answer together; it has to be computed and sent row by row.
 var errTooLarge = errors.New("the answer is too large to be kept")
 
-func newAssembly(grid vector.Grid, first int64, account *budget.Account, limit int64) *assembly {
-	return &assembly{grid: grid, first: first, account: account, limit: limit, at: map[string]int{}}
+func newAssembly(grid vector.Grid, first int64, account *budget.Account) *assembly {
+	return &assembly{grid: grid, first: first, account: account, limit: maxKeep, at: map[string]int{}}
 }
 
 func (a *assembly) charge(n int64) error {
-	if a.limit > 0 && a.charged+n > a.limit {
+	if a.charged+n > a.limit || a.account.Reserve(n) != nil {
 		return errTooLarge
-	}
-	if err := a.account.Reserve(n); err != nil {
-		return err
 	}
 	a.charged += n
 	return nil
@@ -119,6 +116,9 @@ func (a *assembly) addRow(row *exec.Row, step int64) error {
 	copy(r.v[from:], row.V)
 	copy(r.k[from:], row.K)
 	if len(row.H) > 0 {
+		if err := a.chargeHistograms(row); err != nil {
+			return err
+		}
 		if r.h == nil {
 			if err := a.charge(int64(a.grid.N) * 8); err != nil {
 				return err
@@ -134,13 +134,27 @@ func (a *assembly) addRow(row *exec.Row, step int64) error {
 	return nil
 }
 
+// chargeHistograms charges for the copies of the histograms of a row.
+func (a *assembly) chargeHistograms(row *exec.Row) error {
+	bytes := 0
+	for _, h := range row.H {
+		if h != nil {
+			bytes += h.Size()
+		}
+	}
+	return a.charge(int64(bytes))
+}
+
 // emit hands the rows on in the order of their labels.
-func (a *assembly) emit(to exec.Sink) error {
+func (a *assembly) emit(env *operator.Env, to exec.Sink) error {
 	if err := to.Begin(parser.ValueTypeMatrix); err != nil {
 		return err
 	}
 	slices.SortFunc(a.rows, func(x, y assembled) int { return labels.Compare(x.labels, y.labels) })
 	for i := range a.rows {
+		if err := env.Check(); err != nil {
+			return err
+		}
 		r := &a.rows[i]
 		if r.shape() == vector.HasGaps {
 			continue // an entry has it for steps that were not asked for
@@ -205,51 +219,84 @@ func (adder) Scalar(int64, float64) error { return nil }
 // Text implements exec.Sink; a range query has rows only.
 func (adder) Text(int64, string) error { return nil }
 
-// tee is the sink of a query of which nothing was kept: rows go to the caller and, while there is room, into an
-// assembly to keep.
+// tee is the sink of a query of which nothing was kept: rows go to the caller and, while they can be kept, into an
+// assembly.
 type tee struct {
 	exec.Sink
-	keep *assembly // nil once there was no room
+	keep *assembly // nil once the answer is none to keep
 }
 
 // Row implements exec.Sink.
 func (s *tee) Row(r *exec.Row) error {
-	if s.keep != nil {
-		if err := s.keep.addRow(r, s.keep.first); err != nil {
-			s.keep.free()
-			s.keep = nil
-		}
+	if s.keep != nil && (r.Shape&vector.HasHistograms != 0 || s.keep.addRow(r, s.keep.first) != nil) {
+		s.drop()
 	}
-	return s.Sink.Row(r)
+	err := s.Sink.Row(r)
+	if err != nil {
+		s.drop()
+	}
+	return err
 }
 
-// maxKeep is how large an answer may be that is copied to be kept.
+func (s *tee) drop() {
+	if s.keep != nil {
+		s.keep.free()
+		s.keep = nil
+	}
+}
+
+// maxKeep is how large an answer may be that is put together, to be kept or to be sent, and how large the entries are
+// that it is put together from.
 const maxKeep = 64 << 20
 
-// streamKept answers from the cache what it has, computes the rest and keeps that.
+// streamKept answers from the cache what it has, computes the rest and keeps that. Where there is no room to put the
+// answer together all of it is computed.
 func (q *Query) streamKept(ctx context.Context, env *operator.Env, r *recall, to exec.Sink) (annotations.Annotations, error) {
-	grid := q.grid()
 	if r.reused == 0 {
-		t := &tee{Sink: to, keep: newAssembly(grid, r.from, env.Account, maxKeep)}
-		warnings, err := q.run.Stream(ctx, t)
-		if t.keep != nil {
-			if err == nil && len(warnings) == 0 && len(env.View.Warnings()) == 0 {
-				q.keep(r, t.keep)
-			}
-			t.keep.free()
-		}
+		return q.streamWhole(ctx, env, r, to)
+	}
+	a := newAssembly(q.grid(), r.from, env.Account)
+	defer a.free()
+	warnings, err := q.assemble(ctx, env, r, a)
+	if errors.Is(err, errTooLarge) {
+		a.free()
+		r.free()
+		return q.run.Stream(ctx, to)
+	}
+	if err != nil {
 		return warnings, err
 	}
-	a := newAssembly(grid, r.from, env.Account, 0)
-	defer a.free()
+	if err = a.emit(env, to); errors.Is(err, exec.ErrEnough) {
+		err = nil
+	}
+	return warnings, err
+}
+
+// streamWhole computes the answer and keeps it.
+func (q *Query) streamWhole(ctx context.Context, env *operator.Env, r *recall, to exec.Sink) (annotations.Annotations, error) {
+	// What is kept is no part of what the query needs, so the query does not fail for it.
+	t := &tee{Sink: to, keep: newAssembly(q.grid(), r.from, q.engine.memory)}
+	defer t.drop()
+	warnings, err := q.run.Stream(ctx, t)
+	if t.keep != nil && err == nil && len(warnings) == 0 && len(env.View.Warnings()) == 0 && !env.Whole() {
+		q.keep(r, t.keep)
+	}
+	return warnings, err
+}
+
+// assemble puts the answer together and keeps what is new of it.
+func (q *Query) assemble(ctx context.Context, env *operator.Env, r *recall, a *assembly) (warnings annotations.Annotations, err error) {
 	for _, x := range r.blocks {
-		if x.entry != nil {
-			if err := a.addEntry(x.entry); err != nil {
-				return nil, err
-			}
+		if x.entry == nil {
+			continue
+		}
+		if err := env.Check(); err != nil {
+			return nil, err
+		}
+		if err := a.addEntry(x.entry); err != nil {
+			return nil, err
 		}
 	}
-	var warnings annotations.Annotations
 	for _, m := range r.missing() {
 		w, err := q.compute(ctx, env, r.line, m, adder{a, m.from})
 		warnings.Merge(w)
@@ -257,10 +304,13 @@ func (q *Query) streamKept(ctx context.Context, env *operator.Env, r *recall, to
 			return warnings, err
 		}
 	}
+	if env.Whole() {
+		return nil, errTooLarge
+	}
 	if len(warnings) == 0 && len(env.View.Warnings()) == 0 {
 		q.keep(r, a)
 	}
-	return warnings, a.emit(to)
+	return warnings, nil
 }
 
 // compute evaluates the query at some of its steps.
@@ -275,17 +325,27 @@ func (q *Query) compute(ctx context.Context, env *operator.Env, l cache.Line, m 
 	if err != nil {
 		return nil, err
 	}
-	x, err := exec.New(env, p, exec.Options{Analyze: q.analyze})
+	x, err := exec.New(env, p, exec.Options{})
 	if err != nil {
 		return nil, err
 	}
-	q.run.Close()
-	q.run = x
+	defer x.Close()
 	return x.Stream(ctx, to)
 }
 
-// keep puts what was computed into the cache.
+// What a series takes besides its points, and what a point takes, while an entry is made, joined and encoded.
+const (
+	keptSeriesBytes = 300
+	keptPointBytes  = 3 * 9
+)
+
+// keep puts what was computed into the cache, if there is memory to do so.
 func (q *Query) keep(r *recall, a *assembly) {
+	bytes := int64(len(a.rows)) * (cache.BlockSteps*keptPointBytes + keptSeriesBytes)
+	if q.engine.memory.Reserve(bytes) != nil {
+		return
+	}
+	defer q.engine.memory.Release(bytes)
 	for _, x := range r.blocks {
 		if x.keep.to <= x.keep.from || x.entry != nil && x.keep == (run{x.entry.From, x.entry.To}) {
 			continue

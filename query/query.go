@@ -80,7 +80,8 @@ func (q *Query) Close() {
 	}
 }
 
-// Analyze makes the query, which must not have run yet, meter its operators; Explain then tells what each did.
+// Analyze makes the query, which must not have run yet, meter its operators; Explain then tells what each did. Such a
+// query computes all of its answer: it does not use the result cache.
 func (q *Query) Analyze() { q.analyze = true }
 
 // NoCache makes the query, which must not have run yet, neither use nor fill the result cache.
@@ -197,14 +198,11 @@ func (q *Query) evaluate(ctx context.Context, entry *activeQuery, run runner) (w
 	m := q.engine.metrics
 	prepare, _ := q.timers.GetSpanTimer(ctx, stats.QueryPreparationTime, m.slice("prepare_time")...)
 	account := q.engine.memory.Child("query", q.engine.opts.PerQuery)
-	kept, err := q.recall(account)
-	if err != nil {
-		prepare.Finish()
-		return nil, err
-	}
+	kept := q.recall(account)
 	defer kept.free()
 	mint, maxt := q.plan.TimeRange()
 	view, err := scan.OpenView(q.src, mint, maxt)
+	kept.confirm()
 	prepare.Finish()
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ package query
 
 import (
 	"math"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -24,7 +25,7 @@ type recall struct {
 	line     cache.Line
 	from, to int64 // steps of the query, [from, to)
 	blocks   []recalled
-	reused   int64 // steps
+	reused   int64 // steps; see confirm
 
 	stamps    column.StampReader
 	selectors [][]*labels.Matcher
@@ -68,13 +69,13 @@ func (r *recall) missing() []run {
 	return out
 }
 
-// recall looks the query up, or returns nil where it cannot be cached.
-func (q *Query) recall(account *budget.Account) (*recall, error) {
+// recall looks the query up, or returns nil where it cannot be cached or where there is no memory for what is kept.
+func (q *Query) recall(account *budget.Account) *recall {
 	stamps, ok := q.src.(column.StampReader)
 	o := q.plan.Options()
 	step := o.Interval.Milliseconds()
-	if !ok || q.engine.cache == nil || !q.streams || q.noCache || q.perStep || q.selectors == nil || step <= 0 || o.DelayedNameRemoval {
-		return nil, nil
+	if !ok || q.engine.cache == nil || !q.streams || q.noCache || q.analyze || q.perStep || q.selectors == nil || step <= 0 || o.DelayedNameRemoval {
+		return nil
 	}
 	start := o.Start.UnixMilli()
 	r := &recall{account: account, stamps: stamps, selectors: q.selectors, stmt: *q.plan.Statement(), line: cache.LineOf(q.text, q.semantics(), start, step)}
@@ -85,20 +86,39 @@ func (q *Query) recall(account *budget.Account) (*recall, error) {
 		x := recalled{block: b, from: max(r.from, b*cache.BlockSteps), to: min(r.to, (b+1)*cache.BlockSteps)}
 		if err := r.look(q.engine.cache, &x, sealed); err != nil {
 			r.free()
-			return nil, err
-		}
-		if x.entry != nil {
-			r.reused += min(x.to, x.entry.To) - max(x.from, x.entry.From)
+			return nil // what it would take to remember, it does not take to compute
 		}
 		r.blocks = append(r.blocks, x)
 	}
-	return r, nil
+	return r
 }
 
-// semantics is what decides about an answer besides text and steps.
-func (q *Query) semantics() string { return q.plan.Options().Lookback.String() }
+// confirm is called once the view is open: it forgets the entries of which the input has changed since they were found
+// valid, so that those that are left tell what the view shows. Without it an answer might have the later one of two
+// writes, read from the view, and lack the earlier one, behind an entry.
+func (r *recall) confirm() {
+	if r == nil {
+		return
+	}
+	for i := range r.blocks {
+		x := &r.blocks[i]
+		switch {
+		case x.entry == nil:
+		case x.entry.Stamp != r.stamp(run{x.entry.From, x.entry.To}):
+			x.entry, x.keep = nil, run{}
+		default:
+			r.reused += min(x.to, x.entry.To) - max(x.from, x.entry.From)
+		}
+	}
+}
 
-// look fills in the entry of a block, if there is a valid one that is of use.
+// semantics is what decides about an answer besides text and steps, of what can change while the server runs.
+func (q *Query) semantics() string {
+	o := q.plan.Options()
+	return strconv.FormatInt(o.Lookback.Milliseconds(), 10) + "," + strconv.FormatInt(o.SubqueryStep(0), 10)
+}
+
+// look fills in the entry of a block, if there is a valid one that is of use. All entries together may take maxKeep.
 func (r *recall) look(c *cache.Cache, x *recalled, sealed int64) error {
 	fresh := run{x.from, r.sealedStep(x.to, sealed)}
 	entry, err := c.Get(r.line, x.block, r.account)
@@ -106,7 +126,9 @@ func (r *recall) look(c *cache.Cache, x *recalled, sealed int64) error {
 		return err
 	}
 	if entry != nil {
-		r.charged += entry.Bytes
+		if r.charged += entry.Bytes; r.charged > maxKeep {
+			return errTooLarge
+		}
 		if entry.To > x.from && entry.From < x.to {
 			x.keep = run{min(fresh.from, entry.From), max(fresh.to, entry.To)}
 			x.stamp = r.stamp(x.keep)
@@ -154,11 +176,11 @@ func (r *recall) sealedStep(to, sealed int64) int64 {
 	return end
 }
 
-// free gives back the memory of the entries.
+// free gives back the memory of the entries; there are none afterwards, and nothing is to be kept.
 func (r *recall) free() {
 	if r == nil {
 		return
 	}
 	r.account.Release(r.charged)
-	r.charged = 0
+	r.charged, r.blocks, r.reused = 0, nil, 0
 }

@@ -4,6 +4,8 @@
 package exec
 
 import (
+	"errors"
+
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -11,8 +13,11 @@ import (
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
+// ErrEnough is what a Sink returns that wants no more of the answer. The query ends there, without an error.
+var ErrEnough = errors.New("no more of the answer is wanted")
+
 // Sink takes an answer. Begin comes first; then, by the type it was told, any number of Rows, one Scalar or one
-// Text. An error ends the query, which returns it.
+// Text. An error ends the query, which returns it unless it is ErrEnough.
 type Sink interface {
 	// Begin tells the type of the answer: a vector, matrix, scalar or string.
 	Begin(t parser.ValueType) error

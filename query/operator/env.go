@@ -33,6 +33,8 @@ type Env struct {
 	OnWorker func(context.Context) (context.Context, func())
 	// stopped is set by Stop; loops poll it.
 	stopped atomic.Pointer[error]
+	// whole is set by NoteWhole.
+	whole atomic.Bool
 	// parent is what e was derived from; it is the one that stops.
 	parent *Env
 }
@@ -64,6 +66,24 @@ func (e *Env) Stop(err error) {
 		return
 	}
 	e.stopped.CompareAndSwap(nil, &err)
+}
+
+// NoteWhole says that the answer at a step may depend on the other steps of the query: answers for parts of its range
+// do not make up the one for all of it.
+func (e *Env) NoteWhole() {
+	if e.parent != nil {
+		e.parent.NoteWhole()
+		return
+	}
+	e.whole.Store(true)
+}
+
+// Whole tells whether NoteWhole was called.
+func (e *Env) Whole() bool {
+	if e.parent != nil {
+		return e.parent.Whole()
+	}
+	return e.whole.Load()
 }
 
 // Check returns the reason to stop, nil while there is none. It costs an atomic load: loops over data call it at

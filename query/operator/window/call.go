@@ -124,6 +124,10 @@ func (n *node) resultTable() *vector.Table {
 	case n.env.DelayedNameRemoval:
 		return n.in.WithDrop(true)
 	default:
+		if n.in.Column("__type__") != nil || n.in.Column("__unit__") != nil {
+			// Series that differ in these only are equal without, an error also where they are there at different times.
+			n.env.NoteWhole()
+		}
 		return n.in.Without(labels.MetricName, "__type__", "__unit__")
 	}
 }
