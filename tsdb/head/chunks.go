@@ -18,6 +18,8 @@ const (
 	// maxSamples closes a chunk: an hour at 15 s. More would save little of the 64 bytes of a closedChunk and
 	// make reading one sample dearer.
 	maxSamples = 240
+	// maxHistograms is the same for native histograms, of which each takes as much as some floats to keep and to read.
+	maxHistograms = 100
 	// maxStream closes a chunk whose stream comes to this size, so that size fits its fields and growing one
 	// never moves much. 240 samples of noise need 2.2 KiB.
 	maxStream = 4 << 10
@@ -83,7 +85,7 @@ func (hd *header) state(local uint32) version {
 // storeLocked puts a row into the open chunk, or a new one where it does not fit. It reports false, and has
 // changed nothing that a reader can see, where memory has run out.
 func (s *shard) storeLocked(local uint32, hd *header, r *row, slot *slotCount) bool {
-	full := hd.n >= maxSamples || s.openSizeLocked(local, hd)+chunk.MaxFloatBytes > maxStream
+	full := hd.n >= maxSamplesOf(hd.kind) || s.openSizeLocked(local, hd)+chunk.MaxFloatBytes > maxStream
 	if hd.n > 0 && (full || hd.kind != r.kind || hd.mint < slot.start) && !s.closeLocked(local, hd) {
 		return false
 	}
@@ -104,6 +106,13 @@ func (s *shard) storeLocked(local uint32, hd *header, r *row, slot *slotCount) b
 	}
 	hd.n++
 	return true
+}
+
+func maxSamplesOf(k sample.Kind) uint16 {
+	if k == sample.Float {
+		return maxSamples
+	}
+	return maxHistograms
 }
 
 // appendFloatLocked appends to the stream of the open chunk. While there is room for the longest sample it is
