@@ -80,6 +80,27 @@ func (t *Table) Without(names ...string) *Table {
 	return t.filter(func(n string) bool { return !slices.Contains(names, n) })
 }
 
+// WithoutWhere returns t without the labels named in the rows that are marked.
+func (t *Table) WithoutWhere(marked []bool, names ...string) *Table {
+	if !slices.Contains(marked, false) {
+		return t.Without(names...)
+	}
+	for _, name := range names {
+		col := t.Column(name)
+		if col == nil {
+			continue
+		}
+		col = slices.Clone(col)
+		for row, is := range marked {
+			if is {
+				col[row] = 0
+			}
+		}
+		t = t.With(name, col)
+	}
+	return t
+}
+
 func (t *Table) filter(keep func(string) bool) *Table {
 	c := *t
 	c.Names, c.Cols = nil, nil
@@ -129,13 +150,16 @@ func (t *Table) Take(rows []uint32) *Table {
 }
 
 // Order returns the rows in the order of their labels, as labels.Compare has it.
-func (t *Table) Order() []uint32 {
+func (t *Table) Order() []uint32 { return t.OrderBy(t.Compare) }
+
+// OrderBy returns the rows in an order, rows that are equal in that of t.
+func (t *Table) OrderBy(compare func(a, b uint32) int) []uint32 {
 	order := make([]uint32, t.N)
 	for i := range order {
 		order[i] = uint32(i)
 	}
-	if !slices.IsSortedFunc(order, t.Compare) {
-		slices.SortStableFunc(order, t.Compare)
+	if !slices.IsSortedFunc(order, compare) {
+		slices.SortStableFunc(order, compare)
 	}
 	return order
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/facette/natsort"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
 )
 
 func random(t *testing.T) *rand.Rand {
@@ -145,7 +147,7 @@ func TestEqualValuesAreSortedAsPackageSortDoes(t *testing.T) {
 		desc := r.IntN(2) == 0
 		want := heap{rows: slices.Clone(rows), desc: desc}
 		sort.Sort(sort.Reverse(want))
-		sortValues(rows, desc)
+		sortValues(&operator.Env{}, rows, desc)
 		for i := range rows {
 			if rows[i].place != want.rows[i].place {
 				t.Fatalf("%d rows, desc=%v: place %d has row %d, want %d", len(rows), desc, i, rows[i].place, want.rows[i].place)

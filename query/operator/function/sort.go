@@ -67,6 +67,9 @@ func (s *sorted) Open(ctx context.Context) error {
 	} else {
 		places = s.labelOrder(t)
 	}
+	if err := s.env.Check(); err != nil {
+		return err // else what was sorted may be out of order
+	}
 	ids := make([]uint32, n)
 	for i, p := range places {
 		ids[i] = s.rows.batch.IDs[p]
@@ -101,6 +104,11 @@ func (s *sorted) arrange(places []uint32) error {
 		return err
 	}
 	for i, p := range places {
+		if i%4096 == 0 {
+			if err := s.env.Check(); err != nil {
+				return err
+			}
+		}
 		if _, err := s.rows.batch.Add(uint32(i)); err != nil {
 			return err
 		}
@@ -123,7 +131,7 @@ func (s *sorted) valueOrder() []uint32 {
 	for i, v := range s.rows.batch.V {
 		rows[i] = placed{v: v, place: uint32(i)}
 	}
-	sortValues(rows, s.desc)
+	sortValues(s.env, rows, s.desc)
 	places := make([]uint32, len(rows))
 	for i, r := range rows {
 		places[i] = r.place
@@ -133,7 +141,7 @@ func (s *sorted) valueOrder() []uint32 {
 
 // sortValues brings equal values into the order in which Prometheus has them: it asks the same questions of the same
 // algorithm, which is that of package sort, and a NaN comes behind even another NaN.
-func sortValues(rows []placed, desc bool) {
+func sortValues(env *operator.Env, rows []placed, desc bool) {
 	before := func(a, b placed) int {
 		if math.IsNaN(b.v) || b.v > a.v {
 			return -1
@@ -148,7 +156,7 @@ func sortValues(rows []placed, desc bool) {
 			return 0
 		}
 	}
-	slices.SortFunc(rows, before)
+	slices.SortFunc(rows, operator.Until(env, before))
 }
 
 func ascending(n int) []uint32 {
@@ -173,7 +181,7 @@ func (s *sorted) labelOrder(t *vector.Table) []uint32 {
 		sign = -1
 	}
 	places := ascending(len(ids))
-	slices.SortFunc(places, func(x, y uint32) int {
+	slices.SortFunc(places, operator.Until(s.env, func(x, y uint32) int {
 		a, b := ids[x], ids[y]
 		for _, col := range cols {
 			if col[a] == col[b] {
@@ -185,7 +193,7 @@ func (s *sorted) labelOrder(t *vector.Table) []uint32 {
 			return sign
 		}
 		return sign * t.Compare(a, b)
-	})
+	}))
 	return places
 }
 
