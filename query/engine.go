@@ -36,6 +36,7 @@ import (
 	"github.com/prometheus/prometheus/util/features"
 
 	"github.com/tidemarkdb/tidemark/query/cache"
+	"github.com/tidemarkdb/tidemark/query/exec"
 	"github.com/tidemarkdb/tidemark/query/foreign"
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/plan"
@@ -126,6 +127,8 @@ type core struct {
 	parser  parser.Parser
 	metrics *metrics
 	workers *operator.Workers
+	buffers operator.Buffers
+	points  exec.Points
 	// cache is nil where nothing is kept; Options.Memory is charged with its cacheBytes until closed.
 	cache      *cache.Cache
 	cacheBytes int64

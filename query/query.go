@@ -215,13 +215,13 @@ func (q *Query) evaluate(ctx context.Context, entry *activeQuery, run runner) (w
 		}
 	}()
 	env := &operator.Env{
-		View: view, Dict: vector.NewDict(), Options: q.options(), Workers: q.engine.workers,
+		View: view, Dict: vector.NewDict(), Options: q.options(), Workers: q.engine.workers, Buffers: &q.engine.buffers,
 		Account: account,
 	}
 	env.Samples = operator.NewSamplesum(q.engine.opts.MaxSamples, q.countedSteps())
 	defer env.Watch(ctx, "expression evaluation")()
 	q.engine.active.run(entry, env.Account, env.Samples)
-	if q.run, err = exec.New(env, q.plan, exec.Options{Analyze: q.analyze}); err != nil {
+	if q.run, err = exec.New(env, q.plan, exec.Options{Analyze: q.analyze, Points: &q.engine.points}); err != nil {
 		return nil, err
 	}
 	inner, ctx := q.timers.GetSpanTimer(ctx, stats.InnerEvalTime, m.slice("inner_eval")...)

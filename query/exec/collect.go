@@ -15,6 +15,7 @@ import (
 type collector struct {
 	account *budget.Account
 	charged int64
+	points  points
 
 	kind   parser.ValueType
 	vector promql.Vector
@@ -55,41 +56,65 @@ func (c *collector) Row(r *Row) error {
 	if c.kind == parser.ValueTypeVector {
 		return c.sample(r)
 	}
-	floats, histograms := 0, 0
-	for _, k := range r.K {
-		switch k {
-		case vector.Float:
-			floats++
-		case vector.Histogram:
-			histograms++
-		case vector.Absent:
-		}
-	}
-	bytes := seriesBytes + labelsBytes + int64(floats+histograms)*pointBytes
-	if histograms > 0 {
-		bytes += histogramBytes(r.K, r.H)
-	}
-	if err := c.charge(bytes); err != nil {
+	if err := c.charge(seriesBytes + labelsBytes); err != nil {
 		return err
 	}
 	s := promql.Series{Metric: r.Labels}
-	if floats > 0 {
-		s.Floats = make([]promql.FPoint, 0, floats)
+	var err error
+	if r.Shape == vector.Full && r.T == nil {
+		s.Floats, err = c.full(r)
+	} else {
+		s.Floats, s.Histograms, err = c.cells(r)
 	}
-	if histograms > 0 {
-		s.Histograms = make([]promql.HPoint, 0, histograms)
+	if err != nil {
+		return err
+	}
+	c.matrix = append(c.matrix, s)
+	return nil
+}
+
+// full returns the points of a row without gaps and histograms.
+func (c *collector) full(r *Row) ([]promql.FPoint, error) {
+	floats, err := c.points.take(len(r.V), c.charge)
+	if err != nil {
+		return nil, err
+	}
+	t, step := r.Grid.Start, r.Grid.Step
+	for i, v := range r.V {
+		floats[i] = promql.FPoint{T: t, F: v}
+		t += step
+	}
+	return floats, nil
+}
+
+// cells returns the points of any row.
+func (c *collector) cells(r *Row) (floats []promql.FPoint, histograms []promql.HPoint, err error) {
+	var count [3]int
+	for _, k := range r.K {
+		count[k]++
+	}
+	if n := count[vector.Float]; n > 0 {
+		if floats, err = c.points.take(n, c.charge); err != nil {
+			return nil, nil, err
+		}
+		floats = floats[:0]
+	}
+	if n := count[vector.Histogram]; n > 0 {
+		if err := c.charge(int64(n)*pointBytes + histogramBytes(r.K, r.H)); err != nil {
+			return nil, nil, err
+		}
+		histograms = make([]promql.HPoint, 0, n)
 	}
 	for i, k := range r.K {
 		switch k {
 		case vector.Float:
-			s.Floats = append(s.Floats, promql.FPoint{T: r.At(i), F: r.V[i]})
+			floats = append(floats, promql.FPoint{T: r.At(i), F: r.V[i]})
 		case vector.Histogram:
-			s.Histograms = append(s.Histograms, promql.HPoint{T: r.At(i), H: r.H[i]})
+			histograms = append(histograms, promql.HPoint{T: r.At(i), H: r.H[i]})
 		case vector.Absent:
 		}
 	}
-	c.matrix = append(c.matrix, s)
-	return nil
+	return floats, histograms, nil
 }
 
 func (c *collector) sample(r *Row) error {

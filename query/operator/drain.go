@@ -60,19 +60,19 @@ type drain struct {
 }
 
 func (d *drain) serial(ctx context.Context) error {
-	b := vector.Batch{Budget: d.env.Account}
-	defer b.Free()
+	b := d.env.TakeBatch()
+	defer d.env.GiveBatch(b)
 	c := d.node.Cursor(d.ids)
 	defer c.Close()
 	for {
 		if err := d.env.Check(); err != nil {
 			return err
 		}
-		ok, err := c.Next(ctx, &b)
+		ok, err := c.Next(ctx, b)
 		if err != nil || !ok {
 			return err
 		}
-		if err := d.each(&b); err != nil {
+		if err := d.each(b); err != nil {
 			return err
 		}
 	}
@@ -106,7 +106,7 @@ func (d *drain) work(ctx context.Context, first, degree, morsels int) {
 	var held []*vector.Batch
 	defer func() {
 		for _, b := range held {
-			b.Free()
+			d.env.GiveBatch(b)
 		}
 	}()
 	for m := first; m < morsels; m += degree {
@@ -146,7 +146,7 @@ func (d *drain) compute(ctx context.Context, m int, held *[]*vector.Batch) (int,
 			return n, err
 		}
 		if n == len(*held) {
-			*held = append(*held, &vector.Batch{Budget: d.env.Account})
+			*held = append(*held, d.env.TakeBatch())
 		}
 		ok, err := c.Next(ctx, (*held)[n])
 		if err != nil || !ok {

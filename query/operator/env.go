@@ -29,6 +29,8 @@ type Env struct {
 	Options
 	// Workers lends goroutines beyond the caller's own; nil: none.
 	Workers *Workers
+	// Buffers keeps the memory of blocks and batches for other queries; nil: it is not kept.
+	Buffers *Buffers
 	// OnWorker, where it is set, is called on each goroutine that was lent, and what it returns when that ends.
 	OnWorker func(context.Context) (context.Context, func())
 	// stopped is set by Stop; loops poll it.
@@ -44,7 +46,7 @@ type Env struct {
 func (e *Env) Derive(view column.View, account *budget.Account) *Env {
 	return &Env{
 		View: view, Dict: e.Dict, Account: account, Samples: e.Samples, Options: e.Options,
-		Workers: e.Workers, OnWorker: e.OnWorker, parent: e,
+		Workers: e.Workers, Buffers: e.Buffers, OnWorker: e.OnWorker, parent: e,
 	}
 }
 

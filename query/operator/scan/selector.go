@@ -71,9 +71,14 @@ type source struct {
 func (s *source) init(env *operator.Env, sel Selector, from, to int64) {
 	s.env, s.sel = env, sel
 	s.need = column.Need{MinT: max(from, math.MinInt64+1) + 1, MaxT: to, ST: sel.ST, Float: true}
-	if s.sel.Hint.MinT == 0 && s.sel.Hint.MaxT == 0 {
-		s.sel.Hint.MinT, s.sel.Hint.MaxT = s.need.MinT, s.need.MaxT
+	h := &s.sel.Hint
+	if h.MinT == 0 && h.MaxT == 0 {
+		h.MinT, h.MaxT = s.need.MinT, s.need.MaxT
+		return
 	}
+	// Prometheus' storage gives nothing outside of the range of the hint. That is the range of what is read, but for
+	// an @ modifier in the parameter of an aggregation, which moves along with the steps.
+	s.need.MinT, s.need.MaxT = max(s.need.MinT, h.MinT), min(s.need.MaxT, h.MaxT)
 }
 
 func (s *source) open(ctx context.Context) error {
@@ -120,7 +125,7 @@ func (s *source) block() *column.Block {
 		s.free = s.free[:n-1]
 		return b
 	}
-	return &column.Block{Budget: s.env.Account}
+	return s.env.TakeBlock()
 }
 
 func (s *source) give(b *column.Block) {
@@ -138,7 +143,7 @@ func (s *source) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, b := range s.free {
-		b.Free()
+		s.env.GiveBlock(b)
 	}
 	s.free = nil
 	s.env.Account.Release(s.memory)
