@@ -150,9 +150,9 @@ func (c *rangeCursor) findRuns() {
 	}
 }
 
-// reserve makes room for n samples. The histograms are new ones, since those of the series before may still be in use.
+// reserve makes room for n samples.
 func (c *rangeCursor) reserve(n int) error {
-	bytes := int64(n)*floatHistogramBytes + int64(max(n-cap(c.run), 0))*4
+	bytes := int64(max(n-cap(c.run), 0))*4 + int64(max(n-cap(c.stats), 0))*floatHistogramBytes
 	if err := c.node.env.Account.Reserve(bytes); err != nil {
 		return err
 	}
@@ -160,7 +160,10 @@ func (c *rangeCursor) reserve(n int) error {
 	if n > cap(c.run) {
 		c.run = make([]int32, n)
 	}
-	c.run, c.stats = c.run[:n], make([]histogram.FloatHistogram, n)
+	if n > cap(c.stats) {
+		c.stats = make([]histogram.FloatHistogram, n)
+	}
+	c.run, c.stats = c.run[:n], c.stats[:n]
 	return nil
 }
 
