@@ -83,6 +83,7 @@ type API struct {
 
 	read     http.Handler
 	compress func(http.Handler) http.HandlerFunc
+	stall    time.Duration // see stallTimeout
 }
 
 // New returns the endpoints over src.
@@ -105,7 +106,7 @@ func New(src Sources, opts Options) (*API, error) {
 	}
 	a := &API{
 		opts: opts, src: src, data: queryable.New(src.Data), parser: opts.Parser, log: opts.Logger, now: time.Now,
-		compress: compress,
+		compress: compress, stall: stallTimeout,
 	}
 	rr := opts.RemoteRead.withDefaults()
 	a.read = remote.NewReadHandler(opts.Logger, opts.Registerer, a.data, a.remoteReadConfig,

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -34,8 +35,9 @@ type explainer interface {
 // answered with its error; afterwards the connection is cut, so that nobody takes half an answer for a whole one.
 const holdBytes = 256 << 10
 
-// errEnough ends a query of which no more series are wanted.
-var errEnough = errors.New("enough series")
+// stallTimeout is how long a client may take to read a piece of an answer. A query keeps its place among those that run
+// until its answer is sent, so clients that do not read would keep others from being asked.
+const stallTimeout = 30 * time.Second
 
 // resultWriter writes the rows of an answer in the form of Prometheus' API. It implements exec.Sink.
 type resultWriter struct {
@@ -43,6 +45,7 @@ type resultWriter struct {
 	limit int // series; 0: all
 	kind  parser.ValueType
 	rows  int
+	cut   bool // there are more series than limit
 }
 
 var _ exec.Sink = (*resultWriter)(nil)
@@ -66,7 +69,8 @@ func (w *resultWriter) list() bool {
 // Row implements exec.Sink.
 func (w *resultWriter) Row(r *exec.Row) error {
 	if w.limit > 0 && w.rows == w.limit {
-		return errEnough
+		w.cut = true
+		return exec.ErrEnough
 	}
 	e := w.e
 	e.comma(w.rows)
@@ -163,7 +167,8 @@ type running struct {
 
 // respondRunning runs a query and writes its answer while it is made.
 func (a *API) respondRunning(w http.ResponseWriter, r *http.Request, run *running) {
-	held := &heldResponse{ResponseWriter: w}
+	held := &heldResponse{ResponseWriter: w, control: http.NewResponseController(w), stall: a.stall}
+	defer held.end()
 	pipe := &pipeline{w: held}
 	defer func() { _ = pipe.Close() }() // where something panics
 	e := newEncoder(pipe)
@@ -171,9 +176,8 @@ func (a *API) respondRunning(w http.ResponseWriter, r *http.Request, run *runnin
 	e.flushAt = holdBytes
 	to := &resultWriter{e: e, limit: run.args.limit}
 	warnings, err := run.query.(streamer).Stream(run.ctx, to)
-	if errors.Is(err, errEnough) {
+	if to.cut {
 		warnings.Add(errTruncated)
-		err = nil
 	}
 	if err == nil {
 		if to.list() {
@@ -191,6 +195,7 @@ func (a *API) respondRunning(w http.ResponseWriter, r *http.Request, run *runnin
 		a.respondError(w, r, classify(err))
 	case e.err != nil:
 		a.log.Debug("answer not written", "path", r.URL.Path, "err", e.err)
+		panic(http.ErrAbortHandler)
 	default:
 		a.log.Error("a query failed after a part of its answer was sent; the connection is cut", "path", r.URL.Path, "query", run.args.text, "err", err)
 		panic(http.ErrAbortHandler)
@@ -227,10 +232,12 @@ func (a *API) finish(e *encoder, run *running, warnings annotations.Annotations)
 	return e.flush()
 }
 
-// heldResponse sends the status with the first byte.
+// heldResponse sends the status with the first byte, and gives up a client that does not read for stall.
 type heldResponse struct {
 	http.ResponseWriter
-	begun bool
+	control *http.ResponseController
+	stall   time.Duration
+	begun   bool
 }
 
 // Write implements io.Writer.
@@ -240,5 +247,13 @@ func (h *heldResponse) Write(b []byte) (int, error) {
 		h.Header().Set("Content-Type", "application/json")
 		h.WriteHeader(http.StatusOK)
 	}
+	_ = h.control.SetWriteDeadline(time.Now().Add(h.stall)) // not every connection has one
 	return h.ResponseWriter.Write(b)
+}
+
+// end takes the deadline off: the connection may serve more requests.
+func (h *heldResponse) end() {
+	if h.begun {
+		_ = h.control.SetWriteDeadline(time.Time{})
+	}
 }
