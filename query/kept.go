@@ -42,6 +42,7 @@ type assembled struct {
 	v      []float64
 	k      []vector.Kind
 	h      []*histogram.FloatHistogram // nil while the row has none
+	both   vector.Shape                // vector.HasBoth or nothing
 }
 
 // errTooLarge says that there is no room to put an answer together; it has to be computed and sent row by row.
@@ -125,11 +126,12 @@ func (a *assembly) addRow(row *exec.Row, step int64) error {
 			}
 			r.h = make([]*histogram.FloatHistogram, a.grid.N)
 		}
-		for i, h := range row.H {
-			if h != nil {
+		for i := range row.H {
+			if h := row.Histogram(i); h != nil {
 				r.h[from+int64(i)] = h.Copy()
 			}
 		}
+		r.both |= row.Shape & vector.HasBoth
 	}
 	return nil
 }
@@ -166,7 +168,8 @@ func (a *assembly) emit(env *operator.Env, to exec.Sink) error {
 	return nil
 }
 
-func (r *assembled) shape() (s vector.Shape) {
+func (r *assembled) shape() vector.Shape {
+	s := r.both
 	for _, k := range r.k {
 		switch k {
 		case vector.Absent:
@@ -258,7 +261,8 @@ func (q *Query) streamKept(ctx context.Context, env *operator.Env, r *recall, to
 	a := newAssembly(q.grid(), r.from, env.Account)
 	defer a.free()
 	warnings, err := q.assemble(ctx, env, r, a)
-	if errors.Is(err, errTooLarge) {
+	var memory *budget.ExceededError
+	if errors.Is(err, errTooLarge) || errors.As(err, &memory) {
 		a.free()
 		r.free()
 		return q.run.Stream(ctx, to)

@@ -36,6 +36,8 @@ type construction struct {
 	opts   Options
 	parts  map[plan.Node]*part
 	noted  map[*operator.Notes]bool
+	// repeated is the input of the last plan.Broadcast.
+	repeated plan.Node
 	// These are nil until there is one.
 	shared  map[*plan.Shared]*shared
 	handles map[*plan.Ref]*handle
@@ -50,7 +52,7 @@ type part struct {
 	// finds, the windows of a range vector, and the series that info() reads.
 	cells, found *operator.Meter
 	windows      func() *operator.WindowMeter
-	infos        []*operator.Meter
+	infos        func() *operator.Cells
 	// meter is nil unless the query is analyzed.
 	meter *meter
 }
@@ -127,6 +129,7 @@ func (b *builder) vector(n plan.Node) (operator.Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.readBy(n, op)
 	b.noting(n, op)
 	if w, ok := op.(interface{ WindowMeter() *operator.WindowMeter }); ok {
 		b.of(n).windows = w.WindowMeter
@@ -135,6 +138,16 @@ func (b *builder) vector(n plan.Node) (operator.Node, error) {
 		op = at.count(n, op)
 	}
 	return at.meteredNode(n, op), nil
+}
+
+// readBy tells an operator that may make one series of two who reads it.
+func (b *builder) readBy(n plan.Node, op operator.Node) {
+	switch n {
+	case b.plan.Root:
+		function.ReadBy(op, function.Answer)
+	case b.repeated:
+		function.ReadBy(op, function.Repeat)
+	}
 }
 
 // count makes the cells of an operator be counted.
@@ -165,6 +178,7 @@ func (b *builder) vectorOf(n plan.Node) (operator.Node, error) {
 		}
 		return function.NewNegate(b.env, in), nil
 	case *plan.Broadcast:
+		b.repeated = n.Expr
 		in, err := b.vector(n.Expr)
 		if err != nil {
 			return nil, err

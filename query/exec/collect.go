@@ -89,29 +89,35 @@ func (c *collector) full(r *Row) ([]promql.FPoint, error) {
 
 // cells returns the points of any row.
 func (c *collector) cells(r *Row) (floats []promql.FPoint, histograms []promql.HPoint, err error) {
-	var count [3]int
-	for _, k := range r.K {
-		count[k]++
+	var n, of int
+	var bytes int64
+	for i, k := range r.K {
+		if k == vector.Float {
+			n++
+		}
+		if h := r.Histogram(i); h != nil {
+			of++
+			bytes += pointBytes + int64(h.Size())
+		}
 	}
-	if n := count[vector.Float]; n > 0 {
+	if n > 0 {
 		if floats, err = c.points.take(n, c.charge); err != nil {
 			return nil, nil, err
 		}
 		floats = floats[:0]
 	}
-	if n := count[vector.Histogram]; n > 0 {
-		if err := c.charge(int64(n)*pointBytes + histogramBytes(r.K, r.H)); err != nil {
+	if of > 0 {
+		if err := c.charge(bytes); err != nil {
 			return nil, nil, err
 		}
-		histograms = make([]promql.HPoint, 0, n)
+		histograms = make([]promql.HPoint, 0, of)
 	}
 	for i, k := range r.K {
-		switch k {
-		case vector.Float:
+		if k == vector.Float {
 			floats = append(floats, promql.FPoint{T: r.At(i), F: r.V[i]})
-		case vector.Histogram:
-			histograms = append(histograms, promql.HPoint{T: r.At(i), H: r.H[i]})
-		case vector.Absent:
+		}
+		if h := r.Histogram(i); h != nil {
+			histograms = append(histograms, promql.HPoint{T: r.At(i), H: h})
 		}
 	}
 	return floats, histograms, nil
@@ -127,11 +133,11 @@ func (c *collector) sample(r *Row) error {
 		c.vector = grown
 	}
 	s := promql.Sample{Metric: r.Labels, T: r.At(0)}
-	if r.K[0] == vector.Histogram {
-		if err := c.charge(int64(r.H[0].Size())); err != nil {
+	if h := r.Histogram(0); h != nil {
+		if err := c.charge(int64(h.Size())); err != nil {
 			return err
 		}
-		s.H = r.H[0]
+		s.H = h
 	} else {
 		s.F = r.V[0]
 	}

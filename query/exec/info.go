@@ -33,10 +33,9 @@ func (b *builder) info(n *plan.Call) (operator.Node, error) {
 	hint := column.Hint{MinT: start - b.env.LookbackDelta + 1 - offset, MaxT: end - offset}
 	hint.Use.Func, hint.Use.Step = "info", n.When.Step
 	c.Select = func(ms []*labels.Matcher) operator.Node {
-		m := operator.NewMeter(b.env, true)
-		p := b.of(n)
-		p.infos = append(p.infos, m)
-		return m.Node(scan.NewSampleTimes(b.env, scan.Selector{Matchers: ms, Offset: offset, At: at, Hint: hint}, n.When.Grid()))
+		return scan.NewSampleTimes(b.env, scan.Selector{Matchers: ms, Offset: offset, At: at, Hint: hint}, n.When.Grid())
 	}
-	return info.New(b.env, c), nil
+	op := info.New(b.env, c)
+	b.of(n).infos = op.Infos
+	return op, nil
 }

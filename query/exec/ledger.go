@@ -112,11 +112,9 @@ func (b book) info(p place) {
 	base := p.inputs()[0]
 	b.enter(base)
 	in := []*operator.Cells{base.cells()}
-	for _, m := range p.by.of(p.done).infos {
-		b.Select(m.Cells())
-		in = append(in, m.Cells())
-	}
-	b.Combine(b.Mark(), p.cells(), in...)
+	infos := p.by.of(p.done).infos()
+	b.Select(infos)
+	b.Combine(b.Mark(), p.cells(), append(in, infos)...)
 }
 
 func (b book) windowCall(n *plan.Call, p place, m *operator.WindowMeter) {

@@ -68,9 +68,6 @@ func (q *Query) Stream(ctx context.Context, to Sink) (ws annotations.Annotations
 	if err := q.settle(); err != nil {
 		return nil, err
 	}
-	if err := q.settle(); err != nil {
-		return nil, err
-	}
 	return q.annotations(), nil
 }
 

@@ -37,11 +37,20 @@ type Row struct {
 	// Grid has the times of the points, one per cell, unless T does: the samples of a range vector have their own.
 	Grid vector.Grid
 	T    []int64
-	// V, K and H are the cells as in a vector.Batch. H is nil where no cell is a histogram.
+	// V, K and H are the cells as in a vector.Batch. H is nil where no cell is a histogram. See Histogram.
 	V     []float64
 	K     []vector.Kind
 	H     []*histogram.FloatHistogram
 	Shape vector.Shape
+}
+
+// Histogram returns the histogram of cell i, nil if it has none. With vector.HasBoth a cell may be a float too, of which
+// a vector then shows the histogram and a matrix both.
+func (r *Row) Histogram(i int) *histogram.FloatHistogram {
+	if r.K[i] == vector.Histogram || r.Shape&vector.HasBoth != 0 && r.K[i] == vector.Float {
+		return r.H[i]
+	}
+	return nil
 }
 
 // At returns the time of cell i.

@@ -27,6 +27,9 @@ const (
 	HasFloats Shape = 1 << iota
 	HasHistograms
 	HasGaps // at least one cell is absent
+	// HasBoth, with HasHistograms, is for answers only: cells that are floats have a histogram beside them where H is not
+	// nil. That comes of series that are the same without their names.
+	HasBoth
 )
 
 // Full is the shape of a row in which every cell is a float.
@@ -150,6 +153,31 @@ func (b *Batch) Measure(i int) {
 		s |= shapeOfKind[k]
 	}
 	b.Shape[i] = s
+}
+
+// Part makes ordinary rows of those with HasBoth: a cell that is both counts as the float, and those after it are
+// floats or absent, as Prometheus' operators read such series.
+func (b *Batch) Part() {
+	for i, s := range b.Shape {
+		if s&HasBoth == 0 {
+			continue
+		}
+		_, k, h := b.Row(i)
+		met := false
+		for j := range k {
+			switch k[j] {
+			case Float:
+				met = met || h[j] != nil
+				h[j] = nil
+			case Histogram:
+				if met {
+					k[j], h[j] = Absent, nil
+				}
+			case Absent:
+			}
+		}
+		b.Measure(i)
+	}
 }
 
 var shapeOfKind = [...]Shape{Absent: HasGaps, Float: HasFloats, Histogram: HasHistograms}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/histogram"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/vector"
@@ -23,23 +24,48 @@ const (
 	// checked for instant vectors with delayed name removal.
 	PerStep Rule = iota
 	// PerSeries is that of operators on whole series (unary minus, label_replace, label_join, the end of a query):
-	// two floats or two histograms at one step are an error. A float beside a histogram is not, and the float counts.
+	// two floats or two histograms at one step are an error. For a float beside a histogram see Reader.
 	PerSeries
 	// Never is that of functions over range vectors: two series with a value at any step are an error. It is not
 	// checked with delayed name removal.
 	Never
 )
 
+// Reader is what reads the rows of a node that merges PerSeries.
+type Reader uint8
+
+// The readers. They differ in what becomes of a float and a histogram at one step.
+const (
+	// Other is any operator. It gets the float, and no histogram of a later step.
+	Other Reader = iota
+	// Answer is the query itself. It gets both; see vector.HasBoth.
+	Answer
+	// Repeat is the operator that repeats one step, which fails.
+	Repeat
+)
+
+// ReadBy tells a node made by this package who reads it.
+func ReadBy(n operator.Node, r Reader) {
+	if m, ok := n.(*Merge); ok {
+		m.reader = r
+	}
+}
+
 // errSameLabels has Prometheus' words.
 func errSameLabels() error {
 	return errors.New("vector cannot contain metrics with the same labelset")
 }
+
+// errNotOne has Prometheus' words for a series that has a float and a histogram where there should be one value.
+func errNotOne() error { return errors.New("unexpected number of samples") }
 
 // Merge is the node that makes one row of rows that have the same labels.
 type Merge struct {
 	env  *operator.Env
 	in   operator.Node
 	rule Rule
+	// reader matters for PerSeries only.
+	reader Reader
 
 	// pass: all rows of the input have different labels.
 	pass  bool
@@ -135,11 +161,8 @@ func (m *Merge) instant(ctx context.Context, t *vector.Table, groups int) error 
 				}
 				continue
 			}
-			if have := m.rows.batch.K[*at]; m.rule != PerSeries || have == k {
-				return errSameLabels()
-			} else if have == vector.Histogram { // the float counts
-				m.rows.batch.K[*at], m.rows.batch.V[*at] = vector.Float, b.V[i]
-				m.rows.batch.Measure(*at)
+			if err := m.beside(*at, b, i); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -148,9 +171,33 @@ func (m *Merge) instant(ctx context.Context, t *vector.Table, groups int) error 
 	}
 	m.table = t.Take(m.rows.batch.IDs)
 	m.table.Distinct = true
+	if m.reader == Other {
+		m.rows.batch.Part()
+	}
 	for i := range m.rows.batch.IDs {
 		m.rows.batch.IDs[i] = uint32(i)
 	}
+	return nil
+}
+
+// beside merges row i of b, which has one cell, with row at of the result.
+func (m *Merge) beside(at int, b *vector.Batch, i int) error {
+	to, k := &m.rows.batch, b.K[i]
+	switch {
+	case m.rule != PerSeries || to.K[at] == k || (to.Shape[at]|b.Shape[i])&vector.HasBoth != 0:
+		return errSameLabels()
+	case m.reader == Repeat:
+		return errNotOne()
+	}
+	if k == vector.Float {
+		to.V[at] = b.V[i]
+	} else {
+		if err := to.UseHistograms(); err != nil {
+			return err
+		}
+		to.H[at] = b.H[i]
+	}
+	to.K[at], to.Shape[at] = vector.Float, vector.HasFloats|vector.HasHistograms|vector.HasBoth
 	return nil
 }
 
@@ -239,11 +286,13 @@ func (c *mergeCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
 			c.at = 0
 			ok, err := c.in.Next(ctx, &c.batch)
 			if err != nil || !ok {
+				c.part(b)
 				return b.Rows() > 0, err
 			}
 		}
 		group := c.m.group[c.batch.IDs[c.at]]
 		if int64(group) != c.open && b.Rows() >= limit {
+			c.part(b)
 			return true, nil
 		}
 		if err := c.add(b, group); err != nil {
@@ -272,29 +321,44 @@ func (c *mergeCursor) add(b *vector.Batch, group uint32) error {
 	}
 	i := b.Rows() - 1
 	toV, toK, toH := b.Row(i)
-	busy := false
+	busy, from := false, c.batch.Shape[c.at]
+	both := (b.Shape[i] | from) & (vector.HasBoth | vector.HasHistograms)
 	for j, x := range k {
 		if x == vector.Absent {
 			continue
 		}
 		busy = true
-		if toK[j] != vector.Absent && (c.m.rule != PerSeries || toK[j] == x) || c.m.rule == Never && c.busy {
-			return errSameLabels()
+		var add *histogram.FloatHistogram
+		if x == vector.Histogram || from&vector.HasBoth != 0 {
+			add = h[j]
 		}
-		if toK[j] == vector.Float {
-			continue // beside a histogram, the float counts
+		if toK[j] != vector.Absent || c.m.rule == Never && c.busy {
+			if c.m.rule != PerSeries || toK[j] == x || add != nil && toH[j] != nil {
+				return errSameLabels()
+			}
+			both = vector.HasBoth | vector.HasHistograms
 		}
-		toV[j], toK[j] = v[j], x
-		if toH != nil {
-			toH[j] = nil
+		if add != nil {
+			toH[j] = add
 		}
-		if x == vector.Histogram {
-			toH[j] = h[j]
+		if x == vector.Float {
+			toV[j] = v[j]
+		}
+		if toK[j] != vector.Float {
+			toK[j] = x
 		}
 	}
 	c.busy = c.busy || busy
 	b.Measure(i)
+	b.Shape[i] |= both
 	return nil
+}
+
+// part leaves one value per step in rows that are not the answer.
+func (c *mergeCursor) part(b *vector.Batch) {
+	if c.m.reader == Other {
+		b.Part()
+	}
 }
 
 // Close implements operator.Cursor.
@@ -306,7 +370,9 @@ func (c *mergeCursor) Close() {
 // NewDropNames returns in without the names of the series that are marked for it: the end of a query with delayed
 // name removal. Series that become the same are merged.
 func NewDropNames(env *operator.Env, in operator.Node) operator.Node {
-	return NewMerge(env, &renamed{env: env, in: in, names: dropMarked}, PerSeries)
+	m := NewMerge(env, &renamed{env: env, in: in, names: dropMarked}, PerSeries)
+	m.reader = Answer
+	return m
 }
 
 func dropMarked(env *operator.Env, t *vector.Table, h *held) (*vector.Table, error) {
@@ -316,22 +382,9 @@ func dropMarked(env *operator.Env, t *vector.Table, h *held) (*vector.Table, err
 	case !slices.Contains(t.Drop, false):
 		return nameless(t).WithDrop(false), nil
 	}
-	out := t.WithDrop(false)
-	for _, name := range []string{model.MetricNameLabel, model.MetricTypeLabel, model.MetricUnitLabel} {
-		col := t.Column(name)
-		if col == nil {
-			continue
-		}
-		if err := h.charge(int64(len(col)) * 4); err != nil {
-			return nil, err
-		}
-		col = slices.Clone(col)
-		for row, drop := range t.Drop {
-			if drop {
-				col[row] = 0
-			}
-		}
-		out = out.With(name, col)
+	names := []string{model.MetricNameLabel, model.MetricTypeLabel, model.MetricUnitLabel}
+	if err := h.charge(int64(t.N) * 4 * int64(len(names))); err != nil {
+		return nil, err
 	}
-	return out, env.Check()
+	return t.WithDrop(false).WithoutWhere(t.Drop, names...), env.Check()
 }

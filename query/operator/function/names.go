@@ -20,7 +20,8 @@ const (
 	keepNames naming = iota
 	// dropNames takes the metric name away, with type and unit.
 	dropNames
-	// dropNameOnly leaves type and unit when names are taken away at once.
+	// dropNameOnly leaves type and unit when names are taken away at once, but marks the rows all the same: there are
+	// operators that then take them away.
 	dropNameOnly
 )
 
@@ -30,7 +31,7 @@ func (n naming) apply(env *operator.Env, t *vector.Table, h *held) (*vector.Tabl
 	case n == keepNames:
 		return t, nil
 	case !env.DelayedNameRemoval && n == dropNameOnly:
-		return t.Without(model.MetricNameLabel), nil
+		t = t.Without(model.MetricNameLabel)
 	case !env.DelayedNameRemoval:
 		return nameless(t), nil
 	case t.Drop != nil && !slices.Contains(t.Drop, false):

@@ -17,11 +17,9 @@ import (
 // enrichment is the work of Open: it finds the info series and what they add to which rows.
 type enrichment struct {
 	*node
-	sel     selection
-	isInfo  []bool   // by row of the base
-	targets []target // by row of the base
-	wanted  targetSet
-	known   bool // base rows without a cell are known and do not count
+	sel    selection
+	wanted targetSet
+	known  bool // base rows without a cell are known and do not count
 
 	sources []source
 	byKey   map[sourceKey][]int // sources in order

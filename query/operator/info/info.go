@@ -39,16 +39,29 @@ type Call struct {
 	Select func(ms []*labels.Matcher) operator.Node
 }
 
+// Node is the operator of a call.
+type Node interface {
+	operator.Node
+	// Infos counts the samples of info series that Prometheus' engine reads: it knows which series of the first argument
+	// have a sample, and reads nothing for others. It is to be called once all rows were read, before Close.
+	Infos() *operator.Cells
+}
+
 // New returns the operator for a call. It has no annotations.
-func New(env *operator.Env, c Call) operator.Node {
-	return &node{env: env, call: c, base: operand.New(env, c.Base), done: vector.Batch{Budget: env.Account}}
+func New(env *operator.Env, c Call) Node {
+	p := &presence{Node: c.Base, env: env}
+	return &node{env: env, call: c, seen: p, base: operand.New(env, p), done: vector.Batch{Budget: env.Account}}
 }
 
 type node struct {
-	env     *operator.Env
-	call    Call
-	base    *operand.Operand
-	infos   []*operand.Operand
+	env   *operator.Env
+	call  Call
+	seen  *presence // what base reads
+	base  *operand.Operand
+	infos []*operand.Operand
+	// isInfo and targets are those of the rows of base.
+	isInfo  []bool
+	targets []target
 	charged int64
 
 	// Valid after Open. A result is streamed, or, where slot is not nil and slot[i] not 0, row slot[i]-1 of done.
@@ -81,6 +94,27 @@ func (n *node) Table() *vector.Table { return n.table }
 
 // Grid implements operator.Node.
 func (n *node) Grid() vector.Grid { return n.call.Base.Grid() }
+
+// Infos implements Node.
+func (n *node) Infos() *operator.Cells {
+	var wanted targetSet
+	for row, there := range n.seen.there {
+		if there && !n.isInfo[row] {
+			wanted.add(n.targets[row])
+		}
+	}
+	c := &operator.Cells{Count: make([]int64, n.Grid().N)}
+	for _, o := range n.infos {
+		for row, t := range targetsOf(o.Table()) {
+			if id := uint32(row); wanted.has(t) && o.Holds(id) {
+				for step, k := range o.Held(id).Kinds() {
+					c.Count[step] += int64(min(k, vector.Float))
+				}
+			}
+		}
+	}
+	return c
+}
 
 // Close implements operator.Node.
 func (n *node) Close() {

@@ -119,8 +119,10 @@ func (n *node) checkModifier() error {
 
 func (n *node) resultTable() *vector.Table {
 	switch {
-	case n.fn.keepsName:
+	case n.fn.keepsName && (n.env.DelayedNameRemoval || n.in.Drop == nil):
 		return n.in
+	case n.fn.keepsName:
+		return n.in.WithoutWhere(n.in.Drop, labels.MetricName, "__type__", "__unit__")
 	case n.env.DelayedNameRemoval:
 		return n.in.WithDrop(true)
 	default:
@@ -147,7 +149,6 @@ func (n *node) Cursor(ids []uint32) operator.Cursor {
 	if ids == nil {
 		c.left = n.table.N
 	}
-	c.counter, _ = c.in.(operator.WindowCounter)
 	c.counter, _ = c.in.(operator.WindowCounter)
 	c.f.init(n)
 	return c
