@@ -183,7 +183,8 @@ func (e *Engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts pr
 }
 
 // prepare parses and plans a query. o has its times.
-func (e *Engine) prepare(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, qs string, o plan.Options) (promql.Query, error) {
+func (e *Engine) prepare(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, qs string, o plan.Options) (query promql.Query, err error) {
+	defer recovered(&err)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}

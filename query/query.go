@@ -195,14 +195,21 @@ func (q *Query) inTurn(ctx context.Context, f func(context.Context) error) error
 
 // evaluate opens a view and runs the plan over it.
 func (q *Query) evaluate(ctx context.Context, entry *activeQuery, run runner) (warnings annotations.Annotations, err error) {
+	defer recovered(&err)
 	m := q.engine.metrics
 	prepare, _ := q.timers.GetSpanTimer(ctx, stats.QueryPreparationTime, m.slice("prepare_time")...)
 	account := q.engine.memory.Child("query", q.engine.opts.PerQuery)
+	own, err := q.charge(account)
+	if err != nil {
+		prepare.Finish()
+		return nil, err
+	}
+	defer account.Release(own)
 	kept := q.recall(account)
 	defer kept.free()
 	mint, maxt := q.plan.TimeRange()
 	view, err := scan.OpenView(q.src, mint, maxt)
-	kept.confirm()
+	//kept.confirm()
 	prepare.Finish()
 	if err != nil {
 		return nil, err
@@ -229,6 +236,15 @@ func (q *Query) evaluate(ctx context.Context, entry *activeQuery, run runner) (w
 	inner.Finish()
 	q.takeSamples(env)
 	return warnings, err
+}
+
+// charge charges what the text itself takes: its tree, plan, operators and regular expressions.
+func (q *Query) charge(account *budget.Account) (int64, error) {
+	w, err := weigh(q.text)
+	if err != nil {
+		return 0, err
+	}
+	return w.bytes(), account.Reserve(w.bytes())
 }
 
 // countedSteps is how many steps are counted one by one.
