@@ -209,7 +209,7 @@ func (q *Query) evaluate(ctx context.Context, entry *activeQuery, run runner) (w
 	defer kept.free()
 	mint, maxt := q.plan.TimeRange()
 	view, err := scan.OpenView(q.src, mint, maxt)
-	//kept.confirm()
+	kept.confirm()
 	prepare.Finish()
 	if err != nil {
 		return nil, err
