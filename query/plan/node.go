@@ -252,7 +252,8 @@ type Binary struct {
 	Place
 	Op       parser.ItemType
 	LHS, RHS Node
-	// Matching is set between vectors.
+	// Scalar tells that both operands are scalars. Matching is set between vectors.
+	Scalar   bool
 	Matching *parser.VectorMatching
 	Bool     bool
 	// Narrow says that rows which find no match need not be read.
@@ -261,7 +262,7 @@ type Binary struct {
 
 // Type implements Node.
 func (b *Binary) Type() parser.ValueType {
-	if b.LHS.Type() == parser.ValueTypeScalar && b.RHS.Type() == parser.ValueTypeScalar {
+	if b.Scalar {
 		return parser.ValueTypeScalar
 	}
 	return parser.ValueTypeVector

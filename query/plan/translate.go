@@ -78,9 +78,10 @@ func (t translator) node(e parser.Expr) Node {
 		}
 		return t.under(e, e.Expr)
 	case *parser.BinaryExpr:
+		lhs, rhs := t.under(e, e.LHS), t.under(e, e.RHS)
 		return &Binary{
-			Place: place(t.when, e, e.LHS, e.RHS), Op: e.Op, Matching: e.VectorMatching, Bool: e.ReturnBool,
-			LHS: t.under(e, e.LHS), RHS: t.under(e, e.RHS),
+			Place: place(t.when, e, e.LHS, e.RHS), Op: e.Op, LHS: lhs, RHS: rhs, Matching: e.VectorMatching, Bool: e.ReturnBool,
+			Scalar: lhs.Type() == parser.ValueTypeScalar && rhs.Type() == parser.ValueTypeScalar,
 		}
 	case *parser.AggregateExpr:
 		return t.aggregate(e)
