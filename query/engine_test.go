@@ -172,8 +172,12 @@ func TestMoreQueriesThanAllowedWaitForTheirTurn(t *testing.T) {
 		}()
 		<-inside
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-		if _, err := e.NewInstantQuery(ctx, nil, nil, "m", time.Unix(0, 0)); !errors.Is(err, context.DeadlineExceeded) {
-			t.Fatalf("error %v, want that of the context", err)
+		q, err := e.NewInstantQuery(ctx, nil, nil, "m", time.Unix(0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := q.Exec(ctx); !errors.Is(r.Err, context.DeadlineExceeded) {
+			t.Fatalf("error %v, want that of the context", r.Err)
 		}
 		cancel()
 		close(held)
