@@ -6,6 +6,7 @@ package query
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -58,7 +59,7 @@ type topSet struct {
 // add records one run, of which count, failed and times are of that run alone.
 func (s *topSet) add(run Top) {
 	if len(run.Query) > maxTopText {
-		run.Query = run.Query[:maxTopText]
+		run.Query = strings.ToValidUTF8(run.Query[:maxTopText], "")
 	}
 	key := topKey{run.Query, run.Range, run.Rules}
 	s.mu.Lock()
@@ -71,7 +72,9 @@ func (s *topSet) add(run Top) {
 		if len(s.all) >= maxTop {
 			s.forgetLocked()
 		}
-		s.all[key] = &run
+		// The text is a part of what the client sent, often of a large form, which is not to be remembered with it.
+		run.Query = strings.Clone(run.Query)
+		s.all[topKey{run.Query, run.Range, run.Rules}] = &run
 		return
 	}
 	t.Count += run.Count
@@ -99,7 +102,7 @@ func (s *topSet) forgetLocked() {
 	}
 }
 
-// top returns the first n records in an order, the largest first.
+// top returns the first n records in an order, the largest first; an order that there is not is that by time.
 func (s *topSet) top(by TopOrder, n int) []Top {
 	s.mu.Lock()
 	out := make([]Top, 0, len(s.all))
@@ -107,15 +110,19 @@ func (s *topSet) top(by TopOrder, n int) []Top {
 		out = append(out, *t)
 	}
 	s.mu.Unlock()
-	measure := map[TopOrder]func(t *Top) float64{
+	orders := map[TopOrder]func(t *Top) float64{
 		TopWall:    func(t *Top) float64 { return float64(t.Wall) },
 		TopAverage: func(t *Top) float64 { return float64(t.Wall) / float64(t.Count) },
 		TopMemory:  func(t *Top) float64 { return float64(t.Peak) },
 		TopCount:   func(t *Top) float64 { return float64(t.Count) },
 		TopSamples: func(t *Top) float64 { return float64(t.Samples) },
-	}[by]
+	}
+	measure, ok := orders[by]
+	if !ok {
+		measure = orders[TopWall]
+	}
 	slices.SortFunc(out, func(a, b Top) int {
 		return cmp.Or(-cmp.Compare(measure(&a), measure(&b)), cmp.Compare(a.Query, b.Query), cmp.Compare(a.Range, b.Range))
 	})
-	return out[:min(n, len(out))]
+	return out[:min(max(n, 0), len(out))]
 }
