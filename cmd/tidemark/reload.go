@@ -114,26 +114,23 @@ func (s *server) apply(c *config.Config) error {
 	s.db.SetRetention(s.retention(c))
 	s.db.SetLate(lateWindows(c))
 	s.db.SetMinFree(s.minFreeSpace(c))
-	s.applyQueryLog(before, c)
+	s.applyQueryLog(c)
 	s.config.Store(c)
 	s.reloaded.set(true)
 	return nil
 }
 
-// applyQueryLog opens the query log anew where its file is another one. A file that cannot be opened is no reason to
-// refuse the rest of the configuration: queries are then not logged.
-func (s *server) applyQueryLog(before, c *config.Config) {
+// applyQueryLog opens the query log, also where its file is the same as before: logrotate moves it away and has the
+// configuration reloaded. A file that cannot be opened is no reason to refuse the rest of the configuration.
+func (s *server) applyQueryLog(c *config.Config) {
 	file := c.Prom.GlobalConfig.QueryLogFile
-	if before != c && before.Prom.GlobalConfig.QueryLogFile == file {
-		return
-	}
 	if file == "" {
 		s.parts.engine.SetQueryLogger(nil)
 		return
 	}
 	l, err := logging.NewJSONFileLogger(file)
 	if err != nil {
-		s.log.Error("queries are not logged: the query log cannot be opened", "file", file, "err", err)
+		s.log.Error("the query log cannot be opened: queries are logged as before, if they were", "file", file, "err", err)
 		return
 	}
 	s.parts.engine.SetQueryLogger(l)

@@ -151,6 +151,33 @@ func TestReloadKeepsTheOldConfigurationWhenTheNewOneIsBad(t *testing.T) {
 	}
 }
 
+// TestQueryLogIsOpenedAgainOnReload does what logrotate does. The file's name is relative to the configuration.
+func TestQueryLogIsOpenedAgainOnReload(t *testing.T) {
+	s := newInstance(t, "global: {query_log_file: queries.log}\n")
+	s.start(t)
+	logged := func(expr string) {
+		t.Helper()
+		if _, err := instant(s.url(""), expr, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, 10*time.Second, expr+" is in the query log", func() error {
+			text, err := os.ReadFile(s.file("queries.log"))
+			if err == nil && !strings.Contains(string(text), expr) {
+				err = errors.New("not logged")
+			}
+			return err
+		})
+	}
+	logged("vector(17)")
+	if err := os.Rename(s.file("queries.log"), s.file("queries.log.1")); err != nil { //nolint:forbidigo // as logrotate does
+		t.Fatal(err)
+	}
+	if code, text := post(t, s.url("/-/reload"), "", nil); code != 200 {
+		t.Fatalf("reload: %d %s", code, text)
+	}
+	logged("vector(18)")
+}
+
 // TestExampleShowsDataWithin20Seconds runs what make run runs, on a free port.
 func TestExampleShowsDataWithin20Seconds(t *testing.T) {
 	example := filepath.Join(peers.Root(t), "docs", "example")
