@@ -60,7 +60,7 @@ func limitOf(err error) string {
 		return limitMemory
 	case errors.As(err, &samples):
 		return limitSamples
-	case errors.As(err, &timeout):
+	case errors.As(err, &timeout), errors.Is(err, context.DeadlineExceeded): // the latter while it waited
 		return limitTimeout
 	default:
 		return ""
