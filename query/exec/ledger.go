@@ -52,7 +52,7 @@ func (b book) enter(p place) {
 		}
 		b.Select(p.cells())
 	case *plan.Stamp:
-		b.Timestamps(p.by.of(p.done).found.Cells())
+		b.Timestamps(p.by.of(p.done).found.Cells(), p.cells())
 	case *plan.Call:
 		b.call(n, p)
 	case *plan.Aggregate:

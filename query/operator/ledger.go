@@ -69,13 +69,14 @@ func (l *Ledger) Smoothed(m *WindowMeter) {
 	}
 }
 
-// Timestamps is timestamp() of a selector, which found c and yields as much.
-func (l *Ledger) Timestamps(c *Cells) {
+// Timestamps is timestamp() or start_timestamp() of a selector, which found some samples and yields out for them.
+func (l *Ledger) Timestamps(found, out *Cells) {
 	for i := range l.steps.grid.N {
-		n, _ := c.at(i)
+		n, _ := found.at(i)
 		l.count(i, n, n)
-		l.check(l.held + n + n)
-		l.held += n
+		made, _ := out.at(i)
+		l.check(l.held + n + made)
+		l.held += made
 	}
 }
 
