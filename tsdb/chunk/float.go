@@ -132,22 +132,29 @@ func DecodeFloats(stream []byte, n int, mint, maxt int64, dst *column.Block) err
 
 // decodeFloats is DecodeFloats; it returns as well how many samples lie before mint.
 func decodeFloats(stream []byte, n int, mint, maxt int64, dst *column.Block) (skipped int, err error) {
-	if n == 0 {
+	d := floatDecoder{s: stream, n: n, mint: mint, maxt: maxt}
+	k, err := d.decode(dst)
+	return d.read - k, err
+}
+
+// decode appends to dst and returns how many samples that were.
+func (d *floatDecoder) decode(dst *column.Block) (int, error) {
+	if d.n == 0 {
 		return 0, nil
 	}
-	d := floatDecoder{s: stream, n: n, mint: mint, maxt: maxt}
 	if err := d.check(); err != nil {
 		return 0, err
 	}
-	if err := dst.Reserve(n); err != nil {
+	if err := dst.Reserve(d.n); err != nil {
 		return 0, err
 	}
 	have := len(dst.T)
-	k, err := d.run(dst.T[have:have+n], dst.V[have:have+n])
+	k, err := d.run(dst.T[have:have+d.n], dst.V[have:have+d.n])
 	if err != nil {
+		d.read = 0
 		return 0, err
 	}
 	dst.T, dst.V = dst.T[:have+k], dst.V[:have+k]
 	dst.PadFloats()
-	return d.read - k, nil
+	return k, nil
 }

@@ -47,6 +47,37 @@ func checkFloats(tb testing.TB, b *column.Block, ts []int64, vs []float64) {
 	}
 }
 
+// checkMarks fails unless the samples behind each mark come out as they went in, also where fewer are read or a range.
+func checkMarks(tb testing.TB, stream []byte, ts []int64, vs []float64) {
+	tb.Helper()
+	var buf []byte
+	var st chunk.FloatState
+	for i, t := range ts[:min(len(ts), math.MaxUint8)] {
+		if m := chunk.MakeMark(&st, ts[0], i, len(buf)); m.Len() > 0 {
+			if m.Len() != i || m.LastT(ts[0]) != ts[i-1] {
+				tb.Fatalf("mark behind %d samples at %d, want %d at %d", m.Len(), m.LastT(ts[0]), i, ts[i-1])
+			}
+			for _, to := range []int{i, min(i+1, len(ts)), len(ts)} {
+				from := min(i+i%3, to)
+				mint, maxt := int64(math.MinInt64), int64(math.MaxInt64)
+				if from < to {
+					mint, maxt = ts[from], ts[to-1]
+				} else {
+					from = i
+				}
+				var b column.Block
+				if err := chunk.DecodeFloatsFrom(m, ts[0], m.Rest(stream), to-i, mint, maxt, &b); err != nil {
+					tb.Fatalf("%d samples behind %d: %v", to-i, i, err)
+				}
+				checkFloats(tb, &b, ts[from:to], vs[from:to])
+			}
+		} else if i >= 2 && uint64(ts[i-1]-ts[0]) <= math.MaxUint32 {
+			tb.Fatalf("no mark behind %d samples", i)
+		}
+		buf = chunk.AppendFloat(buf, i, &st, t, vs[i])
+	}
+}
+
 // checkAgainstPeer holds our codec against Prometheus' in both directions.
 func checkAgainstPeer(tb testing.TB, ts []int64, vs []float64) {
 	tb.Helper()
@@ -60,6 +91,7 @@ func checkAgainstPeer(tb testing.TB, ts []int64, vs []float64) {
 		tb.Fatal(err)
 	}
 	checkFloats(tb, &b, ts, vs)
+	checkMarks(tb, ours, ts, vs)
 
 	var c chunkenc.XORChunk
 	c.Reset(append(binary.BigEndian.AppendUint16(nil, uint16(len(ts))), ours...))

@@ -16,6 +16,8 @@ type floatDecoder struct {
 	s          []byte
 	n          int
 	mint, maxt int64
+	from       *Mark // of which s is the rest; nil: s is a whole stream
+	base       int64 // of from
 
 	read int        // out: samples looked at that are not beyond maxt
 	end  FloatState // out: the writer's state behind the last sample read
@@ -52,20 +54,38 @@ func (d *floatDecoder) first() (t int64, v, delta uint64, pos uint, err error) {
 // equal values.
 const noTrail = 64
 
-// run decodes into ts and vs, which have room for all samples in range, and returns how many there were. It
-// is one loop on purpose: the state stays in registers and no sample costs a call.
+// place is where a decoder stands: behind a sample.
+type place struct {
+	t            int64
+	v, delta     uint64
+	word         uint64 // the next bits, at the top
+	have, pos    uint
+	width, trail uint
+}
+
+// run decodes into ts and vs, which have room for all samples in range, and returns how many there were.
 func (d *floatDecoder) run(ts []int64, vs []float64) (int, error) {
+	if d.from != nil {
+		return d.loop(d.from.place(d.base, d.s), 0, 0, ts, vs)
+	}
 	t, v, delta, pos, err := d.first()
 	if err != nil || t > d.maxt {
 		return 0, err
 	}
-	s, n, mint, maxt := d.s, d.n, d.mint, d.maxt
-	k, i := 0, 1
-	if ts[0], vs[0] = t, math.Float64frombits(v); t >= mint {
+	k := 0
+	if ts[0], vs[0] = t, math.Float64frombits(v); t >= d.mint {
 		k = 1
 	}
 	// The time delta of the second sample is read already: one made-up bit says that it did not change.
-	w, have, width, trail, wrapped := uint64(0), uint(1), uint(64), uint(noTrail), uint(0)
+	return d.loop(place{t: t, v: v, delta: delta, have: 1, pos: pos, width: 64, trail: noTrail}, 1, k, ts, vs)
+}
+
+// loop decodes from sample i on, of which k of those before are in range. It is one loop on purpose: the state stays in
+// registers and no sample costs a call.
+func (d *floatDecoder) loop(at place, i, k int, ts []int64, vs []float64) (int, error) {
+	s, n, mint, maxt := d.s, d.n, d.mint, d.maxt
+	t, v, delta, pos := at.t, at.v, at.delta, at.pos
+	w, have, width, trail, wrapped := at.word, at.have, at.width, at.trail, uint(0)
 	for i < n {
 		if have < 32 {
 			w, have, pos = refill(s, w, have, pos)
@@ -131,7 +151,7 @@ func (d *floatDecoder) finish(pos, have, wrapped uint) error {
 	if wrapped > 2*noTrail {
 		return &CorruptError{Msg: "window of more than 64 bits", Off: int(pos)}
 	}
-	if d.n == 1 {
+	if d.n == 1 && d.from == nil {
 		have = 0 // the made-up bit was not used
 	}
 	if used := pos*8 - have; used > 8*uint(len(d.s)) {

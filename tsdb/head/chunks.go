@@ -123,6 +123,9 @@ func (s *shard) appendFloatLocked(hd *header, r *row) bool {
 		return false
 	}
 	block, size := s.bytes.Bytes(hd.open), int(hd.size)
+	if hd.n%markEvery == 0 && hd.n > 0 {
+		hd.marks[0], hd.marks[1] = hd.marks[1], chunk.MakeMark(&hd.stream, hd.mint, int(hd.n), size)
+	}
 	if len(block)-size >= chunk.MaxFloatBytes {
 		hd.size = uint16(len(chunk.AppendFloat(block[:size], int(hd.n), &hd.stream, r.t, v)))
 		return true
@@ -281,7 +284,7 @@ func (s *shard) forgetOpenLocked(local uint32, hd *header) {
 	}
 	hd.flags &^= hasST
 	hd.open, hd.size, hd.n = 0, 0, 0
-	hd.stream = chunk.FloatState{}
+	hd.stream, hd.marks = chunk.FloatState{}, [2]chunk.Mark{}
 }
 
 // freeClosedLocked gives back a closed chunk that is not in a chain any more.

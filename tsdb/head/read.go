@@ -193,7 +193,11 @@ func (r *Reader) copyChunksLocked(p *Pin, s *shard, local uint32, hd *header) {
 	}
 	if hd.n > 0 && hd.chunks == chunks && n > 0 && hd.mint <= r.want.maxt && hd.lastT >= r.want.mint {
 		stream, starts := s.openStreamsLocked(local, hd)
-		r.add(stream, starts, piece{n: int(n), kind: hd.kind, mint: hd.mint})
+		x := piece{n: int(n), kind: hd.kind, mint: hd.mint}
+		if mark, ok := hd.markLocked(int(n), r.want.mint); ok && hd.kind == sample.Float && (!r.want.st || len(starts) == 0) {
+			stream, x.mark = mark.Rest(stream), mark
+		}
+		r.add(stream, starts, x)
 	}
 	for number := hd.closed; number != 0; {
 		c := s.closed.at(number - 1)
@@ -274,6 +278,9 @@ func (x *piece) decode(stream, starts []byte, want span, dst *column.Block) erro
 	decode := chunk.DecodeFloats
 	if x.kind != sample.Float {
 		decode = chunk.DecodeHistograms
+	}
+	if n := x.mark.Len(); n > 0 {
+		return chunk.DecodeFloatsFrom(x.mark, x.mint, stream, x.n-n, want.mint, want.maxt, dst)
 	}
 	if !want.st || len(starts) == 0 {
 		return decode(stream, x.n, want.mint, want.maxt, dst)

@@ -6,6 +6,7 @@ package head
 import (
 	"fmt"
 
+	"github.com/tidemarkdb/tidemark/tsdb/chunk"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -40,6 +41,7 @@ type piece struct {
 	n                int
 	kind             sample.Kind
 	mint             int64
+	mark             chunk.Mark // of which stream is the rest; none: stream is all
 }
 
 // Reader returns a reader of the samples in [mint, maxt], with their start timestamps if withST. It must be closed

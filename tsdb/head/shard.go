@@ -14,7 +14,7 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
-// header is what an append to a series touches: two cache lines. It lives in the shard's table, off the heap.
+// header is what an append to a series touches: two cache lines, and marks. It lives in the shard's table, off the heap.
 type header struct {
 	// The validation state: what rows are judged by. It outlives the samples themselves.
 	lastT int64  // time of the newest sample; noSample before the first
@@ -34,6 +34,24 @@ type header struct {
 	n       uint16    // samples of the open chunk; 0: there is none
 	kind    sample.Kind
 	flags   headerFlags
+
+	// marks are places in the open chunk of floats, the older first, so that its newest samples can be read without
+	// those before. Appending touches them once in markEvery samples.
+	marks [2]chunk.Mark
+}
+
+// markEvery is how many samples lie between marks: the windows of most rules reach back to the older of two.
+const markEvery = 30
+
+// markLocked returns the last mark of the open chunk, of which a reader sees n samples, that is before all samples from
+// mint on.
+func (hd *header) markLocked(n int, mint int64) (m chunk.Mark, ok bool) {
+	for i := len(hd.marks) - 1; i >= 0; i-- {
+		if m := &hd.marks[i]; m.Len() > 0 && m.Len() < n && m.LastT(hd.mint) < mint {
+			return *m, true
+		}
+	}
+	return chunk.Mark{}, false
 }
 
 const noSample = -1 << 63
