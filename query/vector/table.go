@@ -159,7 +159,13 @@ func (t *Table) OrderBy(compare func(a, b uint32) int) []uint32 {
 		order[i] = uint32(i)
 	}
 	if !slices.IsSortedFunc(order, compare) {
-		slices.SortStableFunc(order, compare)
+		// Much faster than a stable sort, and the same with the numbers of rows deciding between equals.
+		slices.SortFunc(order, func(a, b uint32) int {
+			if c := compare(a, b); c != 0 {
+				return c
+			}
+			return cmp.Compare(a, b)
+		})
 	}
 	return order
 }
