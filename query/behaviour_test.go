@@ -164,6 +164,24 @@ func TestErrorsOfTheStorageAreTheQuerys(t *testing.T) {
 	}
 }
 
+func TestAPanicOfTheStorageIsTheQuerysError(t *testing.T) {
+	var none []int
+	for want, fail := range map[string]func(){
+		"broken": func() { panic(errors.New("broken")) },
+		"text":   func() { panic("text") },
+		"unexpected error: runtime error: index out of range [3] with length 0": func() { none[3]++ },
+	} {
+		bad := faulty{Queryable: minutes(t), sample: func() error { fail(); return nil }}
+		bothEngines(t, querytest.SuiteOptions(), func(t *testing.T, e promql.QueryEngine) {
+			for _, q := range readers() {
+				if err := querytest.Ask(t.Context(), e, bad, q).Failed(); err == nil || err.Error() != want {
+					t.Errorf("%s: error %v, want %s", q, err, want)
+				}
+			}
+		})
+	}
+}
+
 func TestQueryEndsWhenItsTimeIsOver(t *testing.T) {
 	o := querytest.SuiteOptions()
 	o.Timeout = 10 * time.Millisecond

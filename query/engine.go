@@ -173,21 +173,18 @@ func (e *Engine) ForRules(memory *budget.Account) *Engine {
 }
 
 // NewInstantQuery prepares qs for evaluation at ts.
-func (e *Engine) NewInstantQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
-	return e.prepare(ctx, q, opts, qs, plan.Options{Start: ts, End: ts})
+func (e *Engine) NewInstantQuery(_ context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
+	return e.prepare(q, opts, qs, plan.Options{Start: ts, End: ts})
 }
 
 // NewRangeQuery prepares qs for evaluation at start, start+interval, ... up to end.
-func (e *Engine) NewRangeQuery(ctx context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
-	return e.prepare(ctx, q, opts, qs, plan.Options{Start: start, End: end, Interval: interval})
+func (e *Engine) NewRangeQuery(_ context.Context, q storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
+	return e.prepare(q, opts, qs, plan.Options{Start: start, End: end, Interval: interval})
 }
 
 // prepare parses and plans a query. o has its times.
-func (e *Engine) prepare(ctx context.Context, from storage.Queryable, opts promql.QueryOpts, qs string, o plan.Options) (query promql.Query, err error) {
+func (e *Engine) prepare(from storage.Queryable, opts promql.QueryOpts, qs string, o plan.Options) (query promql.Query, err error) {
 	defer recovered(&err)
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	expr, err := e.parser.ParseExpr(qs)
 	if err != nil {
 		return nil, err

@@ -123,7 +123,7 @@ func TestPanicsBecomeErrors(t *testing.T) {
 	q, account := ready(t, `c_total`, 0, exec.Options{}, nil)
 	_, err := q.Stream(t.Context(), &failing{after: 50, do: func() error { panic("oops") }})
 	var p *operator.PanicError
-	if !errors.As(err, &p) || err.Error() != "unexpected error: oops" || len(p.Stack) == 0 || account.Used() != 0 {
+	if !errors.As(err, &p) || err.Error() != "oops" || len(p.Stack) == 0 || account.Used() != 0 {
 		t.Errorf("got %v and %d bytes, want the panic and none", err, account.Used())
 	}
 }

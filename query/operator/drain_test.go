@@ -144,7 +144,7 @@ func TestAPanicOfAWorkerIsAnError(t *testing.T) {
 		}
 		return nil
 	})
-	if pe := (*operator.PanicError)(nil); !errors.As(err, &pe) || err.Error() != "unexpected error: mistake" || len(pe.Stack) == 0 {
+	if pe := (*operator.PanicError)(nil); !errors.As(err, &pe) || err.Error() != "mistake" || len(pe.Stack) == 0 {
 		t.Errorf("error %v", err)
 	}
 }

@@ -5,6 +5,7 @@ package operator
 
 import (
 	"fmt"
+	"runtime"
 	"runtime/debug"
 )
 
@@ -14,8 +15,13 @@ type PanicError struct {
 	Stack []byte
 }
 
-// Error has Prometheus' words for it.
-func (e *PanicError) Error() string { return fmt.Sprintf("unexpected error: %v", e.Value) }
+// Error has Prometheus' words for it, which are those of the panic itself unless it is one of the language.
+func (e *PanicError) Error() string {
+	if _, ok := e.Value.(runtime.Error); ok {
+		return fmt.Sprintf("unexpected error: %v", e.Value)
+	}
+	return fmt.Sprint(e.Value)
+}
 
 // Unwrap returns the error that was panicked with, if it was one.
 func (e *PanicError) Unwrap() error {
