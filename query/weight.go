@@ -100,10 +100,9 @@ func instructionsOf(literal string, limit int) int {
 // programOf counts instructions, up to about limit.
 func programOf(re *syntax.Regexp, limit int) int {
 	n := 1 + len(re.Rune)/8 // a class
-	switch {
-	case re.Op == syntax.OpLiteral:
+	if re.Op == syntax.OpLiteral {
 		n = len(re.Rune)
-	case re.Op == syntax.OpConcat || re.Op == syntax.OpRepeat:
+	} else if re.Op == syntax.OpConcat || re.Op == syntax.OpRepeat {
 		n = 0
 	}
 	for _, sub := range re.Sub {

@@ -115,7 +115,9 @@ func (d *drain) work(ctx context.Context, first, degree, morsels int) {
 			return
 		}
 		for i := 0; err == nil && i < n; i++ {
-			err = d.each(held[i])
+			if err = d.env.Check(); err == nil {
+				err = d.each(held[i])
+			}
 		}
 		if err != nil {
 			d.fail(err)
