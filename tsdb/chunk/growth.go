@@ -104,6 +104,16 @@ func (w wordCoder) readAll(r *bitReader, all []uint64) (ok bool) {
 		if have < 32 {
 			word, have, pos = refill(r.s, word, have, pos)
 		}
+		if word>>62 == 0b10 { // a small step, by far the commonest change
+			d := int64(word<<2>>61 + 1)
+			word, have = word<<5, have-5
+			if w.gauge {
+				d = unzigzag(uint64(d))
+			}
+			all[i] = w.move(all[i], d)
+			i++
+			continue
+		}
 		same := min(uint(bits.LeadingZeros64(word)), have, uint(len(all)-i))
 		word, have, i = word<<(same&63), have-same, i+int(same)
 		if i == len(all) || have < 12 || word>>63 == 0 {

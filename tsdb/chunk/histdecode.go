@@ -38,7 +38,8 @@ type histDecoder struct {
 	c          cursor
 	s          histState
 	mint, maxt int64
-	skipped    int // samples before mint
+	skipped    int      // samples before mint
+	all        []uint64 // room for two words, and the buckets of s behind them
 }
 
 // minHistBytes is the least that a sample takes: its flags, and a byte of bits.
@@ -110,16 +111,15 @@ func (d *histDecoder) sample(dst *column.Block) (flags byte) {
 
 // words reads the counts and buckets.
 func (d *histDecoder) words(r *bitReader, flags byte) {
-	s, coder := &d.s, coderOf(flags)
-	var ok, ok2 bool
-	s.count, ok = coder.read(r, s.count)
-	s.zero, ok2 = coder.read(r, s.zero)
-	if ok = ok && ok2; ok {
-		ok = coder.readAll(r, s.buckets)
+	s := &d.s
+	if d.all == nil { // no layout came yet
+		d.all = make([]uint64, 2)
 	}
-	if !ok {
+	d.all[0], d.all[1] = s.count, s.zero
+	if !coderOf(flags).readAll(r, d.all) {
 		d.c.fail("word of more than eight bytes")
 	}
+	s.count, s.zero = d.all[0], d.all[1]
 }
 
 // layout reads a layout and puts it in force.
@@ -149,7 +149,7 @@ func (d *histDecoder) layout(float bool, dst *column.Block) {
 			return
 		}
 	}
-	d.s.relay(l)
+	d.all = d.s.relay(l)
 }
 
 func (d *histDecoder) spans() []histogram.Span {

@@ -67,9 +67,10 @@ func (s *histState) stepTime(t int64) (dod int64) {
 
 // relay puts a new layout in force. A bucket that both layouts have keeps its word, so that a bucket that
 // appears does not make all others start from zero; of another kind, schema or custom values none is kept, and
-// of another kind the counts neither.
-func (s *histState) relay(l layout) {
-	buckets := make([]uint64, l.npos+l.nneg)
+// of another kind the counts neither. The new buckets are the end of words, which has two more in front.
+func (s *histState) relay(l layout) (words []uint64) {
+	words = make([]uint64, 2+l.npos+l.nneg)
+	buckets := words[2:]
 	if l.sameBounds(&s.layout) {
 		keepWords(buckets[:l.npos], l.pos, s.buckets[:s.npos], s.pos)
 		keepWords(buckets[l.npos:], l.neg, s.buckets[s.npos:], s.neg)
@@ -78,6 +79,7 @@ func (s *histState) relay(l layout) {
 		s.count, s.zero = 0, 0
 	}
 	s.layout, s.buckets = l, buckets
+	return words
 }
 
 // keepWords copies to each bucket of dst the word of the bucket of src with the same index. Spans that do not
