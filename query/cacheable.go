@@ -25,7 +25,7 @@ import (
 //   - topk, bottomk and limitk of series that are in no order of their own, such as groups, which are in the order in
 //     which the range first has a sample of them: of equal ones the first are taken;
 //   - parameters of aggregations that are no numbers: whether they are valid is told for all of the range;
-//   - info(), which selects by itself.
+//   - info(), which selects by itself, and the sort functions, which warn where there is more than one step.
 func selectorsOf(expr parser.Expr) (selectors [][]*labels.Matcher, ok bool) {
 	ok = true
 	parser.Inspect(expr, func(n parser.Node, path []parser.Node) error {
@@ -50,7 +50,8 @@ func splits(n parser.Node, inner bool) bool {
 		return n.StartOrEnd == 0 && n.OriginalOffsetExpr == nil && n.RangeExpr == nil && n.StepExpr == nil && (n.Timestamp == nil || !inner)
 	case *parser.Call:
 		switch n.Func.Name {
-		case "start", "end", "range", "step", "label_replace", "label_join", "info":
+		case "start", "end", "range", "step", "label_replace", "label_join", "info",
+			"sort", "sort_desc", "sort_by_label", "sort_by_label_desc":
 			return false
 		case "histogram_quantiles":
 			return !inner
@@ -87,7 +88,7 @@ func ordered(e parser.Expr) bool {
 			(e.RHS.Type() == parser.ValueTypeScalar || ordered(e.RHS))
 	case *parser.Call:
 		switch e.Func.Name {
-		case "histogram_quantile", "histogram_quantiles", "histogram_fraction", "sort", "sort_desc", "sort_by_label", "sort_by_label_desc":
+		case "histogram_quantile", "histogram_quantiles", "histogram_fraction":
 			return false
 		}
 		for _, arg := range e.Args {

@@ -45,8 +45,9 @@ type assembled struct {
 	both   vector.Shape                // vector.HasBoth or nothing
 }
 
-// errTooLarge says that there is no room to put an answer together; it has to be computed and sent row by row.
-var errTooLarge = errors.New("the answer is too large to be kept")
+// errInParts says that an answer cannot be put together from parts and has to be computed as a whole: there is no room
+// for it, or a part is not the same in the whole.
+var errInParts = errors.New("the answer cannot be put together from parts")
 
 func newAssembly(grid vector.Grid, first int64, account *budget.Account) *assembly {
 	return &assembly{grid: grid, first: first, account: account, limit: maxKeep, at: map[string]int{}}
@@ -54,7 +55,7 @@ func newAssembly(grid vector.Grid, first int64, account *budget.Account) *assemb
 
 func (a *assembly) charge(n int64) error {
 	if a.charged+n > a.limit || a.account.Reserve(n) != nil {
-		return errTooLarge
+		return errInParts
 	}
 	a.charged += n
 	return nil
@@ -252,8 +253,8 @@ func (s *tee) drop() {
 // that it is put together from.
 const maxKeep = 64 << 20
 
-// streamKept answers from the cache what it has, computes the rest and keeps that. Where there is no room to put the
-// answer together all of it is computed.
+// streamKept answers from the cache what it has, computes the rest and keeps that. What cannot be put together like that
+// is computed as a whole.
 func (q *Query) streamKept(ctx context.Context, env *operator.Env, r *recall, to exec.Sink) (annotations.Annotations, error) {
 	if r.reused == 0 {
 		return q.streamWhole(ctx, env, r, to)
@@ -262,7 +263,7 @@ func (q *Query) streamKept(ctx context.Context, env *operator.Env, r *recall, to
 	defer a.free()
 	warnings, err := q.assemble(ctx, env, r, a)
 	var memory *budget.ExceededError
-	if errors.Is(err, errTooLarge) || errors.As(err, &memory) {
+	if errors.Is(err, errInParts) || errors.As(err, &memory) {
 		a.free()
 		r.free()
 		return q.run.Stream(ctx, to)
@@ -270,10 +271,10 @@ func (q *Query) streamKept(ctx context.Context, env *operator.Env, r *recall, to
 	if err != nil {
 		return warnings, err
 	}
-	if err = a.emit(env, to); errors.Is(err, exec.ErrEnough) {
-		err = nil
+	if err := a.emit(env, to); err != nil && !errors.Is(err, exec.ErrEnough) {
+		return nil, err
 	}
-	return warnings, err
+	return env.View.Warnings(), nil
 }
 
 // streamWhole computes the answer and keeps it.
@@ -288,8 +289,8 @@ func (q *Query) streamWhole(ctx context.Context, env *operator.Env, r *recall, t
 	return warnings, err
 }
 
-// assemble puts the answer together and keeps what is new of it.
-func (q *Query) assemble(ctx context.Context, env *operator.Env, r *recall, a *assembly) (warnings annotations.Annotations, err error) {
+// assemble puts the answer together and keeps what is new of it. Annotations come with an error only.
+func (q *Query) assemble(ctx context.Context, env *operator.Env, r *recall, a *assembly) (annotations.Annotations, error) {
 	for _, x := range r.blocks {
 		if x.entry == nil {
 			continue
@@ -302,19 +303,16 @@ func (q *Query) assemble(ctx context.Context, env *operator.Env, r *recall, a *a
 		}
 	}
 	for _, m := range r.missing() {
-		w, err := q.compute(ctx, env, r.line, m, adder{a, m.from})
-		warnings.Merge(w)
+		warnings, err := q.compute(ctx, env, r.line, m, adder{a, m.from})
 		if err != nil {
 			return warnings, err
 		}
+		if len(warnings) > 0 || env.Whole() {
+			return nil, errInParts // annotations count over all steps
+		}
 	}
-	if env.Whole() {
-		return nil, errTooLarge
-	}
-	if len(warnings) == 0 && len(env.View.Warnings()) == 0 {
-		q.keep(r, a)
-	}
-	return warnings, nil
+	q.keep(r, a)
+	return nil, nil
 }
 
 // compute evaluates the query at some of its steps.

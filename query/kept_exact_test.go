@@ -5,6 +5,7 @@ package query_test
 
 import (
 	"context"
+	"math/rand/v2"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/tidemarkdb/tidemark/query"
+	"github.com/tidemarkdb/tidemark/query/querytest"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
@@ -106,3 +108,52 @@ func TestKeptAnswersDependOnTheEvaluationInterval(t *testing.T) {
 	interval.Store(int64(15 * time.Second))
 	k.same(`sum_over_time(m[10m:])`, end.Add(-30*time.Minute), end, time.Minute)
 }
+
+// Random queries over random data, whose parts are asked for before the whole.
+func TestRandomPartsMakeUpTheWhole(t *testing.T) {
+	seed := rand.Uint64N(1 << 32)
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 4))
+	data := querytest.RandomData(seed)
+	k := newKeeping(t)
+	if err := data.Load(t.Context(), k.db.Storage()); err != nil {
+		t.Fatal(err)
+	}
+	k.engine = query.NewEngine(k.db, query.Options{
+		ResultCache: 32 << 20, Memory: budget.NewRoot("test", 0),
+		Features: query.Features{ExperimentalFunctions: true, ExtendedRangeSelectors: true, BinopFillModifiers: true},
+	})
+	defer k.engine.Close()
+	g := querytest.NewGenerator(seed, data)
+	kept := 0
+	for n := 0; n < randomParts && !t.Failed(); {
+		text := g.Text()
+		step := time.Duration(data.Interval) * time.Millisecond * time.Duration(1+rng.IntN(3)) / 2
+		start := time.UnixMilli(data.Start - 3*data.Interval)
+		if rng.IntN(2) == 0 {
+			start = start.Truncate(time.Minute)
+		}
+		steps := int(time.UnixMilli(data.End+3*data.Interval).Sub(start) / step)
+		if _, err := k.engine.NewRangeQuery(t.Context(), nil, nil, text, start, start, step); err != nil {
+			continue // an instant query, say
+		}
+		n++
+		for range 3 {
+			from := rng.IntN(steps)
+			k.same(text, start.Add(time.Duration(from)*step), start.Add(time.Duration(from+rng.IntN(steps-from))*step), step)
+		}
+		k.same(text, start, start.Add(time.Duration(steps)*step), step)
+		q, err := k.engine.NewRangeQuery(t.Context(), nil, nil, text, start, start.Add(time.Duration(steps)*step), step)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := q.(*query.Query).Stream(t.Context(), &collect{}); err == nil && q.Stats().Samples.SamplesRead == 0 {
+			kept++
+		}
+		q.Close()
+	}
+	t.Logf("%d of %d queries were answered from the cache alone", kept, randomParts)
+}
+
+// randomParts is how many random queries are asked; large in a search for mistakes.
+const randomParts = 150

@@ -127,7 +127,7 @@ func (r *recall) look(c *cache.Cache, x *recalled, sealed int64) error {
 	}
 	if entry != nil {
 		if r.charged += entry.Bytes; r.charged > maxKeep {
-			return errTooLarge
+			return errInParts
 		}
 		if entry.To > x.from && entry.From < x.to {
 			x.keep = run{min(fresh.from, entry.From), max(fresh.to, entry.To)}
