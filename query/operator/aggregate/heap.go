@@ -36,6 +36,41 @@ func (h heap) Less(i, j int) bool {
 	return a < b
 }
 
+// replaceLeast puts e in the place of the first element of a heap whose values, that of e included, are no NaN, and
+// returns the value that is first then. It does what sink does, without looking for NaN.
+func replaceLeast(of []ranked, e ranked) float64 {
+	i := 0
+	for child := 1; child < len(of); child = 2*i + 1 {
+		if r := child + 1; r < len(of) && of[r].v < of[child].v {
+			child = r
+		}
+		if !(of[child].v < e.v) {
+			break
+		}
+		of[i] = of[child]
+		i = child
+	}
+	of[i] = e
+	return of[0].v
+}
+
+// replaceGreatest is replaceLeast for a heap with the greatest first.
+func replaceGreatest(of []ranked, e ranked) float64 {
+	i := 0
+	for child := 1; child < len(of); child = 2*i + 1 {
+		if r := child + 1; r < len(of) && of[r].v > of[child].v {
+			child = r
+		}
+		if !(of[child].v > e.v) {
+			break
+		}
+		of[i] = of[child]
+		i = child
+	}
+	of[i] = e
+	return of[0].v
+}
+
 // raise moves the last element to its place.
 func (h heap) raise() {
 	for j := len(h.of) - 1; j > 0; {

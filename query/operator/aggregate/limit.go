@@ -23,18 +23,35 @@ type limit struct {
 	group *grouping
 	k     []int
 	count []int // samples taken, by cell
+	open  []int // steps at which a group still takes samples
 	to    *sparse
 }
 
 func newLimit(n *node, k []int) (*limit, error) {
-	count, err := retain.Make[int](&n.held, n.group.len()*len(k))
-	return &limit{node: n, group: n.group, k: k, count: count, to: newSparse(&n.held, len(k))}, err
+	x := &limit{node: n, group: n.group, k: k, to: newSparse(&n.held, len(k))}
+	var err error
+	if x.count, err = retain.Make[int](&n.held, n.group.len()*len(k)); err != nil {
+		return nil, err
+	}
+	if x.open, err = retain.Make[int](&n.held, n.group.len()); err != nil {
+		return nil, err
+	}
+	steps := 0
+	for _, want := range k {
+		if want >= 1 {
+			steps++
+		}
+	}
+	for g := range x.open {
+		x.open[g] = steps
+	}
+	return x, nil
 }
 
 func (x *limit) add(b *vector.Batch) error {
 	for i, id := range b.IDs {
 		g := x.group.of[id]
-		if g == outside {
+		if g == outside || x.open[g] == 0 {
 			continue
 		}
 		count := x.count[int(g)*b.Steps : (int(g)+1)*b.Steps]
@@ -43,7 +60,9 @@ func (x *limit) add(b *vector.Batch) error {
 			if count[step] >= x.k[step] {
 				return false
 			}
-			count[step]++
+			if count[step]++; count[step] == x.k[step] {
+				x.open[g]--
+			}
 			return true
 		})
 		if err != nil {
@@ -55,7 +74,8 @@ func (x *limit) add(b *vector.Batch) error {
 
 func (x *limit) end() (retain.Rows, error) {
 	retain.Drop(&x.node.held, x.count)
-	x.count = nil
+	retain.Drop(&x.node.held, x.open)
+	x.count, x.open = nil, nil
 	return x.to.finish(x.group, nil), nil
 }
 

@@ -118,6 +118,11 @@ func (x *top) greatest(g int, id uint32, vs []float64) {
 		if beat[i] >= v {
 			continue
 		}
+		if beat[i] < v {
+			at, k := x.begin[g]+i*x.size[g], x.k[i]
+			beat[i] = replaceLeast(x.of[at:at+k], ranked{v, id})
+			continue
+		}
 		x.offer(g, i, v, id)
 	}
 }
@@ -126,6 +131,11 @@ func (x *top) least(g int, id uint32, vs []float64) {
 	beat := x.beat[g*x.steps : g*x.steps+len(vs)]
 	for i, v := range vs {
 		if beat[i] <= v {
+			continue
+		}
+		if beat[i] > v {
+			at, k := x.begin[g]+i*x.size[g], x.k[i]
+			beat[i] = replaceGreatest(x.of[at:at+k], ranked{v, id})
 			continue
 		}
 		x.offer(g, i, v, id)
