@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -23,6 +24,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/tidemarkdb/tidemark/query"
+	"github.com/tidemarkdb/tidemark/query/plan"
 	"github.com/tidemarkdb/tidemark/query/querytest"
 )
 
@@ -42,6 +44,25 @@ func optionsOf(seed uint64) query.Options {
 	o.Features.PerStepStats = true
 	o.LookbackDelta = []time.Duration{5 * time.Minute, time.Minute, 17 * time.Second}[seed/8%3]
 	return o
+}
+
+// switchesOf draws which passes of the optimiser are on, half of the time all.
+func switchesOf(tb testing.TB, seed uint64) (s plan.Switches) {
+	tb.Helper()
+	rng := rand.New(rand.NewPCG(seed, 3))
+	if rng.IntN(2) == 0 {
+		return s
+	}
+	for _, p := range plan.Passes() {
+		if rng.IntN(2) == 0 {
+			continue
+		}
+		var err error
+		if s, err = s.Without(p.Name); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return s
 }
 
 // stored puts data into a store of a kind that the seed decides: read as columns from the head, from blocks, from
@@ -143,20 +164,28 @@ type contest struct {
 	opts query.Options
 	pair querytest.Pair
 	n    *tally
+	// observed says whether anybody looks at statistics: where nobody does, less is read.
+	observed promql.QueryOpts
 }
 
 func newContest(t testing.TB, seed uint64, n *tally) *contest {
 	t.Helper()
 	data, o := querytest.RandomData(seed), optionsOf(seed)
-	return &contest{
+	o.Switches = switchesOf(t, seed)
+	c := &contest{
 		t: t, data: data, from: stored(t, seed, data), opts: o, n: n,
-		pair: querytest.Pair{Got: newEngine(t, nil, o), Want: querytest.NewReference(o)},
+		pair:     querytest.Pair{Got: newEngine(t, nil, o), Want: querytest.NewReference(o)},
+		observed: query.Opts{PerStep: true},
 	}
+	if seed%3 == 1 {
+		c.observed, c.pair.Compare.NoStatistics = query.Opts{NoStatistics: true}, true
+	}
+	return c
 }
 
 func (c *contest) ask(q querytest.Query) {
 	c.t.Helper()
-	q.Opts = promql.NewPrometheusQueryOpts(true, 0)
+	q.Opts = c.observed
 	v := c.pair.Judge(c.t.Context(), c.from, querytest.Foreign(c.from), q)
 	before := c.n.add(v)
 	switch {
@@ -248,7 +277,7 @@ func TestPeaksAreThoseOfPrometheus(t *testing.T) {
 	n := &tally{}
 	for seed := range uint64(6) {
 		c := newContest(t, seed, n)
-		c.pair.Compare.Peak = true
+		c.observed, c.pair.Compare = query.Opts{}, querytest.Comparison{Peak: true}
 		g := querytest.NewGenerator(seed+2000, c.data)
 		for range 300 {
 			c.ask(g.Query())

@@ -97,7 +97,7 @@ func (b *builder) windowCall(n *plan.Call, i int) (operator.Node, error) {
 		return nil, err
 	}
 	m := b.windowMeter(n)
-	c := window.Call{Func: n.Func, Over: m.Ranges(over)}
+	c := window.Call{Func: n.Func, Over: m.Ranges(over), Rung: b.opts.Rung}
 	_, c.Subquery = n.Args[i].(*plan.Subquery)
 	for j, a := range n.Args {
 		if j == i {
