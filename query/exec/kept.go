@@ -6,8 +6,6 @@ package exec
 import (
 	"context"
 
-	"github.com/prometheus/prometheus/model/histogram"
-
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/vector"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
@@ -59,23 +57,12 @@ func (x *kept) charge(b *vector.Batch, i int) error {
 	if b.Shape[i]&vector.HasHistograms == 0 {
 		return nil
 	}
-	_, k, h := b.Row(i)
-	n := histogramBytes(k, h)
+	n := b.HistogramBytes(i)
 	if err := x.account.Reserve(n); err != nil {
 		return err
 	}
 	x.charged += n
 	return nil
-}
-
-// histogramBytes is what the histograms of a row take.
-func histogramBytes(k []vector.Kind, h []*histogram.FloatHistogram) (n int64) {
-	for i := range k {
-		if k[i] == vector.Histogram {
-			n += int64(h[i].Size())
-		}
-	}
-	return n
 }
 
 // appendRow adds row j of from, which has the same steps, to to.

@@ -13,6 +13,7 @@ import (
 // store keeps rows, charged to the query. When it is filled, cursors may read it side by side.
 type store struct {
 	batch vector.Batch
+	bytes int64          // charged for histograms
 	at    map[uint32]int // the place of the row with an id; nil: the id is the place
 }
 
@@ -26,6 +27,11 @@ func (s *store) add(b *vector.Batch, i int) error {
 			return err
 		}
 	}
+	n := b.HistogramBytes(i)
+	if err := s.batch.Budget.Reserve(n); err != nil {
+		return err
+	}
+	s.bytes += n
 	j, err := s.batch.Add(b.IDs[i])
 	if err != nil {
 		return err
@@ -74,7 +80,11 @@ func (s *store) fill(ctx context.Context, env *operator.Env, c operator.Cursor) 
 	}
 }
 
-func (s *store) close() { s.batch.Free() }
+func (s *store) close() {
+	s.batch.Budget.Release(s.bytes)
+	s.bytes = 0
+	s.batch.Free()
+}
 
 // cursor yields the rows with the ids given; nil: all.
 func (s *store) cursor(ids []uint32) operator.Cursor {

@@ -77,6 +77,9 @@ func (o *Operand) Hold(ctx context.Context, ids []uint32) error {
 	}
 	return o.env.Drain(ctx, o.node, read, func(b *vector.Batch) error {
 		for i, id := range b.IDs {
+			if err := o.charge(b.HistogramBytes(i)); err != nil {
+				return err
+			}
 			if err := CopyRow(&o.held, int(o.slot[id]-1), b, i); err != nil {
 				return err
 			}
@@ -85,15 +88,21 @@ func (o *Operand) Hold(ctx context.Context, ids []uint32) error {
 	})
 }
 
+func (o *Operand) charge(n int64) error {
+	if err := o.env.Account.Reserve(n); err != nil {
+		return err
+	}
+	o.charged += n
+	return nil
+}
+
 func (o *Operand) init() error {
 	if o.slot != nil {
 		return nil
 	}
-	bytes := int64(4 * o.table.N)
-	if err := o.env.Account.Reserve(bytes); err != nil {
+	if err := o.charge(int64(4 * o.table.N)); err != nil {
 		return err
 	}
-	o.charged = bytes
 	o.slot = make([]uint32, o.table.N)
 	o.held.Budget = o.env.Account
 	o.held.Reset(o.Grid().N)
