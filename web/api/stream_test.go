@@ -113,6 +113,7 @@ func TestAConnectionServesOnAfterALongAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		b, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
 		if err != nil || !strings.HasSuffix(string(b), `]}}`) {
 			t.Fatalf("%d bytes: %v", len(b), err)
 		}
