@@ -25,7 +25,7 @@ func (e *Env) Drain(ctx context.Context, n Node, ids []uint32, each func(b *vect
 		return nil
 	}
 	d := drain{env: e, node: n, ids: ids, total: total, each: each}
-	d.size = morselRows(n.Grid().N)
+	d.size = morselRows(n.Grid().N, total)
 	morsels := (total + d.size - 1) / d.size
 	extra := 0
 	if morsels > 1 {
@@ -39,8 +39,12 @@ func (e *Env) Drain(ctx context.Context, n Node, ids []uint32, each func(b *vect
 	return d.err
 }
 
-// morselRows is how many rows a worker takes at a time: enough that waiting for its turn costs nothing beside them.
-func morselRows(steps int) int { return max(16, 8*BatchRows(steps)) }
+// morselRows is how many of a number of rows a worker takes at a time: enough that waiting for its turn costs nothing
+// beside them, and no more than lets each worker have several turns.
+func morselRows(steps, total int) int {
+	batch := BatchRows(steps)
+	return max(16, batch/8, min(8*batch, (total+7)/8))
+}
 
 // maxDegree bounds the workers of one loop.
 const maxDegree = 16
