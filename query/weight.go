@@ -100,9 +100,10 @@ func instructionsOf(literal string, limit int) int {
 // programOf counts instructions, up to about limit.
 func programOf(re *syntax.Regexp, limit int) int {
 	n := 1 + len(re.Rune)/8 // a class
-	if re.Op == syntax.OpLiteral {
+	switch re.Op {          //nolint:exhaustive // all others are one instruction beside what is below them
+	case syntax.OpLiteral:
 		n = len(re.Rune)
-	} else if re.Op == syntax.OpConcat || re.Op == syntax.OpRepeat {
+	case syntax.OpConcat, syntax.OpRepeat:
 		n = 0
 	}
 	for _, sub := range re.Sub {

@@ -47,7 +47,7 @@ func (e *either) Open(ctx context.Context) error {
 		return err
 	}
 	e.charged = bytes
-	k := group(e.left.Table(), e.right.Table(), matchingNames(e.call.Matching, e.left.Table(), e.right.Table()))
+	k := group(e.env, e.left.Table(), e.right.Table(), matchingNames(e.call.Matching, e.left.Table(), e.right.Table()))
 	e.groups = k.of[1]
 	if err := e.holdLeft(ctx, k); err != nil {
 		return err
@@ -84,7 +84,7 @@ func (e *either) holdLeft(ctx context.Context, k keys) error {
 
 // choose says which rows the results are.
 func (e *either) choose(ctx context.Context, groups []uint32, names []string) error {
-	like := group(e.left.Table(), e.right.Table(), names)
+	like := group(e.env, e.left.Table(), e.right.Table(), names)
 	other := make([]uint32, like.n) // the right row with the same labels
 	for i := range other {
 		other[i] = none

@@ -46,7 +46,7 @@ func (f *filter) Open(ctx context.Context) error {
 		return err
 	}
 	f.charged = bytes
-	k := group(f.left.Table(), f.right.Table(), matchingNames(f.call.Matching, f.left.Table(), f.right.Table()))
+	k := group(f.env, f.left.Table(), f.right.Table(), matchingNames(f.call.Matching, f.left.Table(), f.right.Table()))
 	f.groups = k.of[0]
 	wanted := make([]bool, k.n)
 	nLeft := k.sizes(0)

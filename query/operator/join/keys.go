@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -53,8 +54,10 @@ func union(lists ...[]string) []string {
 // share one Dict, so that equal texts are equal symbols.
 //
 // Cost: about a nanosecond per row and label that is not the same everywhere, and one probe of a hash table per row.
-func group(a, b *vector.Table, names []string) keys {
-	g := grouping{rows: [2]int{a.N, b.N}}
+//
+// When the query stops it ends soon, with groups that are no longer true: whoever reads rows by them is told to stop.
+func group(env *operator.Env, a, b *vector.Table, names []string) keys {
+	g := grouping{env: env, rows: [2]int{a.N, b.N}}
 	for _, name := range names {
 		g.add(a.Column(name), b.Column(name))
 	}
@@ -69,6 +72,7 @@ func group(a, b *vector.Table, names []string) keys {
 }
 
 type grouping struct {
+	env   *operator.Env
 	rows  [2]int
 	cols  [2][][]uint32 // nil: all empty
 	slots []uint64      // half of the hash, and the group plus 1; open addressing
@@ -108,6 +112,9 @@ func (g *grouping) number(side int, hash []uint64) []uint32 {
 	base := uint32(side * g.rows[0])
 	for row, h := range hash {
 		of[row] = g.find(base+uint32(row), h)
+		if row&4095 == 4095 && g.env.Check() != nil {
+			break
+		}
 	}
 	return of
 }

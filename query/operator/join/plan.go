@@ -27,7 +27,7 @@ type plan struct {
 // plan matches the rows.
 func (b *pairwise) plan() *plan {
 	many, one := b.many.Table(), b.one.Table()
-	p := &plan{keys: group(many, one, matchingNames(b.call.Matching, many, one))}
+	p := &plan{keys: group(b.env, many, one, matchingNames(b.call.Matching, many, one))}
 	nMany, nOne := p.keys.sizes(0), p.keys.sizes(1)
 	hard := b.hard(p.keys, nMany, nOne)
 	fill := b.call.Matching.FillValues
@@ -113,7 +113,7 @@ func (b *pairwise) hard(k keys, nMany, nOne []uint32) []bool {
 	}
 	// Results may have equal labels where rows of the many side differ only in labels that results do not have.
 	many := b.many.Table()
-	like := group(many, &vector.Table{}, b.labels.unique())
+	like := group(b.env, many, &vector.Table{}, b.labels.unique())
 	if like.n == many.N {
 		return hard
 	}
