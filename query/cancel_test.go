@@ -116,7 +116,7 @@ func families() []querytest.Query {
 
 // slack is how late a query may end that was told to; measured again where it is later, because other work of the
 // process may be the reason.
-const slack = 50 * time.Millisecond
+const slack = raceFactor * 50 * time.Millisecond
 
 // endsAfter runs a query, stops it after a while and returns how much longer it took: wall time, or processor time
 // where that is less, because other processes may have been the reason.
