@@ -46,7 +46,7 @@ func (b *builder) call(n *plan.Call) (operator.Node, error) {
 		Func: n.Func, Grid: n.When.Grid(), In: in, Scalars: scalars, Texts: texts, Many: !n.When.Once(),
 	}
 	if n.Func == "absent" {
-		c.Labels = absentLabels(n.Args[0])
+		c.Labels = absentLabels(n, 0)
 	}
 	return function.Build(b.env, c)
 }
@@ -114,7 +114,7 @@ func (b *builder) windowCall(n *plan.Call, i int) (operator.Node, error) {
 		return function.NewMerge(b.env, op, function.Never), nil
 	}
 	return function.Build(b.env, function.Call{
-		Func: "absent", Grid: n.When.Grid(), In: op, Labels: absentLabels(n.Args[i]),
+		Func: "absent", Grid: n.When.Grid(), In: op, Labels: absentLabels(n, i),
 	})
 }
 
@@ -134,8 +134,16 @@ func (b *builder) usesStartTimes(name string) bool {
 	}
 }
 
-// absentLabels returns the labels of what absent() of a node yields.
-func absentLabels(n plan.Node) labels.Labels {
+// absentLabels returns the labels of what a call of absent() or absent_over_time() yields, whose argument is i.
+func absentLabels(call *plan.Call, i int) labels.Labels {
+	written := call.Written.Args[i]
+	for p, ok := written.(*parser.ParenExpr); ok; p, ok = written.(*parser.ParenExpr) {
+		written = p.Expr
+	}
+	if _, signed := written.(*parser.UnaryExpr); signed {
+		return labels.EmptyLabels() // a plus, of which nothing is left in the plan
+	}
+	n := call.Args[i]
 	if r, ok := n.(*plan.Ref); ok {
 		n = r.As
 	}

@@ -10,15 +10,18 @@ import (
 
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/operator/function"
+	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
-// ending is what the names of series are removed from at the end of a query. If that can make series the same, it is
-// evaluated first: Prometheus has all annotations by the time it finds that two of them cannot be merged.
+// ending is what the names of series are removed from at the end of a query. If that can make series the same, or they
+// are so already, it is evaluated first: Prometheus has all annotations by the time it finds that two of them cannot be
+// merged.
 type ending struct {
 	operator.Node
-	env  *operator.Env
-	kept kept
-	held bool
+	env   *operator.Env
+	table *vector.Table
+	kept  kept
+	held  bool
 }
 
 // atEnd returns in without the names of the series that are to lose them.
@@ -32,8 +35,17 @@ func (e *ending) Open(ctx context.Context) error {
 	if err := e.Node.Open(ctx); err != nil {
 		return err
 	}
-	t := e.Table()
-	if t.Drop == nil || t.Without(model.MetricNameLabel, model.MetricTypeLabel, model.MetricUnitLabel).Unique() {
+	t := e.Node.Table()
+	e.table = t
+	switch {
+	case t.Drop == nil:
+		if t.Unique() {
+			known := *t
+			known.Distinct = true // so that nobody has to look again
+			e.table = &known
+			return nil
+		}
+	case t.Without(model.MetricNameLabel, model.MetricTypeLabel, model.MetricUnitLabel).Unique():
 		return nil
 	}
 	if err := e.kept.room(e.env.Account, t.N, e.Grid().N); err != nil {
@@ -45,6 +57,9 @@ func (e *ending) Open(ctx context.Context) error {
 	e.held = true
 	return nil
 }
+
+// Table implements operator.Node.
+func (e *ending) Table() *vector.Table { return e.table }
 
 // Cursor implements operator.Node.
 func (e *ending) Cursor(ids []uint32) operator.Cursor {

@@ -166,10 +166,10 @@ func (x *values) enlarge() error {
 
 // histogram returns the row of a histogram.
 func (x *values) histogram(g uint32, h *histogram.FloatHistogram) (uint32, error) {
+	key := valueKey{g, h.String()} // which some histograms have not: they fail, named or not
 	if !x.named {
 		return x.float(g, 0)
 	}
-	key := valueKey{g, h.String()}
 	if n, ok := x.texts[key]; ok {
 		return n, nil
 	}
