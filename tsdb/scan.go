@@ -13,9 +13,9 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
-// scanRows is how many rows a Scan decodes before it returns: 16 B each, so 1 MiB, which stays in the second
+// scanRows is how many rows a Scan decodes before it returns: 16 B each, so 256 KiB, which stays in the second
 // level cache while a kernel reads it.
-const scanRows = 1 << 16
+const scanRows = 1 << 14
 
 // scanHistograms is the same where rows are native histograms, of some 250 B each.
 const scanHistograms = 1 << 12
