@@ -19,6 +19,8 @@ type Grid struct {
 	Start int64
 	Step  int64 // not 0 where N > 1
 	N     int
+	// Longer is of a grid with one step: more time than that was asked for. Then it is no instant.
+	Longer bool
 }
 
 // NewGrid returns the grid from start up to end, both included where step reaches them.
@@ -26,8 +28,12 @@ func NewGrid(start, end, step int64) Grid {
 	if end <= start || step <= 0 {
 		return Grid{Start: start, Step: max(step, 1), N: 1}
 	}
-	return Grid{Start: start, Step: step, N: int((end-start)/step) + 1}
+	n := int((end-start)/step) + 1
+	return Grid{Start: start, Step: step, N: n, Longer: n == 1}
 }
+
+// Instant tells whether this is a single time, for which Prometheus' engine has rules of its own.
+func (g Grid) Instant() bool { return g.N == 1 && !g.Longer }
 
 // At returns the time of step i.
 func (g Grid) At(i int) int64 { return g.Start + int64(i)*g.Step }

@@ -156,4 +156,5 @@ func TestGridsEndWhereTheStepReaches(t *testing.T) {
 	check(5, 5, 5, vector.Grid{Start: 5, Step: 5, N: 1}, 5)
 	check(5, 1, 5, vector.Grid{Start: 5, Step: 5, N: 1}, 5)
 	check(5, 9, 0, vector.Grid{Start: 5, Step: 1, N: 1}, 5)
+	check(5, 9, 7, vector.Grid{Start: 5, Step: 7, N: 1, Longer: true}, 5)
 }

@@ -33,7 +33,7 @@ func newRows(n *Node, first []uint32, params [][]float64) (*rows, error) {
 	r := &rows{memory: &n.memory, steps: n.Grid().N, first: first, parts: 1, le: make([]bool, len(first))}
 	if n.cfg.Kind == Quantiles {
 		// At a single step with delayed name removal Prometheus does not look for series that are the same.
-		r.split(params, r.steps == 1 && n.env.DelayedNameRemoval)
+		r.split(params, n.Grid().Instant() && n.env.DelayedNameRemoval)
 	}
 	return r, r.room(len(first))
 }

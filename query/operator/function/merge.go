@@ -113,7 +113,7 @@ func (m *Merge) Open(ctx context.Context) error {
 // unchecked tells whether series that are the same stay what they are. With delayed name removal they do in the cases in
 // which Prometheus leaves the check to the end of the query.
 func (m *Merge) unchecked() bool {
-	return m.env.DelayedNameRemoval && (m.rule == Never || m.rule == PerStep && m.Grid().N == 1)
+	return m.env.DelayedNameRemoval && (m.rule == Never || m.rule == PerStep && m.Grid().Instant())
 }
 
 // membersOf lists the rows of each group.

@@ -89,7 +89,7 @@ func (e *either) choose(ctx context.Context, groups []uint32, names []string) er
 	for i := range other {
 		other[i] = none
 	}
-	instant := e.Grid().N == 1
+	instant := e.Grid().Instant()
 	if !instant {
 		for row, c := range like.of[1] {
 			other[c] = uint32(row)

@@ -331,5 +331,5 @@ func (x *exact) addResult(order uint32, from [2]uint32) error {
 	return nil
 }
 
-// instant tells whether there is one step, for which Prometheus' engine has rules of its own.
-func (x *exact) instant() bool { return x.Grid().N == 1 }
+// instant tells whether the rules of Prometheus' engine for instants hold.
+func (x *exact) instant() bool { return x.Grid().Instant() }
