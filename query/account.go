@@ -29,8 +29,7 @@ func (q *Query) account(ctx context.Context, entry *activeQuery, err error) {
 	if limit := limitOf(err); limit != "" {
 		e.metrics.refused.WithLabelValues(limit).Inc()
 	}
-	var bug *operator.PanicError
-	if errors.As(err, &bug) {
+	if bug, ok := errors.AsType[*operator.PanicError](err); ok {
 		e.opts.Logger.Error("a query ended by a mistake of the engine; please report it", "query", q.text, "panic", bug.Value, "stack", string(bug.Stack))
 	}
 	if slow := e.opts.SlowLog(); slow > 0 && took >= slow {
@@ -83,7 +82,7 @@ func (q *Query) log(ctx context.Context, entry *activeQuery, err error) {
 	}
 	attrs = append(attrs, slog.Any("stats", stats.NewQueryStats(q.Stats())))
 	span := trace.SpanFromContext(ctx).SpanContext()
-	attrs = append(attrs, slog.Any("spanID", span.SpanID()), slog.Any("traceID", span.TraceID()))
+	attrs = append(attrs, slog.Any("spanID", span.SpanID()), slog.Any("traceID", span.TraceID())) //nolint:sloglint // Prometheus' names
 	for _, k := range slices.Sorted(maps.Keys(entry.Origin)) {
 		attrs = append(attrs, slog.Any(k, entry.Origin[k]))
 	}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
-	promtsdb "github.com/prometheus/prometheus/tsdb" //nolint:depguard // the peer's own storage
+	promtsdb "github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/util/teststorage"
 
 	"github.com/tidemarkdb/tidemark/query"
@@ -107,7 +107,8 @@ func casesN() []benchCase {
 func casesI() []benchCase {
 	return []benchCase{{
 		25, `sum by (k8s_cluster_name, http_status_code) (info(rate(http_server_request_duration_seconds_count[2m]), {k8s_cluster_name=~".+"}))`,
-		0, 30 * time.Second, []int{1, 240},
+		0, 30 * time.Second,
+		[]int{1, 240},
 	}}
 }
 
@@ -193,11 +194,7 @@ func benchPrometheus(b *testing.B, d *dataset) storage.Queryable {
 
 func benchTidemark(b *testing.B, d *dataset) *tsdb.DB {
 	b.Helper()
-	dir, err := os.MkdirTemp("", "tidemark-bench")
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := b.TempDir()
 	db, err := tsdb.Open(context.Background(), tsdb.Options{Dir: dir, MaxFuture: -1, Late: tsdb.LateWindows{Scrape: tsdb.AllRetention}})
 	if err != nil {
 		b.Fatal(err)

@@ -276,8 +276,7 @@ func (q *Query) takeSamples(env *operator.Env) {
 
 // explainLimit says what to do about an error that is a limit.
 func explainLimit(err error) error {
-	var memory *budget.ExceededError
-	if errors.As(err, &memory) {
+	if _, ok := errors.AsType[*budget.ExceededError](err); ok {
 		return fmt.Errorf("the query needs more memory than it may take: %w; ask for fewer series or a larger step, or raise memory.per_query", err)
 	}
 	return err

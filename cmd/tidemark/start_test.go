@@ -169,7 +169,7 @@ func TestQueryLogIsOpenedAgainOnReload(t *testing.T) {
 		})
 	}
 	logged("vector(17)")
-	if err := os.Rename(s.file("queries.log"), s.file("queries.log.1")); err != nil { //nolint:forbidigo // as logrotate does
+	if err := os.Rename(s.file("queries.log"), s.file("queries.log.1")); err != nil {
 		t.Fatal(err)
 	}
 	if code, text := post(t, s.url("/-/reload"), "", nil); code != 200 {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 
 	"github.com/prometheus/prometheus/promql"
@@ -132,8 +133,16 @@ func (a *API) serve(f endpoint) http.Handler {
 // maxAnnotations is how many warnings, and how many infos, an answer lists.
 const maxAnnotations = 10
 
+// annotationTexts returns the warnings and infos as they are listed: in order, so that equal answers are equal bytes.
+func annotationTexts(a annotations.Annotations, query string) (warnings, infos []string) {
+	warnings, infos = a.AsStrings(query, maxAnnotations, maxAnnotations)
+	slices.Sort(warnings)
+	slices.Sort(infos)
+	return warnings, infos
+}
+
 func (a *API) respond(w http.ResponseWriter, r *http.Request, ans answer) {
-	warnings, infos := ans.warnings.AsStrings(ans.query, maxAnnotations, maxAnnotations)
+	warnings, infos := annotationTexts(ans.warnings, ans.query)
 	// What can fail to encode is encoded before the status is sent.
 	body := ans.data
 	if !encodable(body) {

@@ -224,7 +224,7 @@ func (a *API) finish(e *encoder, run *running, warnings annotations.Annotations)
 		e.raw(`,"explanation":`)
 		e.buf = append(e.buf, b...)
 	}
-	texts, infos := warnings.AsStrings(run.args.text, maxAnnotations, maxAnnotations)
+	texts, infos := annotationTexts(warnings, run.args.text)
 	e.raw(`}`)
 	e.stringList(`,"warnings":`, texts)
 	e.stringList(`,"infos":`, infos)
