@@ -171,8 +171,14 @@ func (m *Merge) instant(ctx context.Context, t *vector.Table, groups int) error 
 	}
 	m.table = t.Take(m.rows.batch.IDs)
 	m.table.Distinct = true
-	if m.reader == Other {
+	switch both := func(s vector.Shape) bool { return s&vector.HasBoth != 0 }; m.reader {
+	case Other:
 		m.rows.batch.Part()
+	case Repeat:
+		if slices.ContainsFunc(m.rows.batch.Shape, both) {
+			return errNotOne()
+		}
+	case Answer:
 	}
 	for i := range m.rows.batch.IDs {
 		m.rows.batch.IDs[i] = uint32(i)
@@ -183,11 +189,8 @@ func (m *Merge) instant(ctx context.Context, t *vector.Table, groups int) error 
 // beside merges row i of b, which has one cell, with row at of the result.
 func (m *Merge) beside(at int, b *vector.Batch, i int) error {
 	to, k := &m.rows.batch, b.K[i]
-	switch {
-	case m.rule != PerSeries || to.K[at] == k || (to.Shape[at]|b.Shape[i])&vector.HasBoth != 0:
+	if m.rule != PerSeries || to.K[at] == k || (to.Shape[at]|b.Shape[i])&vector.HasBoth != 0 {
 		return errSameLabels()
-	case m.reader == Repeat:
-		return errNotOne()
 	}
 	if k == vector.Float {
 		to.V[at] = b.V[i]
