@@ -153,7 +153,10 @@ func (b *builder) readBy(n plan.Node, op operator.Node) {
 // count makes the cells of an operator be counted.
 func (b *builder) count(n plan.Node, op operator.Node) operator.Node {
 	s, ok := n.(*plan.Select)
-	m := operator.NewMeter(b.env, ok && !s.Smoothed)
+	m := operator.NewMeter(b.env, ok)
+	if ok && s.Smoothed {
+		m = operator.NewLightMeter(b.env)
+	}
 	b.of(n).cells = m
 	return m.Node(op)
 }
