@@ -130,7 +130,7 @@ func (a *API) Register(r *mux.Router, instrument func(route string, h http.Handl
 	for _, rt := range a.routes() {
 		h := rt.handler
 		if h == nil {
-			h = a.compress(a.serve(rt.endpoint))
+			h = a.compressed(a.serve(rt.endpoint))
 		}
 		if rt.guarded {
 			h = a.sameOrigin(h)
