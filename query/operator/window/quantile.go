@@ -5,7 +5,6 @@ package window
 
 import (
 	"math"
-	"slices"
 )
 
 // quantileKernel is quantile_over_time.
@@ -78,7 +77,9 @@ func (s *sorted) infiniteDeviation() (float64, error) {
 	for i := range keys {
 		keys[i] = keyOf(math.Abs(s.at(i) - median))
 	}
-	slices.Sort(keys)
+	if err := s.f.order(keys); err != nil {
+		return 0, err
+	}
 	d := sorted{keys: keys}
 	return d.quantile(0.5), s.f.spend(len(keys))
 }

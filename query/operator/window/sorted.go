@@ -4,9 +4,12 @@
 package window
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sort"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
 )
 
 // sorted is the samples of a window in order, NaN first, moved from one window to the next.
@@ -44,7 +47,9 @@ func (s *sorted) move(l, h int) error {
 		for i, x := range s.f.v[l:h] {
 			s.keys[i] = keyOf(x)
 		}
-		slices.Sort(s.keys)
+		if err := s.f.order(s.keys); err != nil {
+			return err
+		}
 		s.l, s.h = l, h
 		return s.f.spend(h - l)
 	}
@@ -58,6 +63,19 @@ func (s *sorted) move(l, h int) error {
 		s.keys = slices.Insert(s.keys, i, k)
 	}
 	return s.f.spend(changed)
+}
+
+// sortAtOnce is how many keys are sorted without asking whether to stop: some milliseconds.
+const sortAtOnce = 1 << 16
+
+// order sorts keys, or fails once the query has ended.
+func (f *frame) order(keys []uint64) error {
+	if len(keys) <= sortAtOnce {
+		slices.Sort(keys)
+		return nil
+	}
+	slices.SortFunc(keys, operator.Until(f.env, cmp.Compare[uint64]))
+	return f.env.Check()
 }
 
 // keyOf returns an integer that orders as the float does, NaN before all.
