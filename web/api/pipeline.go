@@ -3,7 +3,11 @@
 
 package api
 
-import "io"
+import (
+	"fmt"
+	"io"
+	"sync"
+)
 
 // pieceBytes is what the two sides of a pipeline hand over at a time.
 const pieceBytes = 64 << 10
@@ -16,6 +20,7 @@ type pipeline struct {
 	full chan []byte // nil while there is no goroutine
 	free chan []byte
 	done chan error // the first error of w, or nil once all is written
+	wg   sync.WaitGroup
 }
 
 // Write implements io.Writer. An error of w is returned by a later call or by Close.
@@ -45,11 +50,11 @@ func (p *pipeline) start() {
 	for range pieces {
 		p.free <- nil
 	}
-	go func() {
+	p.wg.Go(func() {
 		var err error
 		for piece := range p.full {
 			if err == nil {
-				if _, err = p.w.Write(piece); err != nil {
+				if err = p.send(piece); err != nil {
 					p.done <- err
 				}
 			}
@@ -58,7 +63,18 @@ func (p *pipeline) start() {
 		if err == nil {
 			p.done <- nil
 		}
+	})
+}
+
+// send writes a piece. A panic of the writer is an error here: nobody above this goroutine would survive it.
+func (p *pipeline) send(piece []byte) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("send the answer: %v", r)
+		}
 	}()
+	_, err = p.w.Write(piece)
+	return err
 }
 
 // Close waits until all is written and returns the first error.
@@ -67,6 +83,7 @@ func (p *pipeline) Close() error {
 		return nil
 	}
 	close(p.full)
+	p.wg.Wait()
 	err := <-p.done
 	p.full = nil
 	return err

@@ -63,3 +63,16 @@ func TestPipelineTellsThatTheWriterFailed(t *testing.T) {
 		t.Errorf("the second Close: %v", err)
 	}
 }
+
+// breaking is a writer that panics.
+type breaking struct{}
+
+func (breaking) Write([]byte) (int, error) { panic("broken") }
+
+func TestPanicOfTheWriterEndsTheAnswerOnly(t *testing.T) {
+	p := &pipeline{w: breaking{}}
+	_, _ = p.Write(make([]byte, 2*pieceBytes)) // Close has the error.
+	if err := p.Close(); err == nil {
+		t.Error("no error of a writer that panicked")
+	}
+}
