@@ -53,6 +53,7 @@ type keeping struct {
 	engine *query.Engine
 	memory *budget.Account
 	start  time.Time // of the data
+	given  sync.Map  // the milliseconds past has given
 }
 
 func newKeeping(t *testing.T) *keeping {
@@ -80,7 +81,12 @@ func (k *keeping) write(metric string, series int, at time.Time, v float64) {
 
 // past is a time in the past hours at which no other sample is.
 func (k *keeping) past(rng *rand.Rand) time.Time {
-	return k.start.Add(time.Duration(rng.IntN(7000))*time.Second + time.Duration(1+rng.IntN(999))*time.Millisecond)
+	for {
+		at := k.start.Add(time.Duration(rng.IntN(7000))*time.Second + time.Duration(1+rng.IntN(999))*time.Millisecond)
+		if _, taken := k.given.LoadOrStore(at.UnixMilli(), true); !taken {
+			return at
+		}
+	}
 }
 
 func (k *keeping) add(app storage.AppenderV2, metric string, series int, at time.Time, v float64) {
@@ -232,11 +238,12 @@ func TestRefreshReadsWhatIsNewOnly(t *testing.T) {
 	if again := k.samplesRead(qs, end.Add(-time.Hour+step), end.Add(step), step); again != 0 {
 		t.Errorf("the same query again read %d samples", again)
 	}
-	k.write("m_total", 1, end.Add(-30*time.Minute), -5)
+	late := end.Add(-30*time.Minute + time.Millisecond) // the filled samples are at whole seconds
+	k.write("m_total", 1, late, -5)
 	if after := k.samplesRead(qs, end.Add(-time.Hour+step), end.Add(step), step); after == 0 {
 		t.Error("a late write left the kept answer in use")
 	}
-	k.write("another", 1, end.Add(-30*time.Minute), -5)
+	k.write("another", 1, late, -5)
 	if after := k.samplesRead(qs, end.Add(-time.Hour+step), end.Add(step), step); after != 0 {
 		t.Errorf("a late write to another metric cost %d samples", after)
 	}
