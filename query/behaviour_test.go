@@ -110,7 +110,7 @@ func minutes(tb testing.TB) storage.Queryable {
 		}
 		d.Series = append(d.Series, s)
 	}
-	s := newMemory(tb)
+	s := querytest.NewModel(tb)
 	if err := d.Load(tb.Context(), s); err != nil {
 		tb.Fatal(err)
 	}

@@ -104,7 +104,7 @@ func flush(ctx context.Context, n querytest.Native) error {
 // modelled puts the data of a case into the model storage, to be read as columns or not.
 func modelled(tb testing.TB, c querytest.Case, columns bool) storage.Queryable {
 	tb.Helper()
-	s := newMemory(tb)
+	s := querytest.NewModel(tb)
 	if err := c.Data.Load(tb.Context(), s); err != nil {
 		tb.Fatal(err)
 	}

@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
-	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/tidemarkdb/tidemark/query"
+	"github.com/tidemarkdb/tidemark/query/querytest"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/column/columntest"
 	"github.com/tidemarkdb/tidemark/tsdb/column/queryable"
@@ -32,49 +31,6 @@ func newEngine(tb testing.TB, src column.Source, opts query.Options) *query.Engi
 		}
 	})
 	return e
-}
-
-// memory is a storage.Storage and a column.Source over one Store.
-type memory struct {
-	*columntest.Store
-	*queryable.Queryable
-}
-
-func newMemory(testing.TB) storage.Storage {
-	store := &columntest.Store{}
-	return memory{Store: store, Queryable: queryable.New(store)}
-}
-
-func (m memory) AppenderV2(context.Context) storage.AppenderV2 { return appender{m.Store} }
-func (memory) Appender(context.Context) storage.Appender       { return nil }
-func (memory) StartTime() (int64, error)                       { return 0, nil }
-func (memory) Close() error                                    { return nil }
-
-type appender struct{ store *columntest.Store }
-
-func (a appender) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, _ storage.AppendV2Options) (storage.SeriesRef, error) {
-	x := columntest.Sample{ST: st, T: t, V: v}
-	if h != nil {
-		x.H = h.Copy()
-	}
-	if fh != nil {
-		x.FH = fh.Copy()
-	}
-	a.store.Append(ls, x)
-	return 1, nil
-}
-func (appender) Commit() error   { return nil }
-func (appender) Rollback() error { return nil }
-
-func TestEngineAnswersThePrometheusSuite(t *testing.T) {
-	e := newEngine(t, nil, query.Options{
-		Timeout: 100 * time.Second,
-		Features: query.Features{
-			ExperimentalFunctions: true, ExtendedRangeSelectors: true, BinopFillModifiers: true,
-			DelayedNameRemoval: true, UseStartTimestamps: true,
-		},
-	})
-	promqltest.RunBuiltinTestsWithStorage(t, e, newMemory)
 }
 
 func ask(tb testing.TB, e *query.Engine, q storage.Queryable, qs string) *promql.Result {
@@ -105,7 +61,7 @@ func TestQueryReadsWhatTheCallerNames(t *testing.T) {
 		}
 	}
 	check(nil, 1)
-	check(memory{Store: other, Queryable: queryable.New(own)}, 2)
+	check(querytest.Model{Store: other, Queryable: queryable.New(own)}, 2)
 	check(queryable.New(foreign), 3)
 	for _, s := range []*columntest.Store{own, other, foreign} {
 		if n := s.OpenViews(); n != 0 {

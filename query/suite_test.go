@@ -38,7 +38,7 @@ func storages() map[string]func(testing.TB) storage.Storage {
 	return map[string]func(testing.TB) storage.Storage{
 		"foreign": querytest.NewPrometheusStorage,
 		"native":  newNative,
-		"model":   newMemory,
+		"model":   querytest.NewModel,
 	}
 }
 

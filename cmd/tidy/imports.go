@@ -39,6 +39,7 @@ const direction = `
 	tsdb/column/columntest < query/operator/operatortest;
 	query/operator < query/operator/operand < query/operator/join, query/operator/info;
 	query/vector < query/plan < query/exec, query/cache < query < query/querytest;
+	tsdb/column/columntest < query/querytest;
 	query < rules < rules/notify;
 	ingest < ingest/ingesttest;
 	ingest, ingest/config < ingest/scrape, ingest/remotewrite, ingest/otlp, ingest/push;

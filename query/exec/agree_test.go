@@ -58,7 +58,7 @@ func agreeOnSuite(t *testing.T, e *engine, c querytest.Comparison) {
 		}
 	}
 	answer := newEngine(t).reference()
-	promqltest.RunBuiltinTestsWithStorage(t, querytest.Mirror{Answer: answer, Seen: judge}, newMemory)
+	promqltest.RunBuiltinTestsWithStorage(t, querytest.Mirror{Answer: answer, Seen: judge}, querytest.NewModel)
 	t.Logf("%d queries, %d differ, %d open", asked, failed, open)
 	if asked < 10_000 || open*100 > asked {
 		t.Errorf("%d queries were compared and %d of them left open, want at least 10,000 and at most 1 %%", asked, open)

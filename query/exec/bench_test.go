@@ -12,8 +12,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/tidemarkdb/tidemark/query/querytest"
 	"github.com/tidemarkdb/tidemark/tsdb/column/columntest"
-	"github.com/tidemarkdb/tidemark/tsdb/column/queryable"
 )
 
 // counters is a storage of n counters in ten groups, an hour of samples every 15 s.
@@ -25,7 +25,7 @@ func counters(n int) storage.Queryable {
 			store.Append(ls, columntest.Sample{T: int64(j) * 15_000, V: float64(i + j*j%17)})
 		}
 	}
-	return memory{Store: store, Queryable: queryable.New(store)}
+	return querytest.ModelOf(store)
 }
 
 func BenchmarkQuery(b *testing.B) {

@@ -8,56 +8,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/stats"
 
+	"github.com/tidemarkdb/tidemark/query"
 	"github.com/tidemarkdb/tidemark/query/exec"
 	"github.com/tidemarkdb/tidemark/query/foreign"
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/operator/scan"
 	"github.com/tidemarkdb/tidemark/query/plan"
+	"github.com/tidemarkdb/tidemark/query/querytest"
 	"github.com/tidemarkdb/tidemark/query/vector"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
-	"github.com/tidemarkdb/tidemark/tsdb/column/columntest"
-	"github.com/tidemarkdb/tidemark/tsdb/column/queryable"
 )
-
-// memory is a storage.Storage and a column.Source over one Store.
-type memory struct {
-	*columntest.Store
-	*queryable.Queryable
-}
-
-func newMemory(testing.TB) storage.Storage {
-	store := &columntest.Store{}
-	return memory{Store: store, Queryable: queryable.New(store)}
-}
-
-func (m memory) AppenderV2(context.Context) storage.AppenderV2 { return appender{m.Store} }
-func (memory) Appender(context.Context) storage.Appender       { return nil }
-func (memory) StartTime() (int64, error)                       { return 0, nil }
-func (memory) Close() error                                    { return nil }
-
-type appender struct{ store *columntest.Store }
-
-func (a appender) Append(_ storage.SeriesRef, ls labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, _ storage.AppendV2Options) (storage.SeriesRef, error) {
-	x := columntest.Sample{ST: st, T: t, V: v}
-	if h != nil {
-		x.H = h.Copy()
-	}
-	if fh != nil {
-		x.FH = fh.Copy()
-	}
-	a.store.Append(ls, x)
-	return 1, nil
-}
-func (appender) Commit() error   { return nil }
-func (appender) Rollback() error { return nil }
 
 // engine is a promql.QueryEngine made of plan and exec alone. It fails the test where a query leaves memory behind.
 type engine struct {
@@ -73,11 +39,8 @@ type engine struct {
 
 func newEngine(tb testing.TB) *engine {
 	return &engine{
-		tb: tb,
-		parser: parser.NewParser(parser.Options{
-			EnableExperimentalFunctions: true, ExperimentalDurationExpr: true,
-			EnableExtendedRangeSelectors: true, EnableBinopFillModifiers: true,
-		}),
+		tb:     tb,
+		parser: querytest.SuiteOptions().Features.NewParser(),
 		options: operator.Options{
 			LookbackDelta: (5 * time.Minute).Milliseconds(), DelayedNameRemoval: true, UseStartTimestamps: true, MaxSamples: 10_000,
 		},
@@ -87,12 +50,12 @@ func newEngine(tb testing.TB) *engine {
 
 // reference is Prometheus' engine with the settings of e.
 func (e *engine) reference() *promql.Engine {
-	return promql.NewEngine(promql.EngineOpts{
+	features := querytest.SuiteOptions().Features
+	features.PerStepStats, features.DelayedNameRemoval = true, e.options.DelayedNameRemoval
+	features.TypeAndUnitLabels, features.UseStartTimestamps = e.options.TypeAndUnitLabels, e.options.UseStartTimestamps
+	return querytest.NewReference(query.Options{
 		MaxSamples: e.options.MaxSamples, Timeout: time.Minute, LookbackDelta: time.Duration(e.options.LookbackDelta) * time.Millisecond,
-		NoStepSubqueryIntervalFn: func(int64) int64 { return 60_000 },
-		EnableAtModifier:         true, EnableNegativeOffset: true, EnablePerStepStats: true, Parser: e.parser,
-		EnableDelayedNameRemoval: e.options.DelayedNameRemoval, EnableTypeAndUnitLabels: e.options.TypeAndUnitLabels,
-		UseStartTimestamps: e.options.UseStartTimestamps,
+		Features: features,
 	})
 }
 

@@ -12,23 +12,19 @@ import (
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/tidemarkdb/tidemark/query/querytest"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/column/columntest"
 )
 
 // spoiler is a storage that spoils the float histograms of a block when the block is scanned into again, as one does
 // that cuts them from slabs. No operator may hold on to them.
-type spoiler struct{ memory }
+type spoiler struct{ querytest.Model }
 
-func newSpoiler(tb testing.TB) storage.Storage {
-	m, ok := newMemory(tb).(memory)
-	if !ok {
-		tb.Fatal("the storage in memory has another type")
-	}
-	return spoiler{m}
-}
+func newSpoiler(testing.TB) storage.Storage { return spoiler{querytest.ModelOf(&columntest.Store{})} }
 
 func (s spoiler) View(mint, maxt int64) (column.View, error) {
-	v, err := s.memory.View(mint, maxt)
+	v, err := s.Model.View(mint, maxt)
 	return &spoilingView{View: v, given: map[*column.Block][]*histogram.FloatHistogram{}}, err
 }
 

@@ -37,7 +37,7 @@ func TestRandomQueriesAnswerTheSameWhateverPassesAreOff(t *testing.T) {
 	for seed := range uint64(sets) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			data := querytest.RandomData(seed)
-			from := newMemory(t)
+			from := querytest.NewModel(t)
 			if err := data.Load(t.Context(), from); err != nil {
 				t.Fatal(err)
 			}

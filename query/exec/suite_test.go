@@ -17,7 +17,7 @@ import (
 
 // storages are what the suite runs over: Prometheus' own and the model of ours.
 func storages() map[string]func(testing.TB) storage.Storage {
-	return map[string]func(testing.TB) storage.Storage{"foreign": querytest.NewPrometheusStorage, "model": newMemory}
+	return map[string]func(testing.TB) storage.Storage{"foreign": querytest.NewPrometheusStorage, "model": querytest.NewModel}
 }
 
 func TestSuiteOfPrometheusPasses(t *testing.T) {
@@ -41,7 +41,7 @@ func TestSuiteOfPrometheusPassesWhateverPassesAreOff(t *testing.T) {
 		t.Run(strings.Join(off, ","), func(t *testing.T) {
 			e := newEngine(t).without(off...)
 			e.noStatistics = true
-			promqltest.RunBuiltinTestsWithStorage(t, e, newMemory)
+			promqltest.RunBuiltinTestsWithStorage(t, e, querytest.NewModel)
 		})
 	}
 }
@@ -51,7 +51,7 @@ func TestSuiteOfPrometheusPassesHoweverWindowsAreSummedUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t)
 			e.exec.Rung = rung
-			promqltest.RunBuiltinTestsWithStorage(t, e, newMemory)
+			promqltest.RunBuiltinTestsWithStorage(t, e, querytest.NewModel)
 			agreeOnSuite(t, e, querytest.Comparison{})
 		})
 	}
@@ -61,11 +61,11 @@ func TestSuiteOfPrometheusPassesHoweverWindowsAreSummedUp(t *testing.T) {
 func TestSuiteOfPrometheusPassesWithoutKeepingWhatIsShared(t *testing.T) {
 	e := newEngine(t)
 	e.exec.KeepBytes = -1
-	promqltest.RunBuiltinTestsWithStorage(t, e, newMemory)
+	promqltest.RunBuiltinTestsWithStorage(t, e, querytest.NewModel)
 }
 
 func TestSuiteOfPrometheusPassesWhileAnalyzed(t *testing.T) {
 	e := newEngine(t)
 	e.exec.Analyze = true
-	promqltest.RunBuiltinTestsWithStorage(t, e, newMemory)
+	promqltest.RunBuiltinTestsWithStorage(t, e, querytest.NewModel)
 }
