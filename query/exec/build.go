@@ -137,7 +137,7 @@ func (b *builder) vector(n plan.Node) (operator.Node, error) {
 	if _, ok := n.(*plan.Ref); !ok {
 		op = at.count(n, op)
 	}
-	return at.meteredNode(n, op), nil
+	return metered(at, n, op, meterNode), nil
 }
 
 // readBy tells an operator that may make one series of two who reads it.
@@ -229,7 +229,7 @@ func (b *builder) scalar(n plan.Node) (operator.Scalar, error) {
 	if err != nil {
 		return nil, err
 	}
-	return at.meteredScalar(n, op), nil
+	return metered(at, n, op, meterScalar), nil
 }
 
 func (b *builder) scalarOf(n plan.Node) (operator.Scalar, error) {
@@ -274,7 +274,7 @@ func (b *builder) ranges(n plan.Node, st bool) (operator.Ranges, error) {
 		return nil, err
 	}
 	b.noting(n, op)
-	return at.meteredRanges(n, op), nil
+	return metered(at, n, op, meterRanges), nil
 }
 
 func (b *builder) rangesOf(n plan.Node, st bool) (operator.Ranges, error) {

@@ -77,25 +77,25 @@ func (b *builder) at(n plan.Node) *builder {
 	return &c
 }
 
-func (b *builder) meteredNode(n plan.Node, op operator.Node) operator.Node {
+// metered returns the operator of a node as with wraps it, if it is metered.
+func metered[T any](b *builder, n plan.Node, op T, with func(T, *meter) T) T {
 	if m := b.of(n).meter; m != nil {
-		return &meteredNode{op, m}
+		return with(op, m)
 	}
 	return op
 }
 
-func (b *builder) meteredScalar(n plan.Node, op operator.Scalar) operator.Scalar {
-	if m := b.of(n).meter; m != nil {
-		return &meteredScalar{op, m}
-	}
-	return op
+// open opens an operator, whatever its kind.
+func (m *meter) open(ctx context.Context, op interface{ Open(context.Context) error }) error {
+	ctx, end := m.begin(ctx)
+	defer end()
+	return op.Open(ctx)
 }
 
-func (b *builder) meteredRanges(n plan.Node, op operator.Ranges) operator.Ranges {
-	if m := b.of(n).meter; m != nil {
-		return &meteredRanges{op, m}
-	}
-	return op
+// yielded counts rows and their cells.
+func (m *meter) yielded(rows int, cells int64) {
+	m.rows.Add(int64(rows))
+	m.cells.Add(cells)
 }
 
 // meteredNode counts what a node yields.
@@ -104,12 +104,10 @@ type meteredNode struct {
 	m *meter
 }
 
+func meterNode(op operator.Node, m *meter) operator.Node { return &meteredNode{op, m} }
+
 // Open implements operator.Node.
-func (n *meteredNode) Open(ctx context.Context) error {
-	ctx, end := n.m.begin(ctx)
-	defer end()
-	return n.Node.Open(ctx)
-}
+func (n *meteredNode) Open(ctx context.Context) error { return n.m.open(ctx, n.Node) }
 
 // Cursor implements operator.Node.
 func (n *meteredNode) Cursor(ids []uint32) operator.Cursor {
@@ -128,8 +126,7 @@ func (c *meteredCursor) Next(ctx context.Context, b *vector.Batch) (bool, error)
 	end()
 	if ok && err == nil {
 		c.m.batches.Add(1)
-		c.m.rows.Add(int64(b.Rows()))
-		c.m.cells.Add(cellsOf(b))
+		c.m.yielded(b.Rows(), cellsOf(b))
 	}
 	return ok, err
 }
@@ -158,14 +155,13 @@ type meteredScalar struct {
 	m *meter
 }
 
+func meterScalar(op operator.Scalar, m *meter) operator.Scalar { return &meteredScalar{op, m} }
+
 // Open implements operator.Scalar.
 func (s *meteredScalar) Open(ctx context.Context) error {
-	ctx, end := s.m.begin(ctx)
-	defer end()
-	err := s.Scalar.Open(ctx)
+	err := s.m.open(ctx, s.Scalar)
 	if err == nil {
-		s.m.rows.Add(1)
-		s.m.cells.Add(int64(len(s.Values())))
+		s.m.yielded(1, int64(len(s.Values())))
 	}
 	return err
 }
@@ -176,12 +172,10 @@ type meteredRanges struct {
 	m *meter
 }
 
+func meterRanges(op operator.Ranges, m *meter) operator.Ranges { return &meteredRanges{op, m} }
+
 // Open implements operator.Ranges.
-func (r *meteredRanges) Open(ctx context.Context) error {
-	ctx, end := r.m.begin(ctx)
-	defer end()
-	return r.Ranges.Open(ctx)
-}
+func (r *meteredRanges) Open(ctx context.Context) error { return r.m.open(ctx, r.Ranges) }
 
 // Cursor implements operator.Ranges.
 func (r *meteredRanges) Cursor(ids []uint32) operator.RangeCursor {
@@ -199,8 +193,7 @@ func (c *meteredRangeCursor) Next(ctx context.Context) (operator.Samples, bool, 
 	s, ok, err := c.RangeCursor.Next(ctx)
 	end()
 	if ok && err == nil {
-		c.m.rows.Add(1)
-		c.m.cells.Add(int64(len(s.T)))
+		c.m.yielded(1, int64(len(s.T)))
 	}
 	return s, ok, err
 }
