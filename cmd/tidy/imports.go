@@ -24,6 +24,7 @@ const direction = `
 		< tsdb/head, tsdb/compact
 		< tsdb
 		< tsdb/prom, tsdb/tsdbtest;
+	tsdb/budget < tsdb/encoding < tsdb/chunk;
 	tsdb/column/queryable < tsdb;
 
 	tsdb/arena, tsdb/column/queryable, tsdb/journal
