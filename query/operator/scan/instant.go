@@ -44,11 +44,15 @@ func (n *instant) Grid() vector.Grid { return n.grid }
 
 // Cursor implements operator.Node.
 func (n *instant) Cursor(ids []uint32) operator.Cursor {
-	c := instantCursor{node: n, reader: n.reader(n.ids(ids))}
+	c := n.cursor(ids)
 	if l, ok := n.env.View.(column.LatestReader); ok && n.look.n == 1 {
 		return &latestCursor{instantCursor: c, view: l}
 	}
 	return &c
+}
+
+func (n *instant) cursor(ids []uint32) instantCursor {
+	return instantCursor{node: n, reader: n.reader(n.ids(ids))}
 }
 
 // instantCursor decodes series and picks the sample of each step.
@@ -56,6 +60,8 @@ type instantCursor struct {
 	node   *instant
 	reader reader
 	hist   histograms
+	// stamps is the node where the times of samples are asked for, else nil.
+	stamps *timestamps
 }
 
 // Close implements operator.Cursor.
@@ -66,49 +72,17 @@ func (c *instantCursor) Close() {
 
 // Next implements operator.Cursor.
 func (c *instantCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
-	n := c.node
-	b.Reset(n.look.n)
 	c.hist.release()
-	rows := operator.BatchRows(n.look.n)
-	for b.Rows() < rows {
-		s, ok, err := c.reader.next(ctx)
-		if err != nil {
-			return false, err
-		}
-		if !ok {
-			break
-		}
-		if s.from == s.to {
-			continue
-		}
-		if err := b.Reserve(min(rows-b.Rows(), c.reader.left()+1)); err != nil {
-			return false, err
-		}
-		if err := c.row(b, s); err != nil {
-			return false, err
-		}
-	}
-	return b.Rows() > 0, nil
-}
-
-// row adds the row of a series, unless it has no cell.
-func (c *instantCursor) row(b *vector.Batch, s series) error {
-	i, err := b.Add(s.id)
-	if err != nil {
-		return err
-	}
-	if err := c.fill(b, i, s); err != nil {
-		return err
-	}
-	if b.Shape[i] == vector.HasGaps {
-		b.Drop(i)
-	}
-	return nil
+	return c.reader.batch(ctx, b, c.node.look.n, c.fill)
 }
 
 // fill sets the cells of row i, which are absent, and its shape.
 func (c *instantCursor) fill(b *vector.Batch, i int, s series) error {
-	if s.shape&column.HasHistograms != 0 {
+	switch {
+	case c.stamps != nil:
+		c.stamps.fill(b, i, c.reader.blk, s)
+		return nil
+	case s.shape&column.HasHistograms != 0:
 		return c.fillMixed(b, i, s)
 	}
 	v, k, _ := b.Row(i)
@@ -120,15 +94,20 @@ func (c *instantCursor) fill(b *vector.Batch, i int, s series) error {
 	} else {
 		cells = pickLive(c.node.look, lookback, t, x, v, k)
 	}
+	b.Shape[i] = shapeOf(cells, len(v))
+	return nil
+}
+
+// shapeOf returns the shape of a row of floats by how many of its steps have one.
+func shapeOf(cells, steps int) vector.Shape {
 	switch cells {
 	case 0:
-		b.Shape[i] = vector.HasGaps
-	case len(v):
-		b.Shape[i] = vector.Full
+		return vector.HasGaps
+	case steps:
+		return vector.Full
 	default:
-		b.Shape[i] = vector.HasFloats | vector.HasGaps
+		return vector.HasFloats | vector.HasGaps
 	}
-	return nil
 }
 
 // pick fills a row with the newest of the floats x at the times t, none of them a stale marker, and returns how many

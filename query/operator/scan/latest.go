@@ -19,8 +19,6 @@ import (
 type latestCursor struct {
 	instantCursor
 	view column.LatestReader
-	// stamps is the node where the times of samples are asked for, else nil.
-	stamps *timestamps
 
 	left   []uint32 // ids not yet read; nil before the first batch
 	begun  bool
@@ -111,9 +109,7 @@ func (c *latestCursor) decode(ctx context.Context, b *vector.Batch) error {
 		if !ok {
 			break
 		}
-		if c.stamps != nil {
-			c.stamps.fill(b, int(i), c.reader.blk, s)
-		} else if err := c.fill(b, int(i), s); err != nil {
+		if err := c.fill(b, int(i), s); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"sort"
 
+	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/vector"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 )
 
@@ -58,6 +60,38 @@ func (r *reader) next(ctx context.Context) (s series, ok bool, err error) {
 		}
 	}
 	return s, true, nil
+}
+
+// batch makes rows of the next series that have samples. fill sets the cells of row i, which are absent, and its shape;
+// rows without a cell are left out.
+func (r *reader) batch(ctx context.Context, b *vector.Batch, steps int, fill func(b *vector.Batch, i int, s series) error) (bool, error) {
+	b.Reset(steps)
+	for limit := operator.BatchRows(steps); b.Rows() < limit; {
+		s, ok, err := r.next(ctx)
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			break
+		}
+		if s.from == s.to {
+			continue
+		}
+		if err := b.Reserve(min(limit-b.Rows(), r.left()+1)); err != nil {
+			return false, err
+		}
+		i, err := b.Add(s.id)
+		if err != nil {
+			return false, err
+		}
+		if err := fill(b, i, s); err != nil {
+			return false, err
+		}
+		if b.Shape[i] == vector.HasGaps {
+			b.Drop(i)
+		}
+	}
+	return b.Rows() > 0, nil
 }
 
 // pollRows is after how many rows a reader looks whether to stop.

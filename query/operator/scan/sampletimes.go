@@ -23,39 +23,22 @@ type sampleTimes struct{ instant }
 
 // Cursor implements operator.Node.
 func (n *sampleTimes) Cursor(ids []uint32) operator.Cursor {
-	return &sampleTimeCursor{instantCursor{node: &n.instant, reader: n.reader(n.ids(ids))}}
+	return &sampleTimeCursor{n.cursor(ids)}
 }
 
 type sampleTimeCursor struct{ instantCursor }
 
 // Next implements operator.Cursor.
 func (c *sampleTimeCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
-	n := c.node
-	b.Reset(n.look.n)
 	c.hist.release()
-	for rows := operator.BatchRows(n.look.n); b.Rows() < rows; {
-		s, ok, err := c.reader.next(ctx)
-		if err != nil {
-			return false, err
-		}
-		if !ok {
-			break
-		}
-		if s.from == s.to {
-			continue
-		}
-		if err := c.row(b, s); err != nil {
-			return false, err
-		}
-		if i := b.Rows() - 1; i >= 0 && b.IDs[i] == s.id {
-			c.times(b, i, s)
-		}
-	}
-	return b.Rows() > 0, nil
+	return c.reader.batch(ctx, b, c.node.look.n, c.fill)
 }
 
-// times makes the floats of row i the times of the samples they came from.
-func (c *sampleTimeCursor) times(b *vector.Batch, i int, s series) {
+// fill sets the cells of row i to the times of the samples they come from.
+func (c *sampleTimeCursor) fill(b *vector.Batch, i int, s series) error {
+	if err := c.instantCursor.fill(b, i, s); err != nil {
+		return err
+	}
 	v, k, _ := b.Row(i)
 	t := c.reader.blk.T[s.from:s.to]
 	ref, n := c.node.look.start, 0
@@ -66,4 +49,5 @@ func (c *sampleTimeCursor) times(b *vector.Batch, i int, s series) {
 		}
 		ref += c.node.look.step
 	}
+	return nil
 }

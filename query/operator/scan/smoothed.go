@@ -69,32 +69,11 @@ func (c *smoothedCursor) Close() {
 
 // Next implements operator.Cursor.
 func (c *smoothedCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
-	n := c.node
-	b.Reset(n.look.n)
 	c.hist.release()
-	for limit := operator.BatchRows(n.look.n); b.Rows() < limit; {
-		s, ok, err := c.reader.next(ctx)
-		if err != nil {
-			return false, err
-		}
-		if !ok {
-			break
-		}
-		if err := b.Reserve(min(limit-b.Rows(), c.reader.left()+1)); err != nil {
-			return false, err
-		}
-		if err := c.row(b, s); err != nil {
-			return false, err
-		}
-	}
-	return b.Rows() > 0, nil
+	return c.reader.batch(ctx, b, c.node.look.n, c.fill)
 }
 
-func (c *smoothedCursor) row(b *vector.Batch, s series) error {
-	row, err := b.Add(s.id)
-	if err != nil {
-		return err
-	}
+func (c *smoothedCursor) fill(b *vector.Batch, row int, s series) (err error) {
 	if s.shape&column.HasHistograms != 0 {
 		if err := b.UseHistograms(); err != nil {
 			return err
@@ -125,9 +104,6 @@ func (c *smoothedCursor) row(b *vector.Batch, s series) error {
 	}
 	c.node.meter.Note(s.id, widest, c.ext.weight)
 	b.Measure(row)
-	if b.Shape[row] == vector.HasGaps {
-		b.Drop(row)
-	}
 	return nil
 }
 

@@ -67,57 +67,15 @@ func (n *timestamps) Table() *vector.Table { return n.names }
 
 // Cursor implements operator.Node.
 func (n *timestamps) Cursor(ids []uint32) operator.Cursor {
-	r := n.reader(n.ids(ids))
-	if l, ok := n.env.View.(column.LatestReader); ok && n.look.n == 1 && !n.start && n.look.start == n.need.MaxT {
-		return &latestCursor{instantCursor: instantCursor{node: &n.instant, reader: r}, view: l, stamps: n}
-	}
-	return &timestampCursor{node: n, reader: r}
-}
-
-type timestampCursor struct {
-	node   *timestamps
-	reader reader
-}
-
-// Close implements operator.Cursor.
-func (c *timestampCursor) Close() { c.reader.close() }
-
-// Next implements operator.Cursor.
-func (c *timestampCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
-	n := c.node
-	b.Reset(n.look.n)
 	if n.start && !n.env.UseStartTimestamps {
-		return false, nil
+		ids = []uint32{}
 	}
-	rows := operator.BatchRows(n.look.n)
-	for b.Rows() < rows {
-		s, ok, err := c.reader.next(ctx)
-		if err != nil {
-			return false, err
-		}
-		if !ok {
-			break
-		}
-		if err := b.Reserve(min(rows-b.Rows(), c.reader.left()+1)); err != nil {
-			return false, err
-		}
-		if err := c.row(b, s); err != nil {
-			return false, err
-		}
+	c := n.cursor(ids)
+	c.stamps = n
+	if l, ok := n.env.View.(column.LatestReader); ok && n.look.n == 1 && !n.start && n.look.start == n.need.MaxT {
+		return &latestCursor{instantCursor: c, view: l}
 	}
-	return b.Rows() > 0, nil
-}
-
-func (c *timestampCursor) row(b *vector.Batch, s series) error {
-	i, err := b.Add(s.id)
-	if err != nil {
-		return err
-	}
-	c.node.fill(b, i, c.reader.blk, s)
-	if b.Shape[i] == vector.HasGaps {
-		b.Drop(i)
-	}
-	return nil
+	return &c
 }
 
 // fill sets the cells of row i, which are absent, and its shape.
@@ -139,12 +97,5 @@ func (n *timestamps) fill(b *vector.Batch, i int, blk *column.Block, s series) {
 		}
 		ref += n.look.step
 	}
-	switch cells {
-	case 0:
-		b.Shape[i] = vector.HasGaps
-	case len(v):
-		b.Shape[i] = vector.Full
-	default:
-		b.Shape[i] = vector.HasFloats | vector.HasGaps
-	}
+	b.Shape[i] = shapeOf(cells, len(v))
 }
