@@ -13,12 +13,7 @@ import (
 
 // Cursor implements operator.Node.
 func (n *node) Cursor(ids []uint32) operator.Cursor {
-	if ids == nil {
-		ids = make([]uint32, n.table.N)
-		for i := range ids {
-			ids[i] = uint32(i)
-		}
-	}
+	ids = operand.All(ids, n.table.N)
 	streamed := make([]uint32, 0, len(ids))
 	for _, id := range ids {
 		if row := n.results[id].row; !n.base.Holds(row) {
@@ -30,7 +25,7 @@ func (n *node) Cursor(ids []uint32) operator.Cursor {
 
 type cursor struct {
 	*node
-	ids  []uint32
+	ids  operand.Results
 	base *operand.Reader
 }
 
@@ -39,43 +34,22 @@ func (c *cursor) Close() { c.base.Close() }
 
 // Next implements operator.Cursor.
 func (c *cursor) Next(ctx context.Context, to *vector.Batch) (bool, error) {
-	if err := c.env.Check(); err != nil {
-		return false, err
-	}
-	to.Reset(c.Grid().N)
-	limit := min(operator.BatchRows(to.Steps), len(c.ids))
-	if err := to.Reserve(limit); err != nil {
-		return false, err
-	}
-	for to.Rows() < limit && len(c.ids) > 0 {
-		id := c.ids[0]
-		c.ids = c.ids[1:]
-		if err := c.add(ctx, to, id); err != nil {
-			return false, err
-		}
-	}
-	return to.Rows() > 0, nil
+	return c.ids.Fill(c.env, to, c.Grid().N, func(int) error { return c.add(ctx, to, c.ids.Pop()) })
 }
 
 // add adds a result, or none where its row has no cell.
 func (c *cursor) add(ctx context.Context, to *vector.Batch, id uint32) error {
 	if c.slot != nil && c.slot[id] != 0 {
-		at, err := to.Add(id)
-		if err != nil {
-			return err
-		}
-		return operand.CopyRow(to, at, &c.done, int(c.slot[id]-1))
+		_, err := operand.AddCopy(to, id, operand.Row{Batch: &c.done, At: int(c.slot[id] - 1)})
+		return err
 	}
 	r := c.results[id]
 	row, ok, err := c.base.Row(ctx, r.row)
 	if err != nil || !ok {
 		return err
 	}
-	at, err := to.Add(id)
-	if err != nil {
-		return err
-	}
-	if err := operand.CopyRow(to, at, row.Batch, row.At); err != nil || r.variant == nil || r.variant.all {
+	at, err := operand.AddCopy(to, id, row)
+	if err != nil || r.variant == nil || r.variant.all {
 		return err
 	}
 	_, k, _ := to.Row(at)

@@ -13,12 +13,7 @@ import (
 
 // Cursor implements operator.Node.
 func (b *pairwise) Cursor(ids []uint32) operator.Cursor {
-	if ids == nil {
-		ids = make([]uint32, b.table.N)
-		for i := range ids {
-			ids[i] = uint32(i)
-		}
-	}
+	ids = operand.All(ids, b.table.N)
 	many, one := b.streamed(ids)
 	return &cursor{pairwise: b, ids: ids, many: b.many.Reader(many), one: b.one.Reader(one)}
 }
@@ -47,7 +42,7 @@ func (b *pairwise) streamed(ids []uint32) (many, one []uint32) {
 // cursor moves over both operands in the order of the results.
 type cursor struct {
 	*pairwise
-	ids       []uint32
+	ids       operand.Results
 	many, one *operand.Reader
 	filled    [2]vector.Batch // rows of both sides with values filled in
 }
@@ -63,33 +58,23 @@ func (c *cursor) Close() {
 
 // Next implements operator.Cursor.
 func (c *cursor) Next(ctx context.Context, to *vector.Batch) (bool, error) {
-	if err := c.env.Check(); err != nil {
-		return false, err
-	}
-	to.Reset(c.Grid().N)
-	limit := min(operator.BatchRows(to.Steps), len(c.ids))
-	if err := to.Reserve(limit); err != nil {
-		return false, err
-	}
-	for to.Rows() < limit && len(c.ids) > 0 {
-		n, many, one, err := c.run(ctx, limit-to.Rows())
+	return c.ids.Fill(c.env, to, c.Grid().N, func(limit int) error {
+		n, many, one, err := c.run(ctx, limit)
 		switch {
 		case err != nil:
-		case n > 0:
-			at := to.Rows()
-			if err = c.add(to, n); err == nil {
-				c.floats(to, at, n, many, one)
-				c.many.Skip(n)
-				c.one.Skip(n)
-			}
-		default:
-			err = c.single(ctx, to)
+			return err
+		case n == 0:
+			return c.single(ctx, to)
 		}
-		if err != nil {
-			return false, err
+		at := to.Rows()
+		if err := c.add(to, n); err != nil {
+			return err
 		}
-	}
-	return to.Rows() > 0, nil
+		c.floats(to, at, n, many, one)
+		c.many.Skip(n)
+		c.one.Skip(n)
+		return nil
+	})
 }
 
 // run returns for how many of the next results, at most limit, the rows of both sides lie one behind the other, with
@@ -169,14 +154,10 @@ func (c *cursor) floats(to *vector.Batch, at, n int, many, one operand.Row) {
 
 // single computes the next result alone, or skips it where a side has no cell.
 func (c *cursor) single(ctx context.Context, to *vector.Batch) error {
-	id := c.ids[0]
-	c.ids = c.ids[1:]
+	id := c.ids.Pop()
 	if c.slot != nil && c.slot[id] != 0 {
-		i, err := to.Add(id)
-		if err != nil {
-			return err
-		}
-		return operand.CopyRow(to, i, &c.done, int(c.slot[id]-1))
+		_, err := operand.AddCopy(to, id, operand.Row{Batch: &c.done, At: int(c.slot[id] - 1)})
+		return err
 	}
 	in, ok, err := c.read(ctx, c.pairs.many[id], c.pairs.one[id])
 	if err != nil || !ok {

@@ -14,40 +14,27 @@ import (
 // either is the operator for "or": all of the left side, and of the right side what the left has no group for. Left
 // rows in groups that the right side has, too, are held; all others are streamed.
 type either struct {
-	env   *operator.Env
-	call  Call
-	left  *operand.Operand
-	right *operand.Operand
+	set
 
 	// Valid after Open. Result i is the row pairs.many[i] of the left side and, where that has no cell, the row
 	// pairs.one[i] of the right side, as far as it is not masked.
-	table   *vector.Table
-	pairs   pairs
-	groups  []uint32 // by row of the right side
-	masks   *masks
-	charged int64
+	pairs pairs
 }
 
 func newUnion(env *operator.Env, c Call) *either {
-	return &either{env: env, call: c, left: operand.New(env, c.Left), right: operand.New(env, c.Right)}
+	return &either{set: newSet(env, c)}
 }
 
 // Open implements operator.Node.
 func (e *either) Open(ctx context.Context) error {
-	if err := e.left.Open(ctx); err != nil {
+	if err := e.open(ctx); err != nil {
 		return err
 	}
-	if err := e.right.Open(ctx); err != nil {
-		return err
-	}
-	rows := e.left.Table().N + e.right.Table().N
 	names := union(e.left.Table().Names, e.right.Table().Names)
-	bytes := int64(rows) * (2*keyBytes + int64(4*len(names)))
-	if err := e.env.Account.Reserve(bytes); err != nil {
+	k, err := e.match(2*keyBytes + 4*len(names))
+	if err != nil {
 		return err
 	}
-	e.charged = bytes
-	k := group(e.env, e.left.Table(), e.right.Table(), matchingNames(e.call.Matching, e.left.Table(), e.right.Table()))
 	e.groups = k.of[1]
 	if err := e.holdLeft(ctx, k); err != nil {
 		return err
@@ -185,29 +172,9 @@ func (e *either) drops(l, r uint32) bool {
 	return e.left.Table().Dropped(l)
 }
 
-// Table implements operator.Node.
-func (e *either) Table() *vector.Table { return e.table }
-
-// Grid implements operator.Node.
-func (e *either) Grid() vector.Grid { return e.call.Left.Grid() }
-
-// Close implements operator.Node.
-func (e *either) Close() {
-	e.left.Close()
-	e.right.Close()
-	e.masks.free()
-	e.env.Account.Release(e.charged)
-	e.charged = 0
-}
-
 // Cursor implements operator.Node.
 func (e *either) Cursor(ids []uint32) operator.Cursor {
-	if ids == nil {
-		ids = make([]uint32, e.table.N)
-		for i := range ids {
-			ids[i] = uint32(i)
-		}
-	}
+	ids = operand.All(ids, e.table.N)
 	var left, right []uint32
 	for _, id := range ids {
 		if l := e.pairs.many[id]; l != none && !e.left.Holds(l) {
@@ -222,7 +189,7 @@ func (e *either) Cursor(ids []uint32) operator.Cursor {
 
 type eitherCursor struct {
 	*either
-	ids         []uint32
+	ids         operand.Results
 	left, right *operand.Reader
 }
 
@@ -234,22 +201,7 @@ func (c *eitherCursor) Close() {
 
 // Next implements operator.Cursor.
 func (c *eitherCursor) Next(ctx context.Context, to *vector.Batch) (bool, error) {
-	if err := c.env.Check(); err != nil {
-		return false, err
-	}
-	to.Reset(c.Grid().N)
-	limit := min(operator.BatchRows(to.Steps), len(c.ids))
-	if err := to.Reserve(limit); err != nil {
-		return false, err
-	}
-	for to.Rows() < limit && len(c.ids) > 0 {
-		id := c.ids[0]
-		c.ids = c.ids[1:]
-		if err := c.add(ctx, to, id); err != nil {
-			return false, err
-		}
-	}
-	return to.Rows() > 0, nil
+	return c.ids.Fill(c.env, to, c.Grid().N, func(int) error { return c.add(ctx, to, c.ids.Pop()) })
 }
 
 // add adds one result, or none where it has no cell.
@@ -262,7 +214,7 @@ func (c *eitherCursor) add(ctx context.Context, to *vector.Batch, id uint32) err
 			return err
 		}
 		if ok {
-			if at, err = addCopy(to, id, row); err != nil {
+			if at, err = operand.AddCopy(to, id, row); err != nil {
 				return err
 			}
 		}
@@ -280,20 +232,11 @@ func (c *eitherCursor) add(ctx context.Context, to *vector.Batch, id uint32) err
 	case at >= 0:
 		return overlay(to, at, row, c.masks.group(c.groups[r]))
 	}
-	if at, err = addCopy(to, id, row); err != nil {
+	if at, err = operand.AddCopy(to, id, row); err != nil {
 		return err
 	}
 	c.masks.hide(c.groups[r], operand.Row{Batch: to, At: at})
 	return nil
-}
-
-// addCopy adds a row like another one and returns its number.
-func addCopy(to *vector.Batch, id uint32, row operand.Row) (int, error) {
-	at, err := to.Add(id)
-	if err != nil {
-		return 0, err
-	}
-	return at, operand.CopyRow(to, at, row.Batch, row.At)
 }
 
 // overlay puts the cells of a row in row i of to, where the mask is not set.

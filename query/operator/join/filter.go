@@ -16,44 +16,29 @@ import (
 // filter is the operator for "and" and "unless": it streams the left side and needs of the right one only which
 // groups it has at which step.
 type filter struct {
-	env   *operator.Env
-	call  Call
-	left  *operand.Operand
-	right *operand.Operand
-
-	// Valid after Open.
-	table   *vector.Table
-	rows    []uint32 // of the left side, by result; nil: all
-	groups  []uint32 // by row of the left side
-	masks   *masks
-	charged int64
+	set
+	rows []uint32 // of the left side, by result; nil: all; valid after Open
 }
 
 func newFilter(env *operator.Env, c Call) *filter {
-	return &filter{env: env, call: c, left: operand.New(env, c.Left), right: operand.New(env, c.Right)}
+	return &filter{set: newSet(env, c)}
 }
 
 // Open implements operator.Node.
 func (f *filter) Open(ctx context.Context) error {
-	if err := f.left.Open(ctx); err != nil {
+	if err := f.open(ctx); err != nil {
 		return err
 	}
-	if err := f.right.Open(ctx); err != nil {
+	k, err := f.match(keyBytes)
+	if err != nil {
 		return err
 	}
-	bytes := int64(f.left.Table().N+f.right.Table().N) * keyBytes
-	if err := f.env.Account.Reserve(bytes); err != nil {
-		return err
-	}
-	f.charged = bytes
-	k := group(f.env, f.left.Table(), f.right.Table(), matchingNames(f.call.Matching, f.left.Table(), f.right.Table()))
 	f.groups = k.of[0]
 	wanted := make([]bool, k.n)
 	nLeft := k.sizes(0)
 	for _, g := range k.of[1] {
 		wanted[g] = nLeft[g] > 0
 	}
-	var err error
 	if f.masks, err = newMasks(f.env.Account, f.Grid().N, wanted); err != nil {
 		return err
 	}
@@ -105,21 +90,6 @@ func (f *filter) choose(ctx context.Context) error {
 		return nil
 	}
 	return f.left.Discard(ctx, unread)
-}
-
-// Table implements operator.Node.
-func (f *filter) Table() *vector.Table { return f.table }
-
-// Grid implements operator.Node.
-func (f *filter) Grid() vector.Grid { return f.call.Left.Grid() }
-
-// Close implements operator.Node.
-func (f *filter) Close() {
-	f.left.Close()
-	f.right.Close()
-	f.masks.free()
-	f.env.Account.Release(f.charged)
-	f.charged = 0
 }
 
 // Cursor implements operator.Node.

@@ -111,11 +111,7 @@ func (o *Operand) init() error {
 
 // HoldAll reads all rows into memory.
 func (o *Operand) HoldAll(ctx context.Context) error {
-	ids := make([]uint32, o.table.N)
-	for i := range ids {
-		ids[i] = uint32(i)
-	}
-	return o.Hold(ctx, ids)
+	return o.Hold(ctx, All(nil, o.table.N))
 }
 
 // Holds tells whether a row is held.
