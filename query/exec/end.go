@@ -37,15 +37,20 @@ func (e *ending) Open(ctx context.Context) error {
 	}
 	t := e.Node.Table()
 	e.table = t
-	switch {
-	case t.Drop == nil:
-		if t.Unique() {
+	named := t
+	if t.Drop != nil {
+		named = t.Without(model.MetricNameLabel, model.MetricTypeLabel, model.MetricUnitLabel)
+	}
+	unique, err := named.Unique()
+	if err != nil {
+		return err
+	}
+	if unique {
+		if t.Drop == nil {
 			known := *t
 			known.Distinct = true // so that nobody has to look again
 			e.table = &known
-			return nil
 		}
-	case t.Without(model.MetricNameLabel, model.MetricTypeLabel, model.MetricUnitLabel).Unique():
 		return nil
 	}
 	if err := e.kept.room(e.env.Account, t.N, e.Grid().N); err != nil {

@@ -15,11 +15,29 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 )
 
+// symbol is that of a text in a dictionary without a budget.
+func symbol(d *vector.Dict, text string) uint32 {
+	sym, err := d.Symbol(text)
+	if err != nil {
+		panic(err)
+	}
+	return sym
+}
+
+func tableOfSet(tb testing.TB, d *vector.Dict, s *column.SeriesSet) *vector.Table {
+	tb.Helper()
+	t, err := d.Table(s)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return t
+}
+
 func TestTheFirstTextsAreTakenOverAndLaterOnesTranslated(t *testing.T) {
 	d := vector.NewDict()
-	first := d.Table(&column.SeriesSet{N: 2, Names: []string{"a"}, Syms: [][]uint32{{1, 2}}, Text: []string{"", "x", "y"}})
-	added := d.Symbol("z")
-	second := d.Table(&column.SeriesSet{N: 3, Names: []string{"a"}, Syms: [][]uint32{{1, 2, 0}}, Text: []string{"", "y", "w"}})
+	first := tableOfSet(t, d, &column.SeriesSet{N: 2, Names: []string{"a"}, Syms: [][]uint32{{1, 2}}, Text: []string{"", "x", "y"}})
+	added := symbol(d, "z")
+	second := tableOfSet(t, d, &column.SeriesSet{N: 3, Names: []string{"a"}, Syms: [][]uint32{{2, 1, 0}}, Text: []string{"", "w", "y"}})
 	check := func(tb *vector.Table, row uint32, want string) {
 		t.Helper()
 		if got := tb.Value(row, "a"); got != want {
@@ -31,7 +49,7 @@ func TestTheFirstTextsAreTakenOverAndLaterOnesTranslated(t *testing.T) {
 	check(second, 0, "y")
 	check(second, 1, "w")
 	check(second, 2, "")
-	if d.Text(added) != "z" || d.Symbol("z") != added || d.Symbol("") != 0 {
+	if d.Text(added) != "z" || symbol(d, "z") != added || symbol(d, "") != 0 {
 		t.Error("a symbol has changed")
 	}
 	if first.Column("a")[1] != second.Column("a")[0] {
@@ -42,9 +60,9 @@ func TestTheFirstTextsAreTakenOverAndLaterOnesTranslated(t *testing.T) {
 func TestTextsThatGrowAreTranslatedAnew(t *testing.T) {
 	d := vector.NewDict()
 	texts := []string{"", "x", "y", "z"}
-	d.Table(&column.SeriesSet{N: 1, Names: []string{"a"}, Syms: [][]uint32{{1}}, Text: texts[:2]})
-	d.Symbol("other")
-	got := d.Table(&column.SeriesSet{N: 1, Names: []string{"a"}, Syms: [][]uint32{{3}}, Text: texts})
+	tableOfSet(t, d, &column.SeriesSet{N: 1, Names: []string{"a"}, Syms: [][]uint32{{1}}, Text: texts[:2]})
+	symbol(d, "other")
+	got := tableOfSet(t, d, &column.SeriesSet{N: 1, Names: []string{"a"}, Syms: [][]uint32{{3}}, Text: texts})
 	if v := got.Value(0, "a"); v != "z" {
 		t.Errorf("value %q, want z", v)
 	}
@@ -68,7 +86,7 @@ func tableOf(d *vector.Dict, all []labels.Labels) *vector.Table {
 		name := fmt.Sprintf("l%d", i)
 		col := make([]uint32, len(all))
 		for row, ls := range all {
-			col[row] = d.Symbol(ls.Get(name))
+			col[row] = symbol(d, ls.Get(name))
 		}
 		t.Names, t.Cols = append(t.Names, name), append(t.Cols, col)
 	}
@@ -99,7 +117,7 @@ func TestTablesOrderGroupAndGiveLabelsLikeLabels(t *testing.T) {
 			}
 		}
 		seen := map[string]uint32{}
-		of, first := tb.Groups()
+		of, first, _ := tb.Groups()
 		for row, ls := range all {
 			if _, ok := seen[ls.String()]; !ok {
 				seen[ls.String()] = uint32(len(seen))
@@ -111,8 +129,8 @@ func TestTablesOrderGroupAndGiveLabelsLikeLabels(t *testing.T) {
 				t.Fatalf("row %d is in group %d, want %d", row, of[row], seen[ls.String()])
 			}
 		}
-		if tb.Unique() != (len(seen) == len(all)) {
-			t.Fatalf("unique %t with %d of %d", tb.Unique(), len(seen), len(all))
+		if unique, _ := tb.Unique(); unique != (len(seen) == len(all)) {
+			t.Fatalf("unique %t with %d of %d", unique, len(seen), len(all))
 		}
 	}
 }
@@ -130,8 +148,8 @@ func TestTablesShareWhatStaysAndDoNotChange(t *testing.T) {
 	}
 	check(tb.Without("l1"), 0, labels.FromStrings("l0", "a"))
 	check(tb.Keep("l1"), 1, labels.FromStrings("l1", "c"))
-	check(tb.With("l1", []uint32{d.Symbol("q"), 0}), 0, labels.FromStrings("l0", "a", "l1", "q"))
-	check(tb.With("k", []uint32{0, d.Symbol("q")}), 1, labels.FromStrings("k", "q", "l1", "c"))
+	check(tb.With("l1", []uint32{symbol(d, "q"), 0}), 0, labels.FromStrings("l0", "a", "l1", "q"))
+	check(tb.With("k", []uint32{0, symbol(d, "q")}), 1, labels.FromStrings("k", "q", "l1", "c"))
 	drop := tb.WithDrop(true)
 	taken := drop.Take([]uint32{1, 1, 0})
 	check(taken, 1, all[1])

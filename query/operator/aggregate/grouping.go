@@ -43,7 +43,10 @@ func (c *Config) groups(h *retain.Memory, in *vector.Table) (*grouping, error) {
 	}
 	keys := c.keys(in)
 	g := &grouping{in: in, names: keys, rows: in.N}
-	g.of, g.first = keys.Groups()
+	var err error
+	if g.of, g.first, err = keys.Groups(); err != nil {
+		return nil, err
+	}
 	if len(c.Where) > 0 {
 		g.restrict(matching(in, c.Where))
 	}

@@ -196,7 +196,7 @@ func TestSmallGroupsOfManySeriesTakeLittleMemory(t *testing.T) {
 	env.Workers = operator.NewWorkers(1)
 	table := &vector.Table{N: series, Names: []string{"g"}, Dict: env.Dict, Cols: [][]uint32{make([]uint32, series)}}
 	for i := range series {
-		table.Cols[0][i] = env.Dict.Symbol(fmt.Sprint("g", i%groups))
+		table.Cols[0][i], _ = env.Dict.Symbol(fmt.Sprint("g", i%groups))
 	}
 	in := &generated{
 		Node: operatortest.Rows(env, vector.Grid{}), env: env, table: table, grid: vector.Grid{Step: 1, N: steps},

@@ -248,7 +248,9 @@ func (x *values) end() (retain.Rows, error) {
 		if text == "" {
 			text = strconv.FormatFloat(math.Float64frombits(r.bits), 'f', -1, 64)
 		}
-		symbols[i] = x.node.feed.env.Dict.Symbol(text)
+		if symbols[i], err = x.node.feed.env.Dict.Symbol(text); err != nil {
+			return nil, err
+		}
 	}
 	retain.Drop(h, x.few)
 	retain.Drop(h, x.rows)

@@ -50,12 +50,14 @@ func newReader(n *Node) (*reader, error) {
 		return nil, err
 	}
 	var first []uint32
-	r.of, first = in.Without(labels.BucketLabel).Groups()
+	var err error
+	if r.of, first, err = in.Without(labels.BucketLabel).Groups(); err != nil {
+		return nil, err
+	}
 	r.order = byFamily(r.of, len(first))
 	for _, p := range n.cfg.Params {
 		r.params = append(r.params, p.Values())
 	}
-	var err error
 	r.rows, err = newRows(n, first, r.params)
 	return r, err
 }

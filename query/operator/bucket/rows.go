@@ -131,7 +131,11 @@ func (r *rows) finish(n *Node) error {
 	}
 	if r.texts != nil {
 		fresh := t.Column(n.cfg.Label) == nil
-		t = t.With(n.cfg.Label, r.symbols(n.env.Dict, count))
+		col, err := r.symbols(n.env.Dict, count)
+		if err != nil {
+			return err
+		}
+		t = t.With(n.cfg.Label, col)
 		t.Distinct = fresh && n.env.DelayedNameRemoval && r.steps > 1
 	}
 	r.table = t
@@ -139,15 +143,18 @@ func (r *rows) finish(n *Node) error {
 }
 
 // symbols returns the column of the quantiles.
-func (r *rows) symbols(d *vector.Dict, count int) []uint32 {
+func (r *rows) symbols(d *vector.Dict, count int) ([]uint32, error) {
 	col := make([]uint32, 0, count*r.parts)
 	for _, text := range r.texts {
-		sym := d.Symbol(text)
+		sym, err := d.Symbol(text)
+		if err != nil {
+			return nil, err
+		}
 		for range count {
 			col = append(col, sym)
 		}
 	}
-	return col
+	return col, nil
 }
 
 // Table implements retain.Rows.

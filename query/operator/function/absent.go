@@ -57,7 +57,10 @@ type closer interface{ Close() }
 
 // Open implements operator.Node.
 func (s *single) Open(ctx context.Context) error {
-	s.table = tableOf(s.env.Dict, s.labels)
+	var err error
+	if s.table, err = tableOf(s.env.Dict, s.labels); err != nil {
+		return err
+	}
 	s.row.batch.Budget = s.env.Account
 	s.row.batch.Reset(s.grid.N)
 	if _, err := s.row.batch.Add(0); err != nil {
@@ -72,12 +75,14 @@ func (s *single) Open(ctx context.Context) error {
 }
 
 // tableOf returns a table of one row.
-func tableOf(d *vector.Dict, ls labels.Labels) *vector.Table {
+func tableOf(d *vector.Dict, ls labels.Labels) (*vector.Table, error) {
 	t := &vector.Table{N: 1, Distinct: true, Dict: d}
-	ls.Range(func(l labels.Label) {
-		t.Names, t.Cols = append(t.Names, l.Name), append(t.Cols, []uint32{d.Symbol(l.Value)})
+	err := ls.Validate(func(l labels.Label) error {
+		sym, err := d.Symbol(l.Value)
+		t.Names, t.Cols = append(t.Names, l.Name), append(t.Cols, []uint32{sym})
+		return err
 	})
-	return t
+	return t, err
 }
 
 // Table implements operator.Node.

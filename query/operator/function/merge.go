@@ -89,14 +89,24 @@ func (m *Merge) Open(ctx context.Context) error {
 		return err
 	}
 	t := m.in.Table()
-	if m.unchecked() || t.Unique() {
-		m.pass, m.table = true, t
+	m.pass = m.unchecked()
+	if !m.pass {
+		var err error
+		if m.pass, err = t.Unique(); err != nil {
+			return err
+		}
+	}
+	if m.pass {
+		m.table = t
 		return nil
 	}
 	if err := m.held.charge(int64(t.N) * int64(4*(6+len(t.Cols)))); err != nil {
 		return err
 	}
-	of, first := t.Groups()
+	of, first, err := t.Groups()
+	if err != nil {
+		return err
+	}
 	m.group = of
 	if m.Grid().N == 1 {
 		return m.instant(ctx, t, len(first))

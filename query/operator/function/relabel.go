@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unsafe"
 
 	"github.com/prometheus/common/model"
 
@@ -85,50 +86,72 @@ func (r *labelReplace) check() error {
 
 // apply replaces once per value of the source label.
 func (r *labelReplace) apply(env *operator.Env, t *vector.Table, h *held) (*vector.Table, error) {
-	of, first := t.Keep(r.src).Groups()
 	type outcome struct {
 		matches bool
 		sym     uint32
 	}
-	outcomes := make([]outcome, len(first))
 	matched := false
-	for g, row := range first {
-		if g&1023 == 1023 {
-			if err := env.Check(); err != nil {
-				return nil, err
-			}
-		}
+	of, outcomes, err := perGroup(env, t.Keep(r.src), h, func(row uint32) (outcome, error) {
 		value := t.Value(row, r.src)
 		at := r.compiled.FindStringSubmatchIndex(value)
 		if at == nil {
-			continue
+			return outcome{}, nil
 		}
-		sym, err := symbol(t.Dict, string(r.compiled.ExpandString(nil, r.replacement, value, at)), h)
-		if err != nil {
-			return nil, err
-		}
-		outcomes[g], matched = outcome{matches: true, sym: sym}, true
+		matched = true
+		most := len(r.replacement) + strings.Count(r.replacement, "$")*len(value)
+		sym, err := symbol(t.Dict, most, func() string {
+			return string(r.compiled.ExpandString(nil, r.replacement, value, at))
+		})
+		return outcome{matches: true, sym: sym}, err
+	})
+	if !matched || err != nil {
+		return t, err
 	}
-	if !matched {
-		return t, nil
-	}
-	return setLabel(t, r.dst, h, func(row int) (uint32, bool) {
+	return setLabel(env, t, h, r.dst, func(row int) (uint32, bool) {
 		o := outcomes[of[row]]
 		return o.sym, o.matches
 	})
 }
 
-// symbol returns the symbol of a text that may be new.
-func symbol(d *vector.Dict, text string, h *held) (uint32, error) {
-	const entry = 64 // two headers and a place in the map
-	if err := h.charge(int64(len(text)) + entry); err != nil {
-		return 0, err
+// perGroup works something out for each group of equal rows of t: of[row] is the number of the group of a row.
+func perGroup[T any](env *operator.Env, t *vector.Table, h *held, f func(row uint32) (T, error)) (of []uint32, out []T, err error) {
+	var x T
+	if err := h.charge(int64(t.N) * int64(8+unsafe.Sizeof(x))); err != nil {
+		return nil, nil, err
 	}
-	return d.Symbol(text), nil
+	of, first, err := t.Groups()
+	if err != nil {
+		return nil, nil, err
+	}
+	out = make([]T, len(first))
+	for g, row := range first {
+		if g&255 == 255 {
+			if err := env.Check(); err != nil {
+				return nil, nil, err
+			}
+		}
+		if out[g], err = f(row); err != nil {
+			return nil, nil, err
+		}
+	}
+	return of, out, nil
+}
+
+// symbol returns the symbol of a text that may be new. A long one, which has at most a number of bytes, is charged for
+// before it is made.
+func symbol(d *vector.Dict, most int, text func() string) (uint32, error) {
+	const long = 1 << 14
+	if most > long {
+		if err := d.Budget.Reserve(int64(most)); err != nil {
+			return 0, err
+		}
+		defer d.Budget.Release(int64(most))
+	}
+	return d.Symbol(text())
 }
 
 // setLabel returns t with a label set in the rows for which value returns true. A metric name that was set stays.
-func setLabel(t *vector.Table, name string, h *held, value func(row int) (uint32, bool)) (*vector.Table, error) {
+func setLabel(env *operator.Env, t *vector.Table, h *held, name string, value func(row int) (uint32, bool)) (*vector.Table, error) {
 	if err := h.charge(int64(t.N) * 5); err != nil {
 		return nil, err
 	}
@@ -139,6 +162,11 @@ func setLabel(t *vector.Table, name string, h *held, value func(row int) (uint32
 		drop = slices.Clone(t.Drop)
 	}
 	for row := range col {
+		if row&0xffff == 0xffff {
+			if err := env.Check(); err != nil {
+				return nil, err
+			}
+		}
 		sym, ok := value(row)
 		if !ok {
 			continue
@@ -183,23 +211,17 @@ func (j *labelJoin) check() error {
 
 // apply joins once per combination of values of the source labels.
 func (j *labelJoin) apply(env *operator.Env, t *vector.Table, h *held) (*vector.Table, error) {
-	of, first := t.Keep(j.src...).Groups()
-	syms := make([]uint32, len(first))
 	values := make([]string, len(j.src))
-	for g, row := range first {
-		if g&1023 == 1023 {
-			if err := env.Check(); err != nil {
-				return nil, err
-			}
-		}
+	of, syms, err := perGroup(env, t.Keep(j.src...), h, func(row uint32) (uint32, error) {
+		most := len(j.sep) * len(values)
 		for i, src := range j.src {
 			values[i] = t.Value(row, src)
+			most += len(values[i])
 		}
-		sym, err := symbol(t.Dict, strings.Join(values, j.sep), h)
-		if err != nil {
-			return nil, err
-		}
-		syms[g] = sym
+		return symbol(t.Dict, most, func() string { return strings.Join(values, j.sep) })
+	})
+	if err != nil {
+		return nil, err
 	}
-	return setLabel(t, j.dst, h, func(row int) (uint32, bool) { return syms[of[row]], true })
+	return setLabel(env, t, h, j.dst, func(row int) (uint32, bool) { return syms[of[row]], true })
 }

@@ -37,7 +37,10 @@ func (e *enrichment) combine(ctx context.Context) error {
 		return err
 	}
 	t := e.label(all)
-	of, first := t.Groups()
+	of, first, err := t.Groups()
+	if err != nil {
+		return err
+	}
 	like := make([][]uint32, len(first))
 	for i, g := range of {
 		like[g] = append(like[g], uint32(i))

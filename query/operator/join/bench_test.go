@@ -77,7 +77,7 @@ func tableOf(d *vector.Dict, name string, pods, per int) *vector.Table {
 	column := func(label string, text func(i int) string) {
 		col := make([]uint32, t.N)
 		for i := range col {
-			col[i] = d.Symbol(text(i))
+			col[i], _ = d.Symbol(text(i))
 		}
 		t.Names, t.Cols = append(t.Names, label), append(t.Cols, col)
 	}

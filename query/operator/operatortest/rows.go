@@ -56,7 +56,7 @@ func Rows(env *operator.Env, grid vector.Grid, rows ...Series) *Node {
 	return &Node{env: env, grid: grid, rows: rows}
 }
 
-// Table returns the labels of rows as a table.
+// Table returns the labels of rows as a table. The budget of d has to be large enough.
 func Table(d *vector.Dict, rows []Series) *vector.Table {
 	t := &vector.Table{N: len(rows), Dict: d}
 	names := map[string]struct{}{}
@@ -70,7 +70,7 @@ func Table(d *vector.Dict, rows []Series) *vector.Table {
 	for _, name := range t.Names {
 		col := make([]uint32, len(rows))
 		for i, r := range rows {
-			col[i] = d.Symbol(r.Labels.Get(name))
+			col[i], _ = d.Symbol(r.Labels.Get(name)) // no error without a budget
 		}
 		t.Cols = append(t.Cols, col)
 	}
