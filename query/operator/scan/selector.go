@@ -91,16 +91,13 @@ func (s *source) open(ctx context.Context) error {
 		return err
 	}
 	s.memory += bytes
-	s.set = set
-	if s.table, err = s.env.Dict.Table(set); err != nil {
-		return err
-	}
+	s.set, s.table = set, s.env.Dict.Table(set)
 	if keepsHints(s.env.View) {
 		// Storages of others may give a series twice.
 		s.table.Distinct = false
-		s.table.Distinct, err = s.table.Unique()
+		s.table.Distinct = s.table.Unique()
 	}
-	return err
+	return nil
 }
 
 // ids returns ids, or those of all series for nil.
