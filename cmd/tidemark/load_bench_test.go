@@ -5,6 +5,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/snappy"
+	"golang.org/x/sys/unix"
 
 	"github.com/tidemarkdb/tidemark/cmd/tidemark/internal/peers"
 )
@@ -53,41 +55,30 @@ func BenchmarkRemoteWriteLoad(b *testing.B) {
 	}
 }
 
-func number(b *testing.B, name string, def int) int {
-	b.Helper()
+func number(tb testing.TB, name string, def int) int {
+	tb.Helper()
 	text := os.Getenv(name)
 	if text == "" {
 		return def
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		b.Fatalf("%s=%q is not a number of at least 1", name, text)
+		tb.Fatalf("%s=%q is not a number of at least 1", name, text)
 	}
 	return n
 }
 
 func measureLoad(b *testing.B, path string, requests [][]byte, samples int) {
 	b.Helper()
-	dir, addr := b.TempDir(), peers.FreeAddr(b)
-	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte("global: {scrape_interval: 15s}\n"), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	spec := peers.Spec{
-		Name: filepath.Base(path), Path: path, Ready: "http://" + addr + "/-/ready",
-		Args: []string{
-			"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(dir, "data"),
-			"--web.listen-address=" + addr, "--web.enable-remote-write-receiver",
-		},
-	}
+	spec, base := emptyServer(b, path)
 	p := peers.Start(b, spec)
 	time.Sleep(3 * time.Second)
 	b.ReportMetric(memory(b, p.Pid(), "VmRSS:"), "idle-MB")
-	before := cpuSeconds(b, p.Pid())
+	before := cpuTime(b, p.Pid())
 	start := time.Now()
-	send(b, "http://"+addr+"/api/v1/write", requests)
+	send(b, base, requests)
 	wall := time.Since(start)
-	b.ReportMetric((cpuSeconds(b, p.Pid())-before)/float64(samples)*1e6, "us-CPU/sample")
+	b.ReportMetric((cpuTime(b, p.Pid())-before).Seconds()/float64(samples)*1e6, "us-CPU/sample")
 	b.ReportMetric(float64(samples)/wall.Seconds(), "samples/s")
 	b.ReportMetric(memory(b, p.Pid(), "VmRSS:"), "MB")
 	b.ReportMetric(memory(b, p.Pid(), "VmHWM:"), "peak-MB")
@@ -99,9 +90,28 @@ func measureLoad(b *testing.B, path string, requests [][]byte, samples int) {
 	p.Kill()
 }
 
-// send posts the requests over four connections, each answer awaited before the next is sent on it.
-func send(b *testing.B, url string, requests [][]byte) {
-	b.Helper()
+// emptyServer is a server without data, ours or Prometheus, and its URL. Both get the same flags.
+func emptyServer(tb testing.TB, path string) (spec peers.Spec, base string) {
+	tb.Helper()
+	dir, addr := tb.TempDir(), peers.FreeAddr(tb)
+	config := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(config, []byte("global: {scrape_interval: 15s}\n"), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	base = "http://" + addr
+	return peers.Spec{
+		Name: filepath.Base(path), Path: path, Ready: base + "/-/ready", Owner: tb,
+		Args: []string{
+			"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(dir, "data"),
+			"--web.listen-address=" + addr, "--web.enable-remote-write-receiver",
+		},
+	}, base
+}
+
+// send posts remote-write requests to a server over four connections, each answer awaited before the next is sent
+// on its connection.
+func send(tb testing.TB, base string, requests [][]byte) {
+	tb.Helper()
 	next := make(chan []byte)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: connections}, Timeout: time.Minute}
 	defer client.CloseIdleConnections()
@@ -109,8 +119,8 @@ func send(b *testing.B, url string, requests [][]byte) {
 	for range connections {
 		wg.Go(func() {
 			for body := range next {
-				if err := sendOne(b, client, url, body); err != nil {
-					b.Error(err)
+				if err := sendOne(tb.Context(), client, base+"/api/v1/write", body); err != nil {
+					tb.Error(err)
 				}
 			}
 		})
@@ -122,9 +132,8 @@ func send(b *testing.B, url string, requests [][]byte) {
 	wg.Wait()
 }
 
-func sendOne(b *testing.B, client *http.Client, url string, body []byte) error {
-	b.Helper()
-	r, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, bytes.NewReader(body))
+func sendOne(ctx context.Context, client *http.Client, url string, body []byte) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -145,27 +154,51 @@ func sendOne(b *testing.B, client *http.Client, url string, body []byte) error {
 
 // makeLoad returns the compressed remote-write 1.0 requests, all hosts' first scrape first.
 func makeLoad(hosts, scrapes int, start int64) [][]byte {
-	var out [][]byte
-	var msg []byte
-	n := 0
+	var w requestWriter
 	encoded := make([][]byte, hosts*seriesPerHost)
 	for i := range encoded {
-		encoded[i] = encodeLabels(i/seriesPerHost, i%seriesPerHost)
+		encoded[i] = encodeLabels(loadLabels(i/seriesPerHost, i%seriesPerHost))
 	}
 	for s := range scrapes {
 		for i, ls := range encoded {
 			t := start + int64(s)*15_000 + int64(i/seriesPerHost)*29%15_000
-			var sample []byte
-			sample = binary.LittleEndian.AppendUint64(append(sample, 0x09), math.Float64bits(loadValue(i, s)))
-			sample = binary.AppendUvarint(append(sample, 0x10), uint64(t))
-			msg = binary.AppendUvarint(append(msg, 0x0a), uint64(len(ls)+2+len(sample)))
-			msg = append(append(append(msg, ls...), 0x12, byte(len(sample))), sample...)
-			if n++; n == batchSamples || s == scrapes-1 && i == len(encoded)-1 {
-				out = append(out, snappy.Encode(nil, msg))
-				msg, n = msg[:0], 0
-			}
+			w.add(ls, t, loadValue(i, s))
 		}
 	}
+	return w.take()
+}
+
+// requestWriter makes remote-write 1.0 requests of batchSamples samples. Prometheus' own messages would be built and
+// marshalled for every sample; here a series' labels are encoded once.
+type requestWriter struct {
+	msg, sample []byte
+	n           int // samples in msg
+	done        [][]byte
+}
+
+// add adds one sample of the series with these encoded labels.
+func (w *requestWriter) add(labels []byte, t int64, v float64) {
+	w.sample = binary.LittleEndian.AppendUint64(append(w.sample[:0], 0x09), math.Float64bits(v))
+	w.sample = binary.AppendUvarint(append(w.sample, 0x10), uint64(t))
+	w.msg = binary.AppendUvarint(append(w.msg, 0x0a), uint64(len(labels)+2+len(w.sample)))
+	w.msg = append(append(append(w.msg, labels...), 0x12, byte(len(w.sample))), w.sample...)
+	if w.n++; w.n == batchSamples {
+		w.end()
+	}
+}
+
+func (w *requestWriter) end() {
+	if w.n > 0 {
+		w.done = append(w.done, snappy.Encode(nil, w.msg))
+		w.msg, w.n = w.msg[:0], 0
+	}
+}
+
+// take ends the request under way and returns all of them, compressed.
+func (w *requestWriter) take() [][]byte {
+	w.end()
+	out := w.done
+	w.done = nil
 	return out
 }
 
@@ -184,14 +217,18 @@ func loadValue(series, step int) float64 {
 	return math.Round(float64(step)*1500+noise/1e5) / 100
 }
 
-// encodeLabels returns the labels of a series as the fields of a TimeSeries message.
-func encodeLabels(host, i int) []byte {
-	pairs := []string{
+// loadLabels are the names and values of a series' labels, in order.
+func loadLabels(host, i int) []string {
+	return []string{
 		"__name__", fmt.Sprintf("node_metric_%02d_total", i/10), "cluster", fmt.Sprintf("eu-west-%d", host%4),
 		"device", fmt.Sprintf("device-%d", i%10), "env", "production", "instance", fmt.Sprintf("host-%05d.example:9100", host),
 		"job", "node", "pod", fmt.Sprintf("node-exporter-%05d-%05x", host, host*7919), "rack", fmt.Sprintf("r%02d", host%40),
 		"team", fmt.Sprintf("team-%02d", host%17),
 	}
+}
+
+// encodeLabels returns names and values as the label fields of a TimeSeries message.
+func encodeLabels(pairs []string) []byte {
 	var out []byte
 	for k := 0; k < len(pairs); k += 2 {
 		var m []byte
@@ -202,39 +239,34 @@ func encodeLabels(host, i int) []byte {
 	return out
 }
 
-// cpuSeconds is the user and system time of a process so far.
-func cpuSeconds(b *testing.B, pid int) float64 {
-	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		b.Fatal(err)
+// cpuTime is the user and system time of a process so far, by the kernel's clock of that process: the ticks in
+// /proc/<pid>/stat are of 10 ms, longer than most queries.
+func cpuTime(tb testing.TB, pid int) time.Duration {
+	tb.Helper()
+	const processClock = 2 // CPUCLOCK_SCHED; the bits above hold the inverted process id
+	var ts unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|processClock), &ts); err != nil {
+		tb.Fatalf("clock of process %d: %v", pid, err)
 	}
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+2:]))
-	user, err1 := strconv.ParseFloat(fields[11], 64)
-	system, err2 := strconv.ParseFloat(fields[12], 64)
-	if err1 != nil || err2 != nil {
-		b.Fatalf("/proc/%d/stat: %q", pid, text)
-	}
-	const ticks = 100 // per second: USER_HZ on every Linux that Go runs on
-	return (user + system) / ticks
+	return time.Duration(ts.Nano())
 }
 
 // memory is a line of /proc/<pid>/status in MB.
-func memory(b *testing.B, pid int, key string) float64 {
-	b.Helper()
+func memory(tb testing.TB, pid int, key string) float64 {
+	tb.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == key {
 			kib, err := strconv.ParseFloat(f[1], 64)
 			if err != nil {
-				b.Fatal(err)
+				tb.Fatal(err)
 			}
 			return kib / 1024
 		}
 	}
-	b.Fatalf("/proc/%d/status has no %s", pid, key)
+	tb.Fatalf("/proc/%d/status has no %s", pid, key)
 	return 0
 }
