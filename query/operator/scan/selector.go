@@ -91,13 +91,16 @@ func (s *source) open(ctx context.Context) error {
 		return err
 	}
 	s.memory += bytes
-	s.set, s.table = set, s.env.Dict.Table(set)
+	s.set = set
+	if s.table, err = s.env.Dict.Table(set); err != nil {
+		return err
+	}
 	if keepsHints(s.env.View) {
 		// Storages of others may give a series twice.
 		s.table.Distinct = false
-		s.table.Distinct = s.table.Unique()
+		s.table.Distinct, err = s.table.Unique()
 	}
-	return nil
+	return err
 }
 
 // ids returns ids, or those of all series for nil.
