@@ -117,49 +117,16 @@ func (d *data) want(t *testing.T, query string) outcome {
 		MaxSamples: 1e8, Timeout: time.Minute, LookbackDelta: lookback * time.Millisecond,
 		EnableDelayedNameRemoval: d.delayed, Parser: newParser(),
 	})
-	var q promql.Query
-	var err error
-	if d.steps == 1 {
-		q, err = e.NewInstantQuery(t.Context(), queryable.New(&store), nil, query, time.UnixMilli(start))
-	} else {
-		q, err = e.NewRangeQuery(t.Context(), queryable.New(&store), nil, query,
-			time.UnixMilli(start), time.UnixMilli(start+int64(d.steps-1)*step), step*time.Millisecond)
-	}
-	if err != nil {
-		t.Fatalf("query %s: %v", query, err)
-	}
-	defer q.Close()
-	res := q.Exec(t.Context())
+	res := operatortest.Ask(t, e, queryable.New(&store), query, d.grid())
 	if res.Err != nil {
 		return outcome{err: res.Err.Error()}
 	}
-	var o outcome
-	switch v := res.Value.(type) {
-	case promql.Vector:
-		for _, s := range v {
-			o.rows = append(o.rows, row(s.Metric, []string{cellText(0, s.F, s.H)}))
-		}
-	case promql.Matrix:
-		for _, s := range v {
-			cells := make([]string, d.steps)
-			for _, p := range s.Floats {
-				cells[(p.T-start)/step] = cellText((p.T-start)/step, p.F, nil)
-			}
-			for _, p := range s.Histograms {
-				cells[(p.T-start)/step] = cellText((p.T-start)/step, 0, p.H)
-			}
-			o.rows = append(o.rows, row(s.Metric, cells))
-		}
-	}
-	slices.Sort(o.rows)
-	return o
+	return outcome{rows: slices.Sorted(slices.Values(operatortest.RowTexts(res.Value, d.grid(), cellText)))}
 }
 
-func row(ls labels.Labels, cells []string) string {
-	return ls.String() + " " + strings.Join(slices.DeleteFunc(cells, func(c string) bool { return c == "" }), " ")
-}
+func (d *data) grid() vector.Grid { return vector.Grid{Start: start, Step: step, N: d.steps} }
 
-func cellText(i int64, f float64, h *histogram.FloatHistogram) string {
+func cellText(i int, f float64, h *histogram.FloatHistogram) string {
 	if h != nil {
 		return fmt.Sprintf("%d:%v", i, h.Sum)
 	}
@@ -186,7 +153,7 @@ func (d *data) got(t *testing.T, query string) outcome {
 		for i := range found {
 			found[i].Drop = drop
 		}
-		n := operatortest.Rows(env, vector.Grid{Start: start, Step: step, N: d.steps}, found...)
+		n := operatortest.Rows(env, d.grid(), found...)
 		n.PerBatch, n.SkipEmpty = d.perBatch, d.skip
 		nodes = append(nodes, n)
 		return n
@@ -248,16 +215,16 @@ func (d *data) read(t *testing.T, env *operator.Env, n operator.Node, o *outcome
 				if cells[s] != "" {
 					return errors.New("vector cannot contain metrics with the same labelset")
 				}
-				cells[s] = cellText(int64(s), v[s], nil)
+				cells[s] = cellText(s, v[s], nil)
 				if k[s] == vector.Histogram {
-					cells[s] = cellText(int64(s), 0, h[s])
+					cells[s] = cellText(s, 0, h[s])
 				}
 			}
 		}
 		return nil
 	})
 	for ls, cells := range byLabels {
-		o.rows = append(o.rows, ls+" "+strings.Join(slices.DeleteFunc(cells, func(c string) bool { return c == "" }), " "))
+		o.rows = append(o.rows, operatortest.RowText(ls, cells))
 	}
 	slices.Sort(o.rows)
 	return err

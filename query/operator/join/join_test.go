@@ -91,26 +91,14 @@ func (d *data) want(t *testing.T, query string) outcome {
 		o.err = res.Err.Error()
 		return o
 	}
-	switch v := res.Value.(type) {
-	case promql.Vector:
-		for _, s := range v {
-			o.rows = append(o.rows, row(s.Metric, []string{cellText(0, s.F, s.H)}))
-		}
-	case promql.Matrix:
-		for _, s := range v {
-			cells := make([]string, d.steps)
-			for _, p := range s.Floats {
-				cells[p.T/step] = cellText(p.T/step, p.F, nil)
-			}
-			for _, p := range s.Histograms {
-				cells[p.T/step] = cellText(p.T/step, 0, p.H)
-			}
-			o.rows = append(o.rows, row(s.Metric, cells))
-		}
+	o.rows = operatortest.RowTexts(res.Value, d.grid(), cellText)
+	if d.steps > 1 {
 		slices.Sort(o.rows)
 	}
 	return o
 }
+
+func (d *data) grid() vector.Grid { return vector.Grid{Step: step, N: d.steps} }
 
 // fill puts the series in the store.
 func (d *data) fill() {
@@ -162,26 +150,10 @@ func (d *data) hint(t *testing.T, e *promql.Engine) {
 
 func (d *data) exec(t *testing.T, e *promql.Engine, query string) *promql.Result {
 	t.Helper()
-	q, err := d.query(e, queryable.New(d.store), query)
-	if err != nil {
-		t.Fatalf("query %s: %v", query, err)
-	}
-	return q.Exec(t.Context()) // Not closed: the memory of the answer would be used again.
+	return operatortest.Ask(t, e, queryable.New(d.store), query, d.grid())
 }
 
-func (d *data) query(e *promql.Engine, q *queryable.Queryable, query string) (promql.Query, error) {
-	start := time.UnixMilli(0)
-	if d.steps == 1 {
-		return e.NewInstantQuery(context.Background(), q, nil, query, start)
-	}
-	return e.NewRangeQuery(context.Background(), q, nil, query, start, time.UnixMilli(int64(d.steps-1)*step), step*time.Millisecond)
-}
-
-func row(ls labels.Labels, cells []string) string {
-	return ls.String() + " " + strings.Join(slices.DeleteFunc(cells, func(c string) bool { return c == "" }), " ")
-}
-
-func cellText(i int64, f float64, h *histogram.FloatHistogram) string {
+func cellText(i int, f float64, h *histogram.FloatHistogram) string {
 	switch {
 	case h != nil:
 		return fmt.Sprintf("%d:%s/%d", i, h.TestExpression(), h.CounterResetHint)
@@ -233,7 +205,7 @@ func (d *data) operand(env *operator.Env, e parser.Expr) *operatortest.Node {
 		s.Drop = drop
 		rows = append(rows, s)
 	}
-	n := operatortest.Rows(env, vector.Grid{Step: step, N: d.steps}, rows...)
+	n := operatortest.Rows(env, d.grid(), rows...)
 	n.PerBatch, n.SkipEmpty = d.perBatch, d.skip
 	return n
 }
@@ -324,9 +296,9 @@ func (d *data) read(ctx context.Context, f *fixture, o *outcome) error {
 				switch {
 				case isHistogram:
 				case k[s] == vector.Histogram:
-					cells[s] = cellText(int64(s), 0, h[s])
+					cells[s] = cellText(s, 0, h[s])
 				default:
-					cells[s] = cellText(int64(s), v[s], nil)
+					cells[s] = cellText(s, v[s], nil)
 				}
 			}
 		}
@@ -336,7 +308,7 @@ func (d *data) read(ctx context.Context, f *fixture, o *outcome) error {
 		return err
 	}
 	for _, ls := range order {
-		o.rows = append(o.rows, ls+" "+strings.Join(slices.DeleteFunc(byLabels[ls], func(c string) bool { return c == "" }), " "))
+		o.rows = append(o.rows, operatortest.RowText(ls, byLabels[ls]))
 	}
 	if d.steps > 1 || d.reverse || o.joined {
 		slices.Sort(o.rows)

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 	"github.com/prometheus/prometheus/schema"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/tidemarkdb/tidemark/query/operator"
@@ -55,7 +57,54 @@ func annotationTexts(query string, a annotations.Annotations) []string {
 	return all
 }
 
-func rowText(ls labels.Labels, points []string) string { return fmt.Sprint(ls, points) }
+// RowText returns a row: its labels, and the texts of its cells; "" is none.
+func RowText(labels string, cells []string) string {
+	return labels + " " + strings.Join(slices.DeleteFunc(cells, func(c string) bool { return c == "" }), " ")
+}
+
+// CellText returns a cell of step i; h is nil where it is a float.
+type CellText func(i int, f float64, h *histogram.FloatHistogram) string
+
+// RowTexts returns the rows of an answer of Prometheus' engine over g.
+func RowTexts(answer parser.Value, g vector.Grid, text CellText) []string {
+	var rows []string
+	switch v := answer.(type) {
+	case promql.Vector:
+		for _, s := range v {
+			rows = append(rows, RowText(s.Metric.String(), []string{text(0, s.F, s.H)}))
+		}
+	case promql.Matrix:
+		for _, s := range v {
+			cells := make([]string, g.N)
+			at := func(t int64) int { return int((t - g.Start) / g.Step) }
+			for _, p := range s.Floats {
+				cells[at(p.T)] = text(at(p.T), p.F, nil)
+			}
+			for _, p := range s.Histograms {
+				cells[at(p.T)] = text(at(p.T), 0, p.H)
+			}
+			rows = append(rows, RowText(s.Metric.String(), cells))
+		}
+	}
+	return rows
+}
+
+// Ask evaluates a query with e at the steps of g. The answer stays valid.
+func Ask(t testing.TB, e *promql.Engine, from storage.Queryable, query string, g vector.Grid) *promql.Result {
+	t.Helper()
+	start, end := timestamp.Time(g.Start), timestamp.Time(g.End())
+	var q promql.Query
+	var err error
+	if g.N == 1 {
+		q, err = e.NewInstantQuery(t.Context(), from, nil, query, start)
+	} else {
+		q, err = e.NewRangeQuery(t.Context(), from, nil, query, start, end, time.Duration(g.Step)*time.Millisecond)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return q.Exec(t.Context()) // Not closed: the memory of the answer would be used again.
+}
 
 func floatText(t int64, v float64) string {
 	bits := math.Float64bits(v)
@@ -69,86 +118,41 @@ func histogramText(t int64, h *histogram.FloatHistogram) string {
 	return fmt.Sprintf("%d:h%d %v %v %v", t, h.CounterResetHint, h.TestExpression(), h.PositiveBuckets, h.Sum)
 }
 
-// query prepares a query of Prometheus' engine.
-func (r *Reference) query(t testing.TB, query string, delayed bool) promql.Query {
+// ask evaluates a query with Prometheus' engine.
+func (r *Reference) ask(t testing.TB, query string, delayed bool) *promql.Result {
 	t.Helper()
-	e := promql.NewEngine(promql.EngineOpts{
+	return Ask(t, promql.NewEngine(promql.EngineOpts{
 		MaxSamples: 1e9, Timeout: time.Minute, LookbackDelta: time.Duration(r.Grid.Step-1) * time.Millisecond,
 		EnableAtModifier: true, EnableNegativeOffset: true, EnableDelayedNameRemoval: delayed,
 		Parser: parser.NewParser(parser.Options{EnableExperimentalFunctions: true}),
-	})
-	q := queryable.New(&r.Store)
-	start := timestamp.Time(r.Grid.Start)
-	var qry promql.Query
-	var err error
-	if r.Grid.N == 1 {
-		qry, err = e.NewInstantQuery(t.Context(), q, nil, query, start)
-	} else {
-		end := timestamp.Time(r.Grid.End())
-		qry, err = e.NewRangeQuery(t.Context(), q, nil, query, start, end, time.Duration(r.Grid.Step)*time.Millisecond)
+	}), queryable.New(&r.Store), query, r.Grid)
+}
+
+func (r *Reference) cellText(i int, f float64, h *histogram.FloatHistogram) string {
+	if h != nil {
+		return histogramText(r.Grid.At(i), h)
 	}
-	if err != nil {
-		t.Fatalf("%s: %v", query, err)
-	}
-	return qry
+	return floatText(r.Grid.At(i), f)
 }
 
 // Answer evaluates a query with Prometheus' engine.
 func (r *Reference) Answer(t testing.TB, query string, delayed bool) Answer {
 	t.Helper()
-	qry := r.query(t, query, delayed)
-	defer qry.Close()
-	res := qry.Exec(t.Context())
+	res := r.ask(t, query, delayed)
 	if res.Err != nil {
 		return Answer{Err: res.Err.Error()}
 	}
-	o := Answer{Annos: annotationTexts(query, res.Warnings)}
-	switch v := res.Value.(type) {
-	case promql.Vector:
-		for _, s := range v {
-			p := ""
-			if s.H != nil {
-				p = histogramText(s.T, s.H)
-			} else {
-				p = floatText(s.T, s.F)
-			}
-			o.Rows = append(o.Rows, rowText(s.Metric, []string{p}))
-		}
-	case promql.Matrix:
-		for _, s := range v {
-			points := map[int64]string{}
-			for _, p := range s.Floats {
-				points[p.T] = floatText(p.T, p.F)
-			}
-			for _, p := range s.Histograms {
-				points[p.T] = histogramText(p.T, p.H)
-			}
-			o.Rows = append(o.Rows, rowText(s.Metric, inOrder(points)))
-		}
+	o := Answer{Annos: annotationTexts(query, res.Warnings), Rows: RowTexts(res.Value, r.Grid, r.cellText)}
+	if r.Grid.N > 1 {
 		sort.Strings(o.Rows)
 	}
 	return o
 }
 
-func inOrder(points map[int64]string) []string {
-	var ts []int64
-	for t := range points {
-		ts = append(ts, t)
-	}
-	slices.Sort(ts)
-	var out []string
-	for _, t := range ts {
-		out = append(out, points[t])
-	}
-	return out
-}
-
 // Rows returns what Prometheus' engine has for an expression, as rows, names not removed.
 func (r *Reference) Rows(t testing.TB, query string) []Series {
 	t.Helper()
-	qry := r.query(t, query, true)
-	defer qry.Close()
-	res := qry.Exec(t.Context())
+	res := r.ask(t, query, true)
 	if res.Err != nil {
 		t.Fatalf("%s: %v", query, res.Err)
 	}
@@ -199,12 +203,11 @@ func (r *Reference) Read(t testing.TB, env *operator.Env, n AnnotatedNode, query
 			var points []string
 			v, k, h := x.Row(i)
 			for s := range v {
-				ts := r.Grid.At(s)
 				switch k[s] {
 				case vector.Float:
-					points = append(points, floatText(ts, v[s]))
+					points = append(points, r.cellText(s, v[s], nil))
 				case vector.Histogram:
-					points = append(points, histogramText(ts, h[s]))
+					points = append(points, r.cellText(s, 0, h[s]))
 				case vector.Absent:
 				}
 			}
@@ -217,7 +220,7 @@ func (r *Reference) Read(t testing.TB, env *operator.Env, n AnnotatedNode, query
 				ls = ls.DropReserved(schema.IsMetadataLabel)
 			}
 			if len(points) > 0 {
-				o.Rows = append(o.Rows, rowText(ls, points))
+				o.Rows = append(o.Rows, RowText(ls.String(), points))
 			}
 		}
 		return nil
