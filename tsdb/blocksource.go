@@ -40,11 +40,12 @@ func (db *DB) slotLast(slot int64) int64 {
 // eachSeries yields the series of the view with their samples and exemplars.
 func (v *view) eachSeries(ctx context.Context) iter.Seq2[block.Series, error] {
 	return func(yield func(block.Series, error) bool) {
-		set, err := v.Series(ctx, nil, column.Hint{})
+		set, err := v.Series(ctx, nil, column.Hint{Account: v.db.upkeep})
 		if err != nil {
 			yield(block.Series{}, err)
 			return
 		}
+		defer v.db.upkeep.Release(set.Bytes)
 		ids := make([]uint32, 0, slotReadRun)
 		var b column.Block
 		var sb labels.ScratchBuilder

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/head"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 	"github.com/tidemarkdb/tidemark/tsdb/wal"
@@ -79,7 +80,7 @@ func (db *DB) deleteFromHead(ctx context.Context, mint, maxt int64, ms []*labels
 // matching returns the series of the head that match, those too whose samples are all in blocks: without its newest
 // sample a series must take one of that time again.
 func (db *DB) matching(ctx context.Context, pin *head.Pin, ms []*labels.Matcher) ([]sample.Ref, error) {
-	ids, err := db.head.Index().Select(ctx, ms)
+	ids, err := db.head.Index().Select(budget.NewTask(ctx, nil), ms)
 	if err != nil {
 		return nil, fmt.Errorf("select series of the head: %w", err)
 	}
@@ -89,7 +90,7 @@ func (db *DB) matching(ctx context.Context, pin *head.Pin, ms []*labels.Matcher)
 	}
 	// An id may have gone to another series before its Ref was asked for. That one is in the second answer only if
 	// it matches, too.
-	again, err := db.head.Index().Select(ctx, ms)
+	again, err := db.head.Index().Select(budget.NewTask(ctx, nil), ms)
 	if err != nil {
 		return nil, fmt.Errorf("select series of the head: %w", err)
 	}
@@ -109,7 +110,7 @@ func (db *DB) takeFromViews(out storedBlock, in ...storedBlock) {
 }
 
 func (db *DB) deleteFromBlock(ctx context.Context, b storedBlock, iv interval, ms []*labels.Matcher) error {
-	ids, err := b.Index().Select(ctx, ms)
+	ids, err := b.Index().Select(budget.NewTask(ctx, nil), ms)
 	if err != nil || len(ids) == 0 {
 		return err
 	}

@@ -14,37 +14,64 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 )
 
 // LabelNames returns the names of the labels of matching series, sorted.
 func (v *view) LabelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
-	return v.mergeStrings(limit, func(s source) ([]string, error) { return s.labelNames(ctx, ms, limit) })
+	return v.mergeStrings(ctx, limit, func(t *budget.Task, s source) ([]string, error) { return s.labelNames(t, ms, limit) })
 }
 
 // LabelValues returns the values of one label of matching series, sorted.
 func (v *view) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error) {
-	return v.mergeStrings(limit, func(s source) ([]string, error) { return s.labelValues(ctx, name, ms, limit) })
+	return v.mergeStrings(ctx, limit, func(t *budget.Task, s source) ([]string, error) {
+		return s.labelValues(t, name, ms, limit)
+	})
 }
 
-// mergeStrings joins the sorted answers of the sources into one.
-func (v *view) mergeStrings(limit int, of func(source) ([]string, error)) ([]string, error) {
+// mergeStrings joins the sorted answers of the sources into one. Memory is charged to the store while it works.
+func (v *view) mergeStrings(ctx context.Context, limit int, of func(*budget.Task, source) ([]string, error)) ([]string, error) {
+	t := budget.NewTask(ctx, v.db.opts.Budget)
+	defer t.Settle(0)
 	var all []string
 	for _, s := range v.sources {
-		part, err := of(s)
+		part, err := of(t, s)
+		if err == nil {
+			all = mergeSorted(t, all, part)
+			err = t.Err()
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read labels: %w", err)
-		}
-		all = append(all, part...)
-		if len(v.sources) > 1 {
-			slices.Sort(all)
-			all = slices.Compact(all)
 		}
 		if limit > 0 && len(all) > limit {
 			all = all[:limit]
 		}
 	}
 	return all, nil
+}
+
+// mergeSorted joins two lists that are sorted and name nothing twice into one.
+func mergeSorted(t *budget.Task, a, b []string) []string {
+	if len(a) == 0 {
+		return b
+	}
+	if len(b) == 0 || !t.Reserve(stringBytes*int64(len(a)+len(b))) {
+		return a
+	}
+	out := make([]string, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 && t.Go(1) {
+		c := strings.Compare(a[0], b[0])
+		if c <= 0 {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out = append(out, b[0])
+		}
+		if c >= 0 {
+			b = b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
 }
 
 // Exemplars returns the exemplars of the series that match any of the matcher sets, series in label order.

@@ -6,6 +6,8 @@ package tsdb
 import (
 	"cmp"
 	"slices"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // radix is how many keys one counting pass tells apart: its counters, 256 KiB, stay in the second level cache.
@@ -18,13 +20,16 @@ const fewRows = 512
 // texts, are in the order of what they stand for; 0 says that the row lacks the label.
 //
 // Rows are sorted by counting, from the last column to the first. Columns of few values share a pass, so that a
-// fleet of machines needs three or four, of about 4 ns a row each.
-func sortRows(cols [][]uint32, n, texts int) []uint32 {
+// fleet of machines needs three or four, of about 4 ns a row each. Where the task ends, they are in no order.
+func sortRows(task *budget.Task, cols [][]uint32, n, texts int) []uint32 {
+	if !task.Reserve(numberBytes * int64(n)) {
+		return nil
+	}
 	perm := make([]uint32, n)
 	for i := range perm {
 		perm[i] = uint32(i)
 	}
-	compare := func(a, b uint32) int { return compareRows(cols, a, b) }
+	compare := budget.Until(task, func(a, b uint32) int { return compareRows(cols, a, b) })
 	if slices.IsSortedFunc(perm, compare) {
 		return perm
 	}
@@ -32,7 +37,12 @@ func sortRows(cols [][]uint32, n, texts int) []uint32 {
 		slices.SortFunc(perm, compare)
 		return perm
 	}
-	s := rowSorter{perm: perm, out: make([]uint32, n), keys: make([]uint32, n), width: 1, dense: make([]uint32, texts)}
+	work := numberBytes*int64(2*n+texts+radix) + int64(n) // all that a rowSorter has, but for perm
+	if !task.Reserve(work) {
+		return nil
+	}
+	defer task.Release(work)
+	s := rowSorter{task: task, perm: perm, out: make([]uint32, n), keys: make([]uint32, n), width: 1, dense: make([]uint32, texts)}
 	for c := range slices.Backward(cols) {
 		s.column(cols, c)
 	}
@@ -70,6 +80,7 @@ func lacking(cols [][]uint32, row uint32) int {
 
 // rowSorter sorts by one run of columns after the other, the last first.
 type rowSorter struct {
+	task      *budget.Task
 	perm, out []uint32
 	keys      []uint32 // of each row, by the columns since the last pass
 	width     int      // keys are below it
@@ -80,6 +91,9 @@ type rowSorter struct {
 
 // column takes the column before those that were taken into the keys.
 func (s *rowSorter) column(cols [][]uint32, c int) {
+	if s.task.Err() != nil {
+		return
+	}
 	col := cols[c]
 	values, lacks := s.number(col)
 	if lacks {
@@ -91,8 +105,10 @@ func (s *rowSorter) column(cols [][]uint32, c int) {
 		}
 		if lacks && s.ends == nil {
 			s.ends = make([]bool, len(col))
-			for r := range s.ends {
-				s.ends[r] = lacking(cols[c+1:], uint32(r)) < 0
+			for from, to := range s.task.Runs(len(col)) {
+				for r := from; r < to; r++ {
+					s.ends[r] = lacking(cols[c+1:], uint32(r)) < 0
+				}
 			}
 		}
 		s.take(col, uint32(values), lacks)
@@ -107,8 +123,10 @@ func (s *rowSorter) column(cols [][]uint32, c int) {
 // number gives the texts of a column numbers from 0, in order, and returns how many there are.
 func (s *rowSorter) number(col []uint32) (values int, lacks bool) {
 	clear(s.dense)
-	for _, x := range col {
-		s.dense[x] = 1
+	for from, to := range s.task.Runs(len(col)) {
+		for _, x := range col[from:to] {
+			s.dense[x] = 1
+		}
 	}
 	lacks = s.dense[0] != 0
 	s.dense[0] = 0
@@ -121,18 +139,21 @@ func (s *rowSorter) number(col []uint32) (values int, lacks bool) {
 
 func (s *rowSorter) take(col []uint32, values uint32, lacks bool) {
 	width := uint32(s.width)
-	for r, x := range col {
-		key := s.dense[x]
-		if lacks {
-			key++
-			if x == 0 {
-				key = values - 1
-				if s.ends[r] {
-					key = 0
+	for from, to := range s.task.Runs(len(col)) {
+		for r := from; r < to; r++ {
+			x := col[r]
+			key := s.dense[x]
+			if lacks {
+				key++
+				if x == 0 {
+					key = values - 1
+					if s.ends[r] {
+						key = 0
+					}
 				}
 			}
+			s.keys[r] += key * width
 		}
-		s.keys[r] += key * width
 	}
 	s.width *= int(values)
 }
@@ -141,18 +162,25 @@ func (s *rowSorter) take(col []uint32, values uint32, lacks bool) {
 func (s *rowSorter) pass() {
 	for shift := 0; (s.width-1)>>shift > 0; shift += 16 {
 		s.counts = append(s.counts[:0], make([]uint32, min(radix, s.width))...)
-		for _, key := range s.keys {
-			s.counts[key>>shift&(radix-1)]++
+		for from, to := range s.task.Runs(len(s.keys)) {
+			for _, key := range s.keys[from:to] {
+				s.counts[key>>shift&(radix-1)]++
+			}
 		}
 		sum := uint32(0)
 		for k, n := range s.counts {
 			s.counts[k] = sum
 			sum += n
 		}
-		for _, row := range s.perm {
-			at := &s.counts[s.keys[row]>>shift&(radix-1)]
-			s.out[*at] = row
-			*at++
+		for from, to := range s.task.Runs(len(s.perm)) {
+			for _, row := range s.perm[from:to] {
+				at := &s.counts[s.keys[row]>>shift&(radix-1)]
+				s.out[*at] = row
+				*at++
+			}
+		}
+		if s.task.Err() != nil {
+			return // out is no permutation
 		}
 		s.perm, s.out = s.out, s.perm
 	}

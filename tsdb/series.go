@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/head"
 )
@@ -46,7 +47,8 @@ func (v *view) handleOf(s *column.SeriesSet) (*handle, error) {
 }
 
 // Series lists the series that match, merged over head and blocks. An answer that was given before, over the same
-// series of the head and the same blocks, is given again; its columns are shared.
+// series of the head and the same blocks, is given again; its columns are shared. What the set takes is charged to the
+// hint's account either way, so that a query costs the same whoever asked before.
 //
 // Cost: nothing where the answer is known. Else one index selection per source and, per series, about 100 ns for its
 // labels and its place in their order, and 5 to 30 ns for each further source that has it.
@@ -62,18 +64,25 @@ func (v *view) Series(ctx context.Context, ms []*labels.Matcher, h column.Hint) 
 		sources = append(sources, s)
 	}
 	if !v.fixed || h.Limit > 0 {
-		set, at, err := v.find(ctx, sources, ms, h.Limit)
-		return v.give(set, at, sources), err
+		set, at, err := v.find(ctx, sources, ms, h)
+		if err != nil {
+			return nil, err
+		}
+		return v.give(set, at, sources), nil
 	}
 	key := cacheKey(sources, ms, v.members.Drops)
-	if e := v.db.sets.get(key, v.members, func(was head.Members) bool { return v.unaffected(was, ms) }); e != nil {
+	if e := v.db.sets.get(key, v.members, func(was head.Members) bool { return v.unaffected(ctx, was, ms) }); e != nil {
+		if err := h.Account.Reserve(e.set.Bytes); err != nil {
+			return nil, fmt.Errorf("take series: %w", err)
+		}
 		return v.give(e.set, e.at, sources), nil
 	}
-	set, at, err := v.find(ctx, sources, ms, 0)
-	if err == nil {
-		v.db.sets.put(&cachedSet{key: key, members: v.members, set: set, at: at})
+	set, at, err := v.find(ctx, sources, ms, h)
+	if err != nil {
+		return nil, err
 	}
-	return v.give(set, at, sources), err
+	v.db.sets.put(&cachedSet{key: key, members: v.members, set: set, at: at})
+	return v.give(set, at, sources), nil
 }
 
 // give returns the set as one of this view.
@@ -82,8 +91,8 @@ func (v *view) give(set column.SeriesSet, at *places, sources []source) *column.
 	return &set
 }
 
-// unaffected reports whether none of the series that came since was matches.
-func (v *view) unaffected(was head.Members, ms []*labels.Matcher) bool {
+// unaffected reports whether none of the series that came since was matches; not so where ctx ends.
+func (v *view) unaffected(ctx context.Context, was head.Members, ms []*labels.Matcher) bool {
 	ids, ok := v.pin.Joined(was, v.members, nil)
 	if !ok {
 		return false
@@ -91,6 +100,9 @@ func (v *view) unaffected(was head.Members, ms []*labels.Matcher) bool {
 	index := v.db.head.Index()
 	affected := false
 	v.pin.EachPairs(ids, func(pairs []uint32) {
+		if affected = affected || ctx.Err() != nil; affected {
+			return
+		}
 		for _, m := range ms {
 			value := ""
 			for i := 0; i < len(pairs); i += 2 {
@@ -107,29 +119,15 @@ func (v *view) unaffected(was head.Members, ms []*labels.Matcher) bool {
 	return !affected
 }
 
-// find makes the set of the series that match. The locations are of sources.
-func (v *view) find(ctx context.Context, sources []source, ms []*labels.Matcher, limit int) (column.SeriesSet, *places, error) {
-	m := seriesMerge{sources: sources}
-	for i, s := range sources {
-		ids, err := s.selectIDs(ctx, ms)
-		if err != nil {
-			return column.SeriesSet{}, nil, fmt.Errorf("select series: %w", err)
-		}
-		if len(ids) > 0 {
-			m.parts = append(m.parts, part{source: uint32(i), ids: ids})
-		}
-	}
-	if err := m.union(ctx); err != nil {
+// find makes the set of the series that match, for which the hint's account is charged. The locations are of sources.
+func (v *view) find(ctx context.Context, sources []source, ms []*labels.Matcher, h column.Hint) (column.SeriesSet, *places, error) {
+	m := seriesMerge{task: budget.NewTask(ctx, h.Account), sources: sources}
+	set, at, err := m.find(ms, h.Limit)
+	if err != nil {
+		m.task.Settle(0)
 		return column.SeriesSet{}, nil, err
 	}
-	if err := m.collect(ctx); err != nil {
-		return column.SeriesSet{}, nil, err
-	}
-	perm := m.labels.order()
-	if limit > 0 && len(perm) > limit {
-		perm = perm[:limit]
-	}
-	set := m.labels.set(perm)
+	m.task.Settle(set.Bytes)
 	set.Gen = v.db.setGen.Add(1)
-	return set, m.places(perm), nil
+	return set, at, nil
 }

@@ -62,7 +62,7 @@ func TestSeriesAreSortedAsLabelsAre(t *testing.T) {
 				}
 				all[r] = b.Labels()
 			}
-			perm := sortRows(cols, n, len(texts))
+			perm := sortRows(budget.NewTask(t.Context(), nil), cols, n, len(texts))
 			if len(perm) != n {
 				t.Fatalf("%d rows of %d", len(perm), n)
 			}
@@ -87,7 +87,7 @@ func checkSeries(t *testing.T, c column.View, gens map[uint64]string, ms ...*lab
 	if err != nil {
 		t.Fatal(err)
 	}
-	fresh, at, err := v.find(t.Context(), v.sources, ms, 0)
+	fresh, at, err := v.find(t.Context(), v.sources, ms, column.Hint{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +238,7 @@ func TestTheSeriesCacheKeepsToItsLimitAndGivesBackWhatItTook(t *testing.T) {
 	account := budget.NewRoot("cache", 0)
 	c := newSeriesCache(10_000, account)
 	for i := range 50 {
-		c.put(&cachedSet{key: fmt.Sprint(i), set: column.SeriesSet{N: 100, Syms: [][]uint32{make([]uint32, 100)}}, at: &places{}})
+		c.put(&cachedSet{key: fmt.Sprint(i), set: column.SeriesSet{N: 100, Bytes: 400}, at: &places{}})
 		if account.Used() > 10_000 || account.Used() != c.used {
 			t.Fatalf("%d bytes charged, %d used", account.Used(), c.used)
 		}

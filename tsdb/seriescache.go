@@ -144,14 +144,7 @@ func (c *seriesCache) empty() {
 	c.shrinkLocked(0)
 }
 
-// cachedSetBytes is about what an answer takes beside its columns and texts.
+// cachedSetBytes is about what an answer takes beside its set.
 const cachedSetBytes = 512
 
-func (x *cachedSet) bytes() int64 {
-	n := cachedSetBytes + int64(len(x.key)) + 16*int64(len(x.set.Text)+len(x.set.Names)) + 24*int64(len(x.set.Syms))
-	n += 4*int64(x.set.N)*int64(len(x.set.Syms)) + 4*int64(len(x.at.off)) + 8*int64(len(x.at.locs))
-	for _, text := range x.set.Text {
-		n += int64(len(text))
-	}
-	return n
-}
+func (x *cachedSet) bytes() int64 { return cachedSetBytes + int64(len(x.key)) + x.set.Bytes }

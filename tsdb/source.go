@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/metadata"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/head"
 	"github.com/tidemarkdb/tidemark/tsdb/index"
@@ -22,15 +23,15 @@ import (
 // source is one part of a view: the head at its pin, or a block. Series are known by ids and label texts by
 // symbols, both its own.
 type source interface {
-	selectIDs(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) // ascending
+	selectIDs(t *budget.Task, ms []*labels.Matcher) ([]uint32, error) // ascending; the task keeps what they take
 	// eachPairs calls f with the labels of each of ids, which ascend: name, value, name, value, … in label order. They
 	// are valid during the call, which may ask for texts and nothing else.
 	eachPairs(ids []uint32, f func(pairs []uint32))
 	symbols() int                                             // symbols are below it, but for those that came just now
 	texts(syms []uint32, dst []string) []string               // appended
 	hashes(ids []uint32, dst []index.Hash128) []index.Hash128 // appended
-	labelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error)
-	labelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error)
+	labelNames(t *budget.Task, ms []*labels.Matcher, limit int) ([]string, error)
+	labelValues(t *budget.Task, name string, ms []*labels.Matcher, limit int) ([]string, error)
 	// reader returns a reader of samples, of one goroutine, to be closed before the source is released.
 	reader(n column.Need) rowReader
 	exemplars(ctx context.Context, id uint32, mint, maxt int64) ([]exemplar.Exemplar, error)
@@ -54,8 +55,8 @@ type headSource struct {
 	index *index.Mem
 }
 
-func (s headSource) selectIDs(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
-	return s.pin.Select(ctx, ms)
+func (s headSource) selectIDs(t *budget.Task, ms []*labels.Matcher) ([]uint32, error) {
+	return s.pin.Select(t, ms)
 }
 func (s headSource) eachPairs(ids []uint32, f func(pairs []uint32)) { s.pin.EachPairs(ids, f) }
 func (s headSource) symbols() int                                   { return s.index.Symbols() }
@@ -65,12 +66,12 @@ func (s headSource) hashes(ids []uint32, dst []index.Hash128) []index.Hash128 {
 	return s.pin.Hashes(ids, dst)
 }
 
-func (s headSource) labelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
-	return s.index.LabelNames(ctx, ms, limit)
+func (s headSource) labelNames(t *budget.Task, ms []*labels.Matcher, limit int) ([]string, error) {
+	return s.index.LabelNames(t, ms, limit)
 }
 
-func (s headSource) labelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error) {
-	return s.index.LabelValues(ctx, name, ms, limit)
+func (s headSource) labelValues(t *budget.Task, name string, ms []*labels.Matcher, limit int) ([]string, error) {
+	return s.index.LabelValues(t, name, ms, limit)
 }
 
 func (s headSource) reader(n column.Need) rowReader {
@@ -96,8 +97,8 @@ type blockSource struct {
 
 func newBlockSource(b storedBlock) blockSource { return blockSource{b: b, idx: b.Index()} }
 
-func (s blockSource) selectIDs(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
-	return s.idx.Select(ctx, ms)
+func (s blockSource) selectIDs(t *budget.Task, ms []*labels.Matcher) ([]uint32, error) {
+	return s.idx.Select(t, ms)
 }
 func (s blockSource) eachPairs(ids []uint32, f func(pairs []uint32)) { s.idx.EachPairs(ids, f) }
 func (s blockSource) symbols() int                                   { return s.idx.Symbols() }
@@ -115,12 +116,12 @@ func (s blockSource) hashes(ids []uint32, dst []index.Hash128) []index.Hash128 {
 	return dst
 }
 
-func (s blockSource) labelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
-	return s.idx.LabelNames(ctx, ms, limit)
+func (s blockSource) labelNames(t *budget.Task, ms []*labels.Matcher, limit int) ([]string, error) {
+	return s.idx.LabelNames(t, ms, limit)
 }
 
-func (s blockSource) labelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error) {
-	return s.idx.LabelValues(ctx, name, ms, limit)
+func (s blockSource) labelValues(t *budget.Task, name string, ms []*labels.Matcher, limit int) ([]string, error) {
+	return s.idx.LabelValues(t, name, ms, limit)
 }
 
 func (s blockSource) reader(n column.Need) rowReader {

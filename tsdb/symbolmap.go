@@ -3,6 +3,8 @@
 
 package tsdb
 
+import "github.com/tidemarkdb/tidemark/tsdb/budget"
+
 // symbolMap maps the symbols of one source to another numbering. Where many of all symbols are asked for it is an array,
 // else open addressing over two flat arrays: a large answer asks it ten times per series (1 ns and 5 ns a look-up,
 // against 20 of a Go map). The zero value is the second kind.
@@ -19,12 +21,22 @@ const noSymbol = 1<<32 - 1
 
 const symbolMapMinBits = 6
 
-// newSymbolMap returns a map for symbols most of which are below n, of so many series.
-func newSymbolMap(n, series int) symbolMap {
+// newSymbolMap returns a map for symbols most of which are below n, of so many series; not ok where the task ends. Who
+// puts symbols in beyond those pays for them.
+func newSymbolMap(t *budget.Task, n, series int) (m symbolMap, ok bool) {
 	if n > 16*series {
-		return symbolMap{}
+		return symbolMap{}, true
 	}
-	return symbolMap{dense: make([]uint32, n)}
+	if !t.Reserve(numberBytes * int64(n)) {
+		return symbolMap{}, false
+	}
+	return symbolMap{dense: make([]uint32, n)}, true
+}
+
+// free gives back what newSymbolMap took.
+func (m *symbolMap) free(t *budget.Task) {
+	t.Release(numberBytes * int64(len(m.dense)))
+	m.dense = nil
 }
 
 func (m *symbolMap) slot(sym uint32) uint32 {

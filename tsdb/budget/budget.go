@@ -6,7 +6,8 @@
 // more than the process was given.
 //
 // Whatever allocates in proportion to data reserves first and releases when the memory is gone. A refused
-// reservation is an *ExceededError, never a panic and never an out-of-memory kill.
+// reservation is an *ExceededError, never a panic and never an out-of-memory kill. A Task is work that both takes
+// memory and may be told to end.
 package budget
 
 import (

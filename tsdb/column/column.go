@@ -16,6 +16,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // Source opens views. It is implemented by the storage.
@@ -100,6 +102,9 @@ type Hint struct {
 	MinT, MaxT int64 // both zero: the range of the view
 	Limit      int   // at most so many series; 0: no limit
 	Use        Use
+	// Account is charged for what making the set takes, while it is made, and then for the set: SeriesSet.Bytes. Where
+	// it has no room Series fails with a *budget.ExceededError. nil: nothing is charged.
+	Account *budget.Account
 }
 
 // Use says what a reader will do with the samples. A view may read less because of it, or ignore it.
@@ -129,13 +134,19 @@ type Need struct {
 // It is immutable and stays readable after its View is closed; scanning it needs the View that made it.
 type SeriesSet struct {
 	Gen uint64 // equal Gen of one source: the same set, whichever view gave it
-	N   int
+	// Cached says that the source knew the set from before, for whoever asks where time went.
+	Cached bool
+	N      int
 	// Names are the label names that occur, sorted. Syms[i][row] is the index into Text of the value that
 	// Names[i] has in that row; 0, the empty text, where the row lacks the label. Text is sorted and names each
 	// text once, so that symbols compare as what they stand for.
 	Names []string
 	Syms  [][]uint32
 	Text  []string
+	// Bytes is what Hint.Account is charged for the set, until its user gives them back: when it drops the set, or
+	// earlier where it has charged the same memory itself. A set that the store keeps for others, too, is charged to
+	// each of its users.
+	Bytes int64
 	// Handle belongs to the View that made the set.
 	Handle any
 }

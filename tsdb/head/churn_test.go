@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -119,7 +120,7 @@ func TestNoAcceptedSampleIsLostUnderChurn(t *testing.T) {
 	wg.Go(func() {
 		for running.Load() > 0 {
 			p := x.pin()
-			ids, err := p.Select(context.Background(), []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "m1")})
+			ids, err := p.Select(budget.NewTask(context.Background(), nil), []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "m1")})
 			if err != nil {
 				t.Error(err)
 			}

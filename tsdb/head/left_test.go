@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -30,7 +31,7 @@ func BenchmarkSelectOfSeriesThatLeft(b *testing.B) {
 	p := x.pin()
 	defer p.Close()
 	for b.Loop() {
-		if ids, err := p.Select(b.Context(), nil); err != nil || len(ids) > 0 {
+		if ids, err := p.Select(budget.NewTask(b.Context(), nil), nil); err != nil || len(ids) > 0 {
 			b.Fatalf("%d series, %v", len(ids), err)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/model/value"
 	"pgregory.net/rapid"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -362,7 +363,7 @@ func (x *machine) checkPins(t *rapid.T) {
 // checkPin compares what a pin sees with the model; rows that extra allows may be there beyond it.
 func checkPin(t *rapid.T, p pinned, extra func(tm int64) bool) {
 	t.Helper()
-	ids, err := p.pin.Select(context.Background(), []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "i", ".*")})
+	ids, err := p.pin.Select(budget.NewTask(context.Background(), nil), []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "i", ".*")})
 	if err != nil {
 		t.Fatal(err)
 	}

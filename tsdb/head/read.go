@@ -4,13 +4,13 @@
 package head
 
 import (
-	"context"
 	"fmt"
 	"math"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/chunk"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/index"
@@ -27,9 +27,9 @@ type span struct {
 const selectRun = 4096
 
 // Select returns the ids of the series that match all of ms and of which the head holds samples that the pin
-// sees, ascending.
-func (p *Pin) Select(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
-	ids, err := p.head.dir.index.Select(ctx, ms)
+// sees, ascending. The task keeps what they take.
+func (p *Pin) Select(t *budget.Task, ms []*labels.Matcher) ([]uint32, error) {
+	ids, err := p.head.dir.index.Select(t, ms)
 	if err != nil {
 		return nil, fmt.Errorf("select series of the head: %w", err)
 	}
@@ -38,8 +38,8 @@ func (p *Pin) Select(ctx context.Context, ms []*labels.Matcher) ([]uint32, error
 		run := ids[:min(selectRun, len(ids))]
 		ids = ids[len(run):]
 		out = append(out, p.visible(run)...)
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if !t.Go(len(run)) {
+			return nil, t.Err()
 		}
 	}
 	return out, nil

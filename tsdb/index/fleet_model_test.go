@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // TestBothIndexesEqualTheModelOnAFleet asks what dashboards ask: few series of many, by expressions over labels of
@@ -66,10 +68,10 @@ func TestReaderStopsWhenTheContextEnds(t *testing.T) {
 	match := labels.MustNewMatcher
 	check := func(what string, ms ...*labels.Matcher) {
 		t.Helper()
-		if ids, err := r.Select(ctx, ms); !errors.Is(err, context.Canceled) || len(ids) > 0 {
+		if ids, err := r.Select(budget.NewTask(ctx, nil), ms); !errors.Is(err, context.Canceled) || len(ids) > 0 {
 			t.Errorf("Select %s: %d ids, %v", what, len(ids), err)
 		}
-		if values, err := r.LabelValues(ctx, "b", ms, 0); !errors.Is(err, context.Canceled) || len(values) > 0 {
+		if values, err := r.LabelValues(budget.NewTask(ctx, nil), "b", ms, 0); !errors.Is(err, context.Canceled) || len(values) > 0 {
 			t.Errorf("LabelValues %s: %d values, %v", what, len(values), err)
 		}
 	}

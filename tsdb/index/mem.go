@@ -20,7 +20,7 @@ import (
 // until Remove the symbols of a series stay what they are; one that nobody uses may be given to another text.
 type Mem struct {
 	removeMu sync.Mutex // held by Remove; taken before mu
-	sortMu   sync.Mutex // held while the values of a label are sorted; taken before mu
+	sorting  turn       // held while the values of a label are sorted; taken before mu
 	mu       struct {
 		sync.RWMutex
 		meter   meter
@@ -56,7 +56,7 @@ var ErrInUse = errors.New("index: series id is in use")
 
 // NewMem returns an empty index whose memory is charged to account.
 func NewMem(account *budget.Account) *Mem {
-	m := &Mem{}
+	m := &Mem{sorting: newTurn()}
 	m.mu.meter.account = account
 	m.mu.symbols = newSymbols(&m.mu.meter)
 	m.mu.pairs.meter = &m.mu.meter

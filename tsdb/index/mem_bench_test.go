@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 func BenchmarkMemAdd(b *testing.B) {
@@ -42,7 +44,7 @@ func BenchmarkMemSelect(b *testing.B) {
 	run := func(what string, ms ...*labels.Matcher) {
 		b.Run(what, func(b *testing.B) {
 			for b.Loop() {
-				ids, err := m.Select(b.Context(), ms)
+				ids, err := m.Select(budget.NewTask(b.Context(), nil), ms)
 				if err != nil || len(ids) == 0 {
 					b.Fatal(len(ids), err)
 				}

@@ -346,27 +346,27 @@ func checkStable(t *testing.T, m *Mem, k int) {
 	}
 	stays := match(labels.MatchEqual, "__name__", "stays")
 	ctx := context.Background()
-	ids, err := m.Select(ctx, []*labels.Matcher{stays, match(labels.MatchRegexp, "i", ".*[0-9]"), match(labels.MatchNotRegexp, "m", "3.*")})
+	ids, err := m.Select(budget.NewTask(ctx, nil), []*labels.Matcher{stays, match(labels.MatchRegexp, "i", ".*[0-9]"), match(labels.MatchNotRegexp, "m", "3.*")})
 	if err != nil || len(ids) != 1800 {
 		t.Errorf("%d ids, error %v", len(ids), err)
 	}
-	ids, err = m.Select(ctx, []*labels.Matcher{match(labels.MatchNotEqual, "__name__", "goes"), match(labels.MatchRegexp, "m", fmt.Sprintf("%d|x", k%10))})
+	ids, err = m.Select(budget.NewTask(ctx, nil), []*labels.Matcher{match(labels.MatchNotEqual, "__name__", "goes"), match(labels.MatchRegexp, "m", fmt.Sprintf("%d|x", k%10))})
 	if err != nil || len(ids) != 200 || ids[len(ids)-1] >= 2000 {
 		t.Errorf("%d ids, error %v", len(ids), err)
 	}
-	values, err := m.LabelValues(ctx, "m", []*labels.Matcher{stays}, 0)
+	values, err := m.LabelValues(budget.NewTask(ctx, nil), "m", []*labels.Matcher{stays}, 0)
 	if err != nil || len(values) != 10 {
 		t.Errorf("values %v, error %v", values, err)
 	}
-	ids, err = m.Select(ctx, []*labels.Matcher{match(labels.MatchNotEqual, "half", "")})
+	ids, err = m.Select(budget.NewTask(ctx, nil), []*labels.Matcher{match(labels.MatchNotEqual, "half", "")})
 	if err != nil || len(ids) != 1000 {
 		t.Errorf("%d ids, error %v", len(ids), err)
 	}
-	values, err = m.LabelValues(ctx, "__name__", []*labels.Matcher{match(labels.MatchEqual, "half", "y")}, 0)
+	values, err = m.LabelValues(budget.NewTask(ctx, nil), "__name__", []*labels.Matcher{match(labels.MatchEqual, "half", "y")}, 0)
 	if err != nil || len(values) != 1 {
 		t.Errorf("values %v, error %v", values, err)
 	}
-	names, err := m.LabelNames(ctx, []*labels.Matcher{match(labels.MatchEqual, "half", ""), stays}, 0)
+	names, err := m.LabelNames(budget.NewTask(ctx, nil), []*labels.Matcher{match(labels.MatchEqual, "half", ""), stays}, 0)
 	if err != nil || len(names) != 3 {
 		t.Errorf("names %v, error %v", names, err)
 	}
@@ -387,22 +387,22 @@ func TestMemHeldViewAnswersTheSame(t *testing.T) {
 // heldMem asks a Mem as one does that was spoilt too often.
 type heldMem struct{ m *Mem }
 
-func (h heldMem) Select(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
+func (h heldMem) Select(task *budget.Task, ms []*labels.Matcher) ([]uint32, error) {
 	h.m.mu.RLock()
 	defer h.m.mu.RUnlock()
-	return selectIDs(ctx, &memView{m: h.m, held: true}, ms)
+	return selectIDs(task, &memView{m: h.m, held: true}, ms)
 }
 
-func (h heldMem) LabelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
+func (h heldMem) LabelNames(task *budget.Task, ms []*labels.Matcher, limit int) ([]string, error) {
 	h.m.mu.RLock()
 	defer h.m.mu.RUnlock()
-	return labelNames(ctx, &memView{m: h.m, held: true}, ms, limit)
+	return labelNames(task, &memView{m: h.m, held: true}, ms, limit)
 }
 
-func (h heldMem) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error) {
+func (h heldMem) LabelValues(task *budget.Task, name string, ms []*labels.Matcher, limit int) ([]string, error) {
 	h.m.mu.RLock()
 	defer h.m.mu.RUnlock()
-	return labelValues(ctx, &memView{m: h.m, held: true}, name, ms, limit)
+	return labelValues(task, &memView{m: h.m, held: true}, name, ms, limit)
 }
 
 func TestMemStopsWhenTheContextEnds(t *testing.T) {
@@ -412,10 +412,10 @@ func TestMemStopsWhenTheContextEnds(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := h.mem.Select(ctx, []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "i", ".*7.*")}); !errors.Is(err, context.Canceled) {
+	if _, err := h.mem.Select(budget.NewTask(ctx, nil), []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "i", ".*7.*")}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Select: %v", err)
 	}
-	if _, err := h.mem.LabelValues(ctx, "i", nil, 0); !errors.Is(err, context.Canceled) {
+	if _, err := h.mem.LabelValues(budget.NewTask(ctx, nil), "i", nil, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("LabelValues: %v", err)
 	}
 }

@@ -4,38 +4,40 @@
 package index
 
 import (
-	"context"
 	"math"
 	"slices"
 	"sort"
 	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // Select returns the ids of the series that match all of ms, ascending: one consistent answer. Series added or
-// removed while it runs may be in it or not. Without matchers it returns all of them.
-func (m *Mem) Select(ctx context.Context, ms []*labels.Matcher) (ids []uint32, err error) {
-	err = m.read(func(src source) error {
-		ids, err = selectIDs(ctx, src, ms)
+// removed while it runs may be in it or not. Without matchers it returns all of them. The task keeps what the ids take.
+func (m *Mem) Select(t *budget.Task, ms []*labels.Matcher) (ids []uint32, err error) {
+	err = m.read(t, func(src source) error {
+		ids, err = selectIDs(t, src, ms)
 		return err
 	})
 	return ids, err
 }
 
 // LabelNames returns the label names of the series that match ms, sorted; limit 0 returns all of them.
-func (m *Mem) LabelNames(ctx context.Context, ms []*labels.Matcher, limit int) (names []string, err error) {
-	err = m.read(func(src source) error {
-		names, err = labelNames(ctx, src, ms, limit)
+func (m *Mem) LabelNames(t *budget.Task, ms []*labels.Matcher, limit int) (names []string, err error) {
+	err = m.read(t, func(src source) error {
+		names, err = labelNames(t, src, ms, limit)
 		return err
 	})
 	return names, err
 }
 
-// LabelValues returns the values of a label in the series that match ms, sorted; limit 0 returns all of them.
-func (m *Mem) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) (values []string, err error) {
-	err = m.read(func(src source) error {
-		values, err = labelValues(ctx, src, name, ms, limit)
+// LabelValues returns the values of a label in the series that match ms, sorted; limit 0 returns all of them. The task
+// keeps what they take.
+func (m *Mem) LabelValues(t *budget.Task, name string, ms []*labels.Matcher, limit int) (values []string, err error) {
+	err = m.read(t, func(src source) error {
+		values, err = labelValues(t, src, name, ms, limit)
 		return err
 	})
 	return values, err
@@ -55,14 +57,16 @@ type memView struct {
 const optimistic = 3
 
 // read runs f until no removal came in between.
-func (m *Mem) read(f func(src source) error) error {
+func (m *Mem) read(t *budget.Task, f func(src source) error) error {
+	before := t.Taken()
 	for range optimistic {
 		m.mu.RLock()
 		v := &memView{m: m, removals: m.mu.removals, opened: m.mu.pairs.opened}
 		m.mu.RUnlock()
-		if err := f(v); !v.moved {
+		if err := f(v); !v.moved || err != nil {
 			return err
 		}
+		t.Settle(before)
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -103,16 +107,16 @@ func (v *memView) find(name, value string) (uint32, bool) {
 }
 
 // nameLocked returns what is known of a label name, nil for nothing.
-func (v *memView) nameLocked(name string) *labelName {
-	sym, ok := v.m.mu.symbols.find(name)
+func (m *Mem) nameLocked(name string) *labelName {
+	sym, ok := m.mu.symbols.find(name)
 	if !ok {
 		return nil
 	}
-	return v.m.mu.names[sym]
+	return m.mu.names[sym]
 }
 
 func (v *memView) having(name string) int {
-	if info := v.nameLocked(name); info != nil {
+	if info := v.m.nameLocked(name); info != nil {
 		return info.series
 	}
 	return 0
@@ -142,16 +146,26 @@ func (v *memView) total() int {
 	return int(v.m.mu.all.n)
 }
 
-func (v *memView) appendAll(dst []uint32) []uint32 { return v.m.mu.lists.appendTo(dst, &v.m.mu.all) }
-func (v *memView) size(list uint32) int            { return int(v.m.mu.pairs.at(list).n) }
+func (v *memView) all(t *budget.Task) []uint32 {
+	ids := newList(t, int(v.m.mu.all.n))
+	if ids == nil {
+		return nil
+	}
+	return v.m.mu.lists.appendTo(ids, &v.m.mu.all)
+}
+
+func (v *memView) size(list uint32) int { return int(v.m.mu.pairs.at(list).n) }
 
 // live drops series that a running Remove has taken out of some postings: one that is still wanted but no
 // longer in those that exclude it would be a wrong answer.
-func (v *memView) live(ids []uint32) []uint32 {
+func (v *memView) live(t *budget.Task, ids []uint32) []uint32 {
 	if !v.m.mu.removing {
 		return ids
 	}
-	hit := newBitset(len(ids))
+	hit := chargedBitset(t, len(ids))
+	if hit == nil {
+		return nil
+	}
 	v.m.mu.lists.mark(&v.m.mu.all, ids, hit)
 	keep := ids[:0]
 	for i, id := range ids {
@@ -164,14 +178,22 @@ func (v *memView) live(ids []uint32) []uint32 {
 
 // addNew looks at the values that came since the evaluation began: a series that has one of them, and one that
 // is wanted, would else be in the answer though it is excluded.
-func (v *memView) addNew(lists []uint32, x *labels.Matcher) []uint32 {
-	info := v.nameLocked(x.Name)
+func (v *memView) addNew(t *budget.Task, lists []uint32, x *labels.Matcher) []uint32 {
+	info := v.m.nameLocked(x.Name)
 	if info == nil || !after(info.opened, v.opened) {
 		return lists
 	}
-	for _, num := range info.values {
-		if after(v.m.mu.pairs.at(num).born+1, v.opened) && !x.Matches(v.m.pairTextLocked(num)) {
-			lists = append(lists, num)
+	for from, to := range t.Runs(len(info.values)) {
+		for _, num := range info.values[from:to] {
+			if !after(v.m.mu.pairs.at(num).born+1, v.opened) {
+				continue
+			}
+			if !t.Poll() {
+				return lists
+			}
+			if !x.Matches(v.m.pairTextLocked(num)) {
+				lists = appendCharged(t, lists, num)
+			}
 		}
 	}
 	return lists
@@ -180,11 +202,16 @@ func (v *memView) addNew(lists []uint32, x *labels.Matcher) []uint32 {
 // after compares two counts modulo 1<<32 that are not far apart.
 func after(a, b uint32) bool { return int32(a-b) > 0 }
 
-func (v *memView) appendLists(dst []uint32, name string) []uint32 {
-	if info := v.nameLocked(name); info != nil {
-		return append(dst, info.values...)
+func (v *memView) listsOf(t *budget.Task, name string) []uint32 {
+	info := v.m.nameLocked(name)
+	if info == nil {
+		return nil
 	}
-	return dst
+	lists := newList(t, len(info.values))
+	if lists == nil {
+		return nil
+	}
+	return append(lists, info.values...)
 }
 
 func (v *memView) appendTo(dst []uint32, list uint32) []uint32 {
@@ -195,8 +222,14 @@ func (v *memView) mark(list uint32, ids []uint32, hit bitset) {
 	v.m.mu.lists.mark(&v.m.mu.pairs.at(list).postings, ids, hit)
 }
 
-func (v *memView) overlaps(list uint32, ids []uint32) bool {
-	return v.m.mu.lists.overlaps(&v.m.mu.pairs.at(list).postings, ids)
+func (v *memView) overlaps(t *budget.Task, list uint32, ids []uint32) bool {
+	p := &v.m.mu.pairs.at(list).postings
+	for from, to := range t.Runs(len(ids)) {
+		if v.m.mu.lists.overlaps(p, ids[from:to]) {
+			return true
+		}
+	}
+	return false
 }
 
 // valueList is a value of a label, the number of its pair, and whether any series has it. One without may get
@@ -207,28 +240,25 @@ type valueList struct {
 	used bool
 }
 
+const valueListBytes = 24 // unsafe.Sizeof(valueList{})
+
 // scan copies the values out in portions and calls f without the lock.
-func (v *memView) scan(ctx context.Context, name, prefix string, f func(string, uint32, bool) error) error {
+func (v *memView) scan(t *budget.Task, name, prefix string, f func(string, uint32, bool) bool) {
 	if v.held {
-		return v.scanHeld(ctx, name, prefix, f)
+		v.scanHeld(t, name, prefix, f)
+		return
 	}
-	v.m.sortValues(name)
-	portion := make([]valueList, 0, checkEvery)
-	for from, inclusive := prefix, true; ; inclusive = false {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
+	v.m.sortValues(t, name)
+	portion := make([]valueList, 0, portionValues)
+	for from, inclusive := prefix, true; t.Poll(); inclusive = false {
 		portion = v.portion(portion[:0], name, from, inclusive)
 		for _, x := range portion {
-			if !strings.HasPrefix(x.text, prefix) {
-				return nil
-			}
-			if err := f(x.text, x.list, x.used); err != nil {
-				return err
+			if !strings.HasPrefix(x.text, prefix) || !f(x.text, x.list, x.used) {
+				return
 			}
 		}
 		if len(portion) < cap(portion) {
-			return nil
+			return
 		}
 		from = portion[len(portion)-1].text
 	}
@@ -240,7 +270,7 @@ func (v *memView) portion(dst []valueList, name, from string, inclusive bool) []
 		return dst
 	}
 	defer v.unfix()
-	info := v.nameLocked(name)
+	info := v.m.nameLocked(name)
 	if info == nil {
 		return dst
 	}
@@ -256,63 +286,99 @@ func (v *memView) portion(dst []valueList, name, from string, inclusive bool) []
 }
 
 // scanHeld is scan under the lock, where values cannot be brought into order in place.
-func (v *memView) scanHeld(ctx context.Context, name, prefix string, f func(string, uint32, bool) error) error {
-	info := v.nameLocked(name)
+func (v *memView) scanHeld(t *budget.Task, name, prefix string, f func(string, uint32, bool) bool) {
+	info := v.m.nameLocked(name)
 	if info == nil {
-		return nil
+		return
 	}
-	var found []valueList
-	for i, num := range info.values {
-		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if text := v.m.pairTextLocked(num); strings.HasPrefix(text, prefix) {
-			found = append(found, valueList{text, num, v.m.mu.pairs.at(num).n > 0})
-		}
+	if !t.Reserve(valueListBytes * int64(len(info.values))) {
+		return
 	}
-	sortByText(found)
-	for i, x := range found {
-		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err := f(x.text, x.list, x.used); err != nil {
-			return err
+	found := make([]valueList, 0, len(info.values))
+	for from, to := range t.Runs(len(info.values)) {
+		for _, num := range info.values[from:to] {
+			if text := v.m.pairTextLocked(num); strings.HasPrefix(text, prefix) {
+				found = append(found, valueList{text, num, v.m.mu.pairs.at(num).n > 0})
+			}
 		}
 	}
-	return nil
+	sortByText(t, found)
+	for _, x := range found {
+		if !t.Go(1) || !f(x.text, x.list, x.used) {
+			return
+		}
+	}
 }
 
-func sortByText(values []valueList) {
-	slices.SortFunc(values, func(a, b valueList) int { return strings.Compare(a.text, b.text) })
+func sortByText(t *budget.Task, values []valueList) {
+	slices.SortFunc(values, budget.Until(t, func(a, b valueList) int { return strings.Compare(a.text, b.text) }))
 }
 
 func (m *Mem) pairTextLocked(num uint32) string { return m.mu.symbols.text(m.mu.pairs.at(num).value) }
 
 // sortValues brings the values of a label that came since the last call into order. The sorting itself runs
-// outside of the lock; under it each new value costs one binary search.
-func (m *Mem) sortValues(name string) {
-	m.sortMu.Lock()
-	defer m.sortMu.Unlock()
-	m.mu.RLock()
-	v := &memView{m: m}
-	info, removals := v.nameLocked(name), m.mu.removals
-	if info == nil || info.sorted == len(info.values) {
-		m.mu.RUnlock()
+// outside of the lock; under it each new value costs one binary search. Where the task ends, they stay as they are.
+func (m *Mem) sortValues(t *budget.Task, name string) {
+	if !m.sorting.enter(t) {
 		return
 	}
-	fresh := make([]valueList, 0, len(info.values)-info.sorted)
-	for _, num := range info.values[info.sorted:] {
-		fresh = append(fresh, valueList{text: m.pairTextLocked(num), list: num})
+	defer m.sorting.leave()
+	before := t.Taken()
+	defer func() { t.Settle(before) }()
+	fresh, removals := m.unsorted(t, name)
+	if len(fresh) == 0 {
+		return
 	}
-	m.mu.RUnlock()
-	sortByText(fresh)
-
+	sortByText(t, fresh)
+	if t.Err() != nil {
+		return
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.mu.removals == removals {
-		m.mergeValuesLocked(info, fresh)
+		m.mergeValuesLocked(m.nameLocked(name), fresh)
 	}
 }
+
+// unsorted returns the values of a label that are not in order yet, none where the task ended.
+func (m *Mem) unsorted(t *budget.Task, name string) (fresh []valueList, removals uint64) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	info := m.nameLocked(name)
+	if info == nil || info.sorted == len(info.values) {
+		return nil, 0
+	}
+	values := info.values[info.sorted:]
+	if !t.Reserve(valueListBytes * int64(len(values))) {
+		return nil, 0
+	}
+	fresh = make([]valueList, 0, len(values))
+	for from, to := range t.Runs(len(values)) {
+		for _, num := range values[from:to] {
+			fresh = append(fresh, valueList{text: m.pairTextLocked(num), list: num})
+		}
+	}
+	if t.Err() != nil {
+		return nil, 0
+	}
+	return fresh, m.mu.removals
+}
+
+// turn lets one task after the other do something; one that waits ends when it is to.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (x turn) enter(t *budget.Task) bool {
+	select {
+	case x <- struct{}{}:
+		return true
+	case <-t.Done():
+		return t.Poll() // which says that it ended
+	}
+}
+
+func (x turn) leave() { <-x }
 
 // mergeValuesLocked puts the values of fresh, which are sorted and the next of info.values, where they belong.
 func (m *Mem) mergeValuesLocked(info *labelName, fresh []valueList) {

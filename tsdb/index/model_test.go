@@ -14,13 +14,15 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/prometheus/model/labels"
 	"pgregory.net/rapid"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // querier is what both indexes answer.
 type querier interface {
-	Select(ctx context.Context, ms []*labels.Matcher) ([]uint32, error)
-	LabelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error)
-	LabelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error)
+	Select(t *budget.Task, ms []*labels.Matcher) ([]uint32, error)
+	LabelNames(t *budget.Task, ms []*labels.Matcher, limit int) ([]string, error)
+	LabelValues(t *budget.Task, name string, ms []*labels.Matcher, limit int) ([]string, error)
 }
 
 // model answers by looking at every series.
@@ -73,20 +75,24 @@ type failer interface {
 // compare asks q and the model the same.
 func compare(t failer, q querier, m model, ms []*labels.Matcher, limit int) {
 	t.Helper()
-	ctx := context.Background()
-	ids, err := q.Select(ctx, ms)
+	account := budget.NewRoot("index", 0)
+	task := budget.NewTask(context.Background(), account)
+	ids, err := q.Select(task, ms)
 	if diff := cmp.Diff(m.matching(ms), ids, cmpopts.EquateEmpty()); err != nil || diff != "" {
 		t.Fatalf("Select(%v) = %v\n%s", ms, err, diff)
 	}
-	names, err := q.LabelNames(ctx, ms, limit)
+	names, err := q.LabelNames(task, ms, limit)
 	if diff := cmp.Diff(firstOf(m.names(ms), limit), names, cmpopts.EquateEmpty()); err != nil || diff != "" {
 		t.Fatalf("LabelNames(%v, %d) = %v\n%s", ms, limit, err, diff)
 	}
 	for _, name := range []string{"a", "b", "__name__", "never", ""} {
-		values, err := q.LabelValues(ctx, name, ms, limit)
+		values, err := q.LabelValues(task, name, ms, limit)
 		if diff := cmp.Diff(firstOf(m.values(name, ms), limit), values, cmpopts.EquateEmpty()); err != nil || diff != "" {
 			t.Fatalf("LabelValues(%s, %v, %d) = %v\n%s", name, ms, limit, err, diff)
 		}
+	}
+	if task.Settle(0); account.Used() != 0 {
+		t.Fatalf("%d bytes are not given back", account.Used())
 	}
 }
 

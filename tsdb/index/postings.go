@@ -227,12 +227,10 @@ func (ls *lists) appendTo(dst []uint32, p *postings) []uint32 {
 	if len(l.runs) == 0 {
 		return dst
 	}
-	ordered := len(dst) == start || dst[len(dst)-1] < l.runs[0]&^runFlag
-	dst = l.runs.appendTo(dst)
-	if !ordered {
-		slices.Sort(dst[start:])
+	if len(dst) == start || dst[len(dst)-1] < l.runs[0]&^runFlag {
+		return l.runs.appendTo(dst)
 	}
-	return dst
+	return l.runs.mergeInto(dst, start)
 }
 
 func appendBitmap(dst []uint32, b *roaring.Bitmap) []uint32 {
@@ -250,7 +248,7 @@ func appendBitmap(dst []uint32, b *roaring.Bitmap) []uint32 {
 // mark sets the bit of every index i for which ids[i] is in p.
 func (ls *lists) mark(p *postings, ids []uint32, hit bitset) {
 	if p.n <= inlineIDs {
-		markSorted(p.ids[:p.n], ids, hit)
+		markSorted(p.ids[:p.n], ids, hit, 0)
 		return
 	}
 	l := &ls.all[p.ids[0]]
@@ -281,7 +279,7 @@ func (ls *lists) mark(p *postings, ids []uint32, hit bitset) {
 	}
 }
 
-// markShifted is markSorted where ids begin at index base of what hit stands for.
+// markShifted is markSorted for an id of ids for nearly every one of list.
 func markShifted(list, ids []uint32, hit bitset, base int) {
 	j := 0
 	for i, id := range ids {

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 func BenchmarkBuilder(b *testing.B) {
@@ -68,7 +70,7 @@ func BenchmarkReader(b *testing.B) {
 	} {
 		b.Run("select="+what, func(b *testing.B) {
 			for b.Loop() {
-				if ids, err := r.Select(b.Context(), ms); err != nil || len(ids) == 0 {
+				if ids, err := r.Select(budget.NewTask(b.Context(), nil), ms); err != nil || len(ids) == 0 {
 					b.Fatal(len(ids), err)
 				}
 			}

@@ -168,7 +168,7 @@ func probe(t *testing.T, r *Reader) {
 		r.Symbol(uint32(sym))
 	}
 	for _, ms := range corners() {
-		ids, err := r.Select(t.Context(), ms)
+		ids, err := r.Select(budget.NewTask(t.Context(), nil), ms)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +177,7 @@ func probe(t *testing.T, r *Reader) {
 				t.Fatalf("ids %v of %d series", ids, r.N())
 			}
 		}
-		if _, err := r.LabelValues(t.Context(), "a", ms, 0); err != nil {
+		if _, err := r.LabelValues(budget.NewTask(t.Context(), nil), "a", ms, 0); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -5,29 +5,31 @@ package index
 
 import (
 	"bytes"
-	"context"
 	"slices"
 	"sort"
 	"strings"
 	"unsafe"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // Select returns the ids of the series that match all of ms, ascending, which is label order. Without matchers
-// it returns all of them.
-func (r *Reader) Select(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
-	return selectIDs(ctx, readerView{r}, ms)
+// it returns all of them. The task keeps what the ids take.
+func (r *Reader) Select(t *budget.Task, ms []*labels.Matcher) ([]uint32, error) {
+	return selectIDs(t, readerView{r}, ms)
 }
 
 // LabelNames returns the label names of the series that match ms, sorted; limit 0 returns all of them.
-func (r *Reader) LabelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
-	return labelNames(ctx, readerView{r}, ms, limit)
+func (r *Reader) LabelNames(t *budget.Task, ms []*labels.Matcher, limit int) ([]string, error) {
+	return labelNames(t, readerView{r}, ms, limit)
 }
 
-// LabelValues returns the values of a label in the series that match ms, sorted; limit 0 returns all of them.
-func (r *Reader) LabelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error) {
-	return labelValues(ctx, readerView{r}, name, ms, limit)
+// LabelValues returns the values of a label in the series that match ms, sorted; limit 0 returns all of them. The task
+// keeps what they take.
+func (r *Reader) LabelValues(t *budget.Task, name string, ms []*labels.Matcher, limit int) ([]string, error) {
+	return labelValues(t, readerView{r}, name, ms, limit)
 }
 
 // readerView is the source that matcher evaluation sees of a Reader. A list is the number of its pair.
@@ -87,55 +89,50 @@ func (v readerView) groupOf(d *readerDict, value string) uint32 {
 // unsafeString returns b as a string that is valid for as long as b does not change.
 func unsafeString(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-func (v readerView) scan(ctx context.Context, name, prefix string, f func(string, uint32, bool) error) error {
+func (v readerView) scan(t *budget.Task, name, prefix string, f func(string, uint32, bool) bool) {
 	d := v.dict(name)
 	if d == nil {
-		return nil
+		return
 	}
 	want := []byte(prefix)
 	groups := (d.values + groupSize - 1) / groupSize
-	var err error
-	for k := v.groupOf(d, prefix); k < groups && err == nil; k++ {
-		if k%(checkEvery/groupSize) == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		beyond := false
+	on := true
+	for k := v.groupOf(d, prefix); k < groups && on && t.Go(groupSize); k++ {
 		v.eachInGroup(d, k, func(i int, value []byte) bool {
 			if !bytes.HasPrefix(value, want) {
-				beyond = bytes.Compare(value, want) > 0
-				return !beyond
+				on = bytes.Compare(value, want) < 0
+				return on
 			}
-			err = f(unsafeString(value), d.first+k*groupSize+uint32(i), true)
-			return err == nil
+			on = f(unsafeString(value), d.first+k*groupSize+uint32(i), true)
+			return on
 		})
-		if beyond {
-			break
-		}
 	}
-	return err
 }
 
 func (v readerView) total() int { return v.n }
 
-func (v readerView) addNew(lists []uint32, _ *labels.Matcher) []uint32 { return lists }
+func (v readerView) addNew(_ *budget.Task, lists []uint32, _ *labels.Matcher) []uint32 { return lists }
 
-func (v readerView) live(ids []uint32) []uint32 { return ids }
+func (v readerView) live(_ *budget.Task, ids []uint32) []uint32 { return ids }
 
-func (v readerView) appendAll(dst []uint32) []uint32 {
-	dst = slices.Grow(dst, v.n)
-	for id := range uint32(v.n) {
-		dst = append(dst, id)
+func (v readerView) all(t *budget.Task) []uint32 { return ascending(t, 0, v.n) }
+
+func (v readerView) listsOf(t *budget.Task, name string) []uint32 {
+	if d := v.dict(name); d != nil {
+		return ascending(t, d.first, int(d.values))
 	}
-	return dst
+	return nil
 }
 
-func (v readerView) appendLists(dst []uint32, name string) []uint32 {
-	if d := v.dict(name); d != nil {
-		for i := range d.values {
-			dst = append(dst, d.first+i)
+// ascending returns n numbers in a row, fewer where the task ends.
+func ascending(t *budget.Task, first uint32, n int) []uint32 {
+	out := newList(t, n)
+	for from, to := range t.Runs(n) {
+		for i := from; i < to; i++ {
+			out = append(out, first+uint32(i))
 		}
 	}
-	return dst
+	return out
 }
 
 func (v readerView) size(list uint32) int {
@@ -176,8 +173,9 @@ func (v readerView) appendTo(dst []uint32, list uint32) []uint32 {
 
 func (v readerView) mark(list uint32, ids []uint32, hit bitset) { v.each(list, markRuns(ids, hit)) }
 
-func (v readerView) overlaps(list uint32, ids []uint32) (found bool) {
-	v.each(list, findRun(ids, &found))
+func (v readerView) overlaps(t *budget.Task, list uint32, ids []uint32) (found bool) {
+	find := findRun(ids, &found)
+	v.each(list, func(first, last uint32) bool { return t.Go(1) && find(first, last) })
 	return found
 }
 

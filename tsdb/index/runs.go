@@ -130,6 +130,28 @@ func (r runs) appendTo(dst []uint32) []uint32 {
 	return dst
 }
 
+// mergeInto brings the ids among those of dst from start on, which ascend and have none of them.
+func (r runs) mergeInto(dst []uint32, start int) []uint32 {
+	i, n := len(dst)-1, r.count()
+	dst = slices.Grow(dst, n)[:len(dst)+n]
+	k := len(dst) - 1 // from the end: what is moved has not been overwritten
+	for e := len(r) - 1; e >= 0; e-- {
+		last, first := int(r[e]), int(r[e])
+		if e > 0 && r[e-1]&runFlag != 0 {
+			e--
+			first = int(r[e] &^ runFlag)
+		}
+		for id := last; id >= first; id-- {
+			for ; i >= start && int(dst[i]) > id; i, k = i-1, k-1 {
+				dst[k] = dst[i]
+			}
+			dst[k] = uint32(id)
+			k--
+		}
+	}
+	return dst
+}
+
 // subtract returns r without ids, which ascend. The result shares nothing with r.
 func (r runs) subtract(ids []uint32) runs {
 	var out runs
@@ -227,13 +249,13 @@ func gallop(ids []uint32, id uint32) int {
 	return hi
 }
 
-// markSorted sets the bit of every index i for which ids[i] is in list; both ascend.
-func markSorted(list, ids []uint32, hit bitset) {
+// markSorted sets the bit base+i for every ids[i] that is in list; both ascend.
+func markSorted(list, ids []uint32, hit bitset, base int) {
 	i, j := 0, 0
 	for i < len(ids) && j < len(list) {
 		switch {
 		case ids[i] == list[j]:
-			hit.set(i)
+			hit.set(base + i)
 			i, j = i+1, j+1
 		case ids[i] < list[j]:
 			i += gallop(ids[i:], list[j])

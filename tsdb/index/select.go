@@ -5,12 +5,11 @@ package index
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"slices"
-	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // source is what matcher evaluation needs of an index. A list is the number of the postings of one pair.
@@ -18,14 +17,17 @@ import (
 // Lists are found first, in as many steps as it takes; fix then holds the index still while their ids are
 // combined. A source that cannot hold what it has told before answers fix with false, and what was evaluated
 // so far is void.
+//
+// What takes a task returns early, with a part of the answer, when that ends. One list is decoded, marked or looked up
+// without a look at the task: some nanoseconds for each series in it.
 type source interface {
 	fix() bool
 	unfix()
 	// find returns the list of name=value.
 	find(name, value string) (list uint32, ok bool)
 	// scan calls f with each value of name that begins with prefix, its list, and whether any series has it, in
-	// the order of the values. The value is valid during the call. It returns early with the first error of f, and with that of ctx.
-	scan(ctx context.Context, name, prefix string, f func(value string, list uint32, used bool) error) error
+	// the order of the values, until f returns false. The value is valid during the call.
+	scan(t *budget.Task, name, prefix string, f func(value string, list uint32, used bool) bool)
 	// names returns the label names, sorted.
 	names() []string
 	// having returns how many series have the label name at all.
@@ -35,19 +37,19 @@ type source interface {
 	// total returns the number of series; more where the lists hold others as well.
 	total() int
 	// addNew adds the lists of values that m does not accept and that came after find and scan looked.
-	addNew(lists []uint32, m *labels.Matcher) []uint32
+	addNew(t *budget.Task, lists []uint32, m *labels.Matcher) []uint32
 	// live drops the ids of series that are half removed.
-	live(ids []uint32) []uint32
-	appendAll(dst []uint32) []uint32
-	appendLists(dst []uint32, name string) []uint32
+	live(t *budget.Task, ids []uint32) []uint32
+	all(t *budget.Task) []uint32
+	listsOf(t *budget.Task, name string) []uint32
 	size(list uint32) int
 	appendTo(dst []uint32, list uint32) []uint32
 	mark(list uint32, ids []uint32, hit bitset)
-	overlaps(list uint32, ids []uint32) bool
+	overlaps(t *budget.Task, list uint32, ids []uint32) bool
 }
 
-// checkEvery is how many values or lists are looked at between two looks at the context.
-const checkEvery = 2048
+// portionValues is how many values are looked at under one hold of a lock.
+const portionValues = 2048
 
 // term is what one matcher comes to: the series in any of its lists, or with exclude those in none of them.
 type term struct {
@@ -73,8 +75,23 @@ type bySeries interface {
 // seriesCost is what finding one label of one series costs, in values of a dictionary scanned.
 const seriesCost = 4
 
-// selectIDs returns the ids of the series that match all of ms, ascending.
-func selectIDs(ctx context.Context, src source, ms []*labels.Matcher) ([]uint32, error) {
+// idBytes is what an id takes, or the number of a list.
+const idBytes = 4
+
+// selectIDs returns the ids of the series that match all of ms, ascending. The task keeps what they take, and nothing
+// where it ended.
+func selectIDs(t *budget.Task, src source, ms []*labels.Matcher) (ids []uint32, err error) {
+	before := t.Taken()
+	defer func() { t.Settle(before + idBytes*int64(cap(ids))) }()
+	ids = evaluate(t, src, ms)
+	if err := t.Err(); err != nil {
+		return nil, err
+	}
+	return ids, nil
+}
+
+// evaluate is selectIDs, with anything for an answer where the task ended.
+func evaluate(t *budget.Task, src source, ms []*labels.Matcher) []uint32 {
 	ms = slices.Clone(ms)
 	slices.SortStableFunc(ms, func(a, b *labels.Matcher) int { return cmp.Compare(scanCost(a), scanCost(b)) })
 	var last []*labels.Matcher // put off until the others have left few series
@@ -84,55 +101,50 @@ func selectIDs(ctx context.Context, src source, ms []*labels.Matcher) ([]uint32,
 	}
 	terms := make([]term, 0, len(ms))
 	for _, m := range ms {
-		t, some, err := resolve(ctx, src, m)
-		if err != nil || !some {
-			return nil, err
+		x, some := resolve(t, src, m)
+		if !some || t.Err() != nil {
+			return nil
 		}
-		terms = append(terms, t)
+		terms = append(terms, x)
 	}
 	if !src.fix() {
-		return nil, nil
+		return nil
 	}
 	defer src.unfix()
-	ids, err := combine(ctx, src, terms)
-	for i := 0; i < len(last) && len(ids) > 0 && err == nil; i++ {
-		ids, err = filterLate(ctx, series, ids, last[i])
+	ids := combine(t, src, terms)
+	for i := 0; i < len(last) && len(ids) > 0; i++ {
+		ids = filterLate(t, series, ids, last[i])
 	}
-	if err != nil {
-		return nil, err
-	}
-	return ids, nil
+	return ids
 }
 
 // filterLate returns the ids that match m, by way of the series or of the values, whichever are fewer. It
 // overwrites ids.
-func filterLate(ctx context.Context, src bySeries, ids []uint32, m *labels.Matcher) ([]uint32, error) {
+func filterLate(t *budget.Task, src bySeries, ids []uint32, m *labels.Matcher) []uint32 {
 	if len(ids)*seriesCost >= src.values(m.Name) {
-		t, some, err := resolve(ctx, src, m)
-		if err != nil || !some {
-			return nil, err
+		x, some := resolve(t, src, m)
+		if !some {
+			return nil
 		}
-		if t.whole {
-			t.lists = src.appendLists(nil, m.Name)
+		if x.whole {
+			x.lists = src.listsOf(t, m.Name)
 		}
-		for _, list := range t.lists {
-			t.size += src.size(list)
-		}
-		return filter(ctx, src, ids, t)
+		x.size = sizeOf(t, src, x.lists)
+		return filter(t, src, ids, x)
 	}
 	known := map[uint32]bool{} // list: whether its value matches
 	empty := m.Matches("")
 	keep := ids[:0]
-	for i, id := range ids {
-		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
-			return nil, ctx.Err()
+	for _, id := range ids {
+		if !t.Go(seriesCost) {
+			return nil
 		}
 		matches := empty
 		if list, has := src.listOf(id, m.Name); has {
 			var seen bool
 			if matches, seen = known[list]; !seen {
-				if err := ctx.Err(); err != nil {
-					return nil, err
+				if !t.Poll() || !t.Reserve(knownBytes) {
+					return nil
 				}
 				matches = m.Matches(src.text(list))
 				known[list] = matches
@@ -142,8 +154,11 @@ func filterLate(ctx context.Context, src bySeries, ids []uint32, m *labels.Match
 			keep = append(keep, id)
 		}
 	}
-	return keep, ctx.Err()
+	return keep
 }
+
+// knownBytes is what an entry of a map of lists takes, with the room that the map keeps.
+const knownBytes = 24
 
 // scanCost orders matchers by what finding their lists costs: a look-up, several, some values, all values.
 func scanCost(m *labels.Matcher) int {
@@ -168,39 +183,59 @@ const (
 
 // resolve finds the lists of one matcher; some is false when no series can match. A matcher looks at the empty
 // string where a series lacks the label, so one that accepts it is answered by what it does not accept.
-func resolve(ctx context.Context, src source, m *labels.Matcher) (t term, some bool, err error) {
+func resolve(t *budget.Task, src source, m *labels.Matcher) (x term, some bool) {
 	empty := m.Matches("")
-	t = term{matcher: m, exclude: empty}
+	x = term{matcher: m, exclude: empty}
 	positive := m.Type == labels.MatchEqual || m.Type == labels.MatchRegexp
 	switch {
 	case m.Value == "" && m.Type != labels.MatchRegexp && m.Type != labels.MatchNotRegexp,
 		m.Value == ".+" && (m.Type == labels.MatchRegexp || m.Type == labels.MatchNotRegexp):
-		t.whole = true // the label is there, or it is not
-		return t, true, nil
+		x.whole = true // the label is there, or it is not
+		return x, true
 	case m.Value == ".*" && m.Type == labels.MatchRegexp:
-		return t, true, nil // everything: nothing is excluded
+		return x, true // everything: nothing is excluded
 	case m.Value == ".*" && m.Type == labels.MatchNotRegexp:
-		return t, false, nil
+		return x, false
 	case m.Type == labels.MatchEqual || m.Type == labels.MatchNotEqual:
 		if list, ok := src.find(m.Name, m.Value); ok {
-			t.lists = append(t.lists, list)
+			x.lists = append(x.lists, list)
 		}
 	case len(m.SetMatches()) > 0 && positive != empty:
 		// The listed values are those wanted (=~ without the empty one) or those not wanted (!~).
-		t.lists = findEach(src, m.Name, m.SetMatches())
+		x.lists = findEach(src, m.Name, m.SetMatches())
 	default:
 		prefix := ""
 		if positive && !empty || !positive && empty {
 			prefix = m.Prefix() // values without it match neither the expression nor what is asked for
 		}
-		err = src.scan(ctx, m.Name, prefix, func(value string, list uint32, _ bool) error {
+		src.scan(t, m.Name, prefix, func(value string, list uint32, _ bool) bool {
 			if m.Matches(value) != empty {
-				t.lists = append(t.lists, list)
+				x.lists = appendCharged(t, x.lists, list)
 			}
-			return ctx.Err() // a large expression takes a millisecond for a value
+			return t.Poll() // a large expression takes a millisecond for a value
 		})
 	}
-	return t, t.exclude || len(t.lists) > 0, err
+	return x, x.exclude || len(x.lists) > 0
+}
+
+// appendCharged appends to a list that the task pays for. It leaves the list as it is where the task ends.
+func appendCharged(t *budget.Task, lists []uint32, list uint32) []uint32 {
+	if len(lists) == cap(lists) {
+		more := 16 + len(lists)/2
+		if !t.Reserve(idBytes * int64(more)) {
+			return lists
+		}
+		lists = append(make([]uint32, 0, len(lists)+more), lists...)
+	}
+	return append(lists, list)
+}
+
+// newList returns an empty list with room for n ids, none where the task ends.
+func newList(t *budget.Task, n int) []uint32 {
+	if !t.Reserve(idBytes * int64(n)) {
+		return nil
+	}
+	return make([]uint32, 0, n)
 }
 
 func findEach(src source, name string, values []string) (found []uint32) {
@@ -214,28 +249,26 @@ func findEach(src source, name string, values []string) (found []uint32) {
 }
 
 // combine intersects the terms, the smallest first.
-func combine(ctx context.Context, src source, terms []term) ([]uint32, error) {
+func combine(t *budget.Task, src source, terms []term) []uint32 {
 	kept := terms[:0]
-	for _, t := range terms {
-		if t.whole && src.having(t.matcher.Name) == src.total() {
-			if t.exclude {
-				return nil, nil
+	for _, x := range terms {
+		if x.whole && src.having(x.matcher.Name) == src.total() {
+			if x.exclude {
+				return nil
 			}
 			continue // every series has the label
 		}
 		switch {
-		case t.whole:
-			t.lists = src.appendLists(nil, t.matcher.Name)
-		case t.exclude:
-			t.lists = src.addNew(t.lists, t.matcher)
+		case x.whole:
+			x.lists = src.listsOf(t, x.matcher.Name)
+		case x.exclude:
+			x.lists = src.addNew(t, x.lists, x.matcher)
 		}
-		for _, list := range t.lists {
-			t.size += src.size(list)
+		x.size = sizeOf(t, src, x.lists)
+		if x.size == 0 && !x.exclude || t.Err() != nil {
+			return nil
 		}
-		if t.size == 0 && !t.exclude {
-			return nil, nil
-		}
-		kept = append(kept, t)
+		kept = append(kept, x)
 	}
 	slices.SortStableFunc(kept, func(a, b term) int {
 		if a.exclude != b.exclude {
@@ -244,20 +277,16 @@ func combine(ctx context.Context, src source, terms []term) ([]uint32, error) {
 		return cmp.Compare(a.size, b.size)
 	})
 	var ids []uint32
-	var err error
 	if len(kept) > 0 && !kept[0].exclude {
-		ids, err = union(ctx, src, kept[0])
+		ids = union(t, src, kept[0])
 		kept = kept[1:]
 	} else {
-		ids = src.appendAll(nil)
+		ids = src.all(t)
 	}
-	for i := 0; i < len(kept) && len(ids) > 0 && err == nil; i++ {
-		ids, err = filter(ctx, src, ids, kept[i])
+	for i := 0; i < len(kept) && len(ids) > 0; i++ {
+		ids = filter(t, src, ids, kept[i])
 	}
-	if err != nil {
-		return nil, err
-	}
-	return src.live(ids), nil
+	return src.live(t, ids)
 }
 
 func b2i(b bool) int {
@@ -267,187 +296,94 @@ func b2i(b bool) int {
 	return 0
 }
 
-// union returns the ids in any list of t, ascending.
-func union(ctx context.Context, src source, t term) ([]uint32, error) {
-	ids := make([]uint32, 0, t.size)
-	for i, list := range t.lists {
-		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
-			return nil, ctx.Err()
+// sizeOf returns how many series are in the lists, those in two of them twice.
+func sizeOf(t *budget.Task, src source, lists []uint32) (n int) {
+	for from, to := range t.Runs(len(lists)) {
+		for _, list := range lists[from:to] {
+			n += src.size(list)
+		}
+	}
+	return n
+}
+
+// union returns the ids in any list of x, ascending.
+func union(t *budget.Task, src source, x term) []uint32 {
+	ids := newList(t, x.size)
+	for _, list := range x.lists {
+		if !t.Go(1 + src.size(list)) {
+			return nil
 		}
 		ids = src.appendTo(ids, list)
 	}
-	if len(t.lists) > 1 {
-		ids = sortIDs(ids)
+	if len(x.lists) > 1 {
+		ids = sortIDs(t, ids)
 	}
-	return ids, ctx.Err()
+	return ids
 }
 
 // sortIDs sorts ids and removes repeated ones. Where they are dense a bitmap is several times faster than
 // comparing them.
-func sortIDs(ids []uint32) []uint32 {
+func sortIDs(t *budget.Task, ids []uint32) []uint32 {
 	if slices.IsSorted(ids) {
 		return slices.Compact(ids)
 	}
 	highest := slices.Max(ids)
-	if len(ids) < 256 || int(highest)/64 > 4*len(ids) {
+	if len(ids) < 256 {
 		slices.Sort(ids)
 		return slices.Compact(ids)
 	}
-	set := newBitset(int(highest) + 1)
-	for _, id := range ids {
-		set.set(int(id))
+	if int(highest)/64 > 4*len(ids) {
+		slices.SortFunc(ids, budget.Until(t, cmp.Compare[uint32]))
+		return slices.Compact(ids)
+	}
+	set := chargedBitset(t, int(highest)+1)
+	if set == nil {
+		return nil
+	}
+	for from, to := range t.Runs(len(ids)) {
+		for _, id := range ids[from:to] {
+			set.set(int(id))
+		}
 	}
 	return set.appendTo(ids[:0])
 }
 
-// filter returns the ids that are in t's lists, or not in them where t excludes. It overwrites ids.
-func filter(ctx context.Context, src source, ids []uint32, t term) ([]uint32, error) {
-	hit := newBitset(len(ids))
+// chargedBitset returns n bits that the task pays for, nil where it ends.
+func chargedBitset(t *budget.Task, n int) bitset {
+	if !t.Reserve(int64(n)/8 + 8) {
+		return nil
+	}
+	return newBitset(n)
+}
+
+// filter returns the ids that are in x's lists, or not in them where x excludes. It overwrites ids.
+func filter(t *budget.Task, src source, ids []uint32, x term) []uint32 {
+	hit := chargedBitset(t, len(ids))
+	if hit == nil {
+		return nil
+	}
 	// Looking each id up in each list is about 16 times the work of decoding one id of a list.
-	if len(t.lists)*min(len(ids), t.size)*16 <= t.size || len(t.lists) == 1 {
-		for i, list := range t.lists {
-			if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
-				return nil, ctx.Err()
+	if len(x.lists)*min(len(ids), x.size)*16 <= x.size || len(x.lists) == 1 {
+		for _, list := range x.lists {
+			if !t.Go(1 + min(len(ids), src.size(list))) {
+				return nil
 			}
 			src.mark(list, ids, hit)
 		}
 	} else {
-		all, err := union(ctx, src, t)
-		if err != nil {
-			return nil, err
+		all := union(t, src, x)
+		for from, to := range t.Runs(len(ids)) {
+			all = all[gallop(all, ids[from]):]
+			markSorted(all, ids[from:to], hit, from)
 		}
-		markSorted(all, ids, hit)
 	}
 	keep := ids[:0]
-	for i, id := range ids {
-		if hit.has(i) != t.exclude {
-			keep = append(keep, id)
-		}
-	}
-	return keep, ctx.Err()
-}
-
-// errEnough ends a scan when the limit is reached.
-var errEnough = errors.New("enough")
-
-// labelValues returns the values that name has in the series that match ms, sorted; limit 0: all of them.
-func labelValues(ctx context.Context, src source, name string, ms []*labels.Matcher, limit int) ([]string, error) {
-	var ids []uint32
-	if len(ms) > 0 {
-		var err error
-		if ids, err = selectIDs(ctx, src, ms); err != nil || len(ids) == 0 {
-			return nil, err
-		}
-	}
-	if series, ok := src.(bySeries); ok && len(ms) > 0 && len(ids)*seriesCost < series.values(name) {
-		return valuesOf(ctx, series, name, ids, limit)
-	}
-	var values []string
-	err := src.scan(ctx, name, "", func(value string, list uint32, used bool) error {
-		if !used || len(ms) > 0 && !intersects(src, list, ids) {
-			return nil
-		}
-		if values = append(values, strings.Clone(value)); len(values) == limit {
-			return errEnough
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, errEnough) {
-		return nil, err
-	}
-	return values, nil
-}
-
-// valuesOf is labelValues by way of the series.
-func valuesOf(ctx context.Context, src bySeries, name string, ids []uint32, limit int) ([]string, error) {
-	var lists []uint32
-	for i, id := range ids {
-		if i%checkEvery == checkEvery-1 && ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		if list, ok := src.listOf(id, name); ok {
-			lists = append(lists, list)
-		}
-	}
-	slices.Sort(lists) // lists of one name are in the order of its values
-	lists = slices.Compact(lists)
-	if limit > 0 && len(lists) > limit {
-		lists = lists[:limit]
-	}
-	values := make([]string, len(lists))
-	for i, list := range lists {
-		values[i] = src.text(list)
-	}
-	return values, ctx.Err()
-}
-
-// labelNames returns the names that occur in the series that match ms, sorted; limit 0: all of them.
-func labelNames(ctx context.Context, src source, ms []*labels.Matcher, limit int) ([]string, error) {
-	names := src.names()
-	if len(ms) > 0 {
-		ids, err := selectIDs(ctx, src, ms)
-		if err != nil || len(ids) == 0 {
-			return nil, err
-		}
-		keep := names[:0]
-		for _, name := range names {
-			if limit > 0 && len(keep) == limit {
-				break
-			}
-			has, err := hasLabel(ctx, src, name, ids)
-			if err != nil {
-				return nil, err
-			}
-			if has {
-				keep = append(keep, name)
+	for from, to := range t.Runs(len(ids)) {
+		for i := from; i < to; i++ {
+			if hit.has(i) != x.exclude {
+				keep = append(keep, ids[i])
 			}
 		}
-		names = keep
 	}
-	if limit > 0 && len(names) > limit {
-		names = names[:limit]
-	}
-	return names, nil
-}
-
-// hasLabel reports whether one of the series ids has the label. It holds the index still for a portion of the
-// values at a time.
-func hasLabel(ctx context.Context, src source, name string, ids []uint32) (bool, error) {
-	if !src.fix() {
-		return false, nil
-	}
-	sure := src.having(name)+len(ids) > src.total()
-	lists := src.appendLists(nil, name)
-	src.unfix()
-	if sure {
-		return true, nil
-	}
-	for portion := range slices.Chunk(lists, checkEvery) {
-		if err := ctx.Err(); err != nil {
-			return false, err
-		}
-		if !src.fix() {
-			return false, nil
-		}
-		found := slices.ContainsFunc(portion, func(list uint32) bool { return intersectsFixed(src, list, ids) })
-		src.unfix()
-		if found {
-			return true, nil
-		}
-	}
-	return false, nil
-}
-
-// intersects reports whether one of ids is in the list.
-func intersects(src source, list uint32, ids []uint32) bool {
-	if !src.fix() {
-		return false
-	}
-	defer src.unfix()
-	return intersectsFixed(src, list, ids)
-}
-
-func intersectsFixed(src source, list uint32, ids []uint32) bool {
-	// Two sets that together are larger than the whole have something in common.
-	return src.size(list)+len(ids) > src.total() || src.overlaps(list, ids)
+	return keep
 }

@@ -48,8 +48,8 @@ func (m *Mem) Stats(limit int) Stats {
 	m.mu.RUnlock()
 
 	byMetric, byPair := newTop(limit), newTop(limit)
-	for from := uint32(0); from < pairs; from += checkEvery {
-		m.offerPairs(from, min(from+checkEvery, pairs), byMetric, byPair)
+	for from := uint32(0); from < pairs; from += portionValues {
+		m.offerPairs(from, min(from+portionValues, pairs), byMetric, byPair)
 	}
 	s.ValuesByLabel, s.BytesByLabel = byValues.sorted(), byBytes.sorted()
 	s.SeriesByMetric, s.SeriesByLabelPair = byMetric.sorted(), byPair.sorted()
