@@ -56,7 +56,7 @@ type state struct {
 	held  *retain.Memory
 	keep  *retain.Memory // for what becomes part of the result
 	notes *operator.Notes
-	check func() error // tells when to stop
+	env   *operator.Env
 	in    *vector.Table
 	steps int
 	// full counts, per group, the rows that were all floats. Such rows leave the marks of their cells alone.
@@ -66,8 +66,16 @@ type state struct {
 	mixed bool
 	// spoilt: a cell is broken. It takes nothing more, so that every cell has to be looked at.
 	spoilt bool
+	// given is what is still charged for the histograms of groups that are done, which a batch has now.
+	given int64
 	// err is an error from where none can be returned.
 	err error
+}
+
+// settle gives back what was charged for the histograms of a batch.
+func (s *state) settle() {
+	s.keep.Refund(s.given)
+	s.given = 0
 }
 
 func (s *state) shared() *state { return s }
@@ -78,13 +86,16 @@ func (s *state) seen(g uint32, cell int) bool { return s.full[g] > 0 || s.mark[c
 // newState returns the state of a number of groups.
 func newState(n *node, h, keep *retain.Memory, groups int) (*state, error) {
 	steps := n.Grid().N
-	s := &state{held: h, keep: keep, notes: &n.notes, check: n.feed.env.Check, in: n.group.in, steps: steps}
+	s := &state{held: h, keep: keep, notes: &n.notes, env: n.feed.env, in: n.group.in, steps: steps}
 	var err error
 	if s.full, err = retain.Make[uint32](h, groups); err != nil {
 		return nil, err
 	}
 	s.mark, err = retain.Make[uint8](h, groups*steps)
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *state) clear() {

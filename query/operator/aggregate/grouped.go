@@ -41,7 +41,9 @@ func (x *grouped) start() (err error) {
 	}
 	var sizes []uint32
 	if n.cfg.Op == parser.QUANTILE {
-		sizes = g.sizes()
+		if sizes, err = g.sizes(&n.state); err != nil {
+			return err
+		}
 	}
 	if x.acc, err = n.newAccumulator(x.state, sizes); err != nil {
 		return err
@@ -131,20 +133,28 @@ func takesHistograms(op parser.ItemType) bool {
 // end turns the state into rows, in the order in which the groups came.
 func (x *grouped) end() (retain.Rows, error) {
 	defer x.close()
-	order := ordered(x.came)
-	d, err := retain.NewDense(&x.node.held, len(order), x.state.steps)
+	n := x.node
+	order, err := ordered(n.feed.env, &n.state, x.came)
 	if err != nil {
 		return nil, err
 	}
-	first, drop := make([]uint32, len(order)), x.drops.all(len(order))
-	if x.drops == dropSome {
-		drop = make([]bool, len(order))
+	d, err := retain.NewDense(&n.held, len(order), x.state.steps)
+	if err != nil {
+		return nil, err
+	}
+	first, err := retain.Make[uint32](&n.state, len(order))
+	if err != nil {
+		return nil, err
+	}
+	drop, err := x.dropped(len(order))
+	if err != nil {
+		return nil, err
 	}
 	var at int
 	set := func(step int, h *histogram.FloatHistogram) { err = cmp.Or(err, d.SetHistogram(at, step, h)) }
 	for i, g := range order {
 		if i&1023 == 0 {
-			if err := x.node.feed.env.Check(); err != nil {
+			if err := n.feed.env.Check(); err != nil {
 				return nil, err
 			}
 		}
@@ -160,8 +170,16 @@ func (x *grouped) end() (retain.Rows, error) {
 			drop[i] = x.droppedLast(g, k)
 		}
 	}
-	d.Names = x.group.table(first, drop)
-	return d, nil
+	d.Names, err = x.group.table(&n.held, first, drop)
+	return d, err
+}
+
+// dropped returns the marks of a number of groups that lose their names.
+func (x *grouped) dropped(groups int) ([]bool, error) {
+	if x.drops == dropSome {
+		return retain.Make[bool](&x.node.held, groups)
+	}
+	return x.drops.all(&x.node.held, groups)
 }
 
 // close lets go of the state.

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
@@ -18,6 +19,7 @@ const outside = ^uint32(0)
 
 // grouping numbers the groups of the rows of a table.
 type grouping struct {
+	env   *operator.Env
 	in    *vector.Table
 	of    []uint32 // group of a row, or outside
 	first []uint32 // first row of a group
@@ -37,49 +39,75 @@ func (c *Config) keys(in *vector.Table) *vector.Table {
 }
 
 // groups numbers the groups of in, charging h.
-func (c *Config) groups(h *retain.Memory, in *vector.Table) (*grouping, error) {
+func (c *Config) groups(env *operator.Env, h *retain.Memory, in *vector.Table) (*grouping, error) {
 	if err := h.Charge(int64(in.N) * 8); err != nil {
 		return nil, err
 	}
-	keys := c.keys(in)
-	g := &grouping{in: in, names: keys, rows: in.N}
+	g := &grouping{env: env, in: in, names: c.keys(in), rows: in.N}
 	var err error
-	if g.of, g.first, err = keys.Groups(); err != nil {
+	if g.of, g.first, err = g.names.Groups(); err != nil || len(c.Where) == 0 {
+		return g, err
+	}
+	keep, err := matching(env, h, in, c.Where)
+	if err != nil {
 		return nil, err
 	}
-	if len(c.Where) > 0 {
-		g.restrict(matching(in, c.Where))
-	}
-	return g, nil
+	defer retain.Drop(h, keep)
+	return g, g.restrict(h, keep)
 }
 
 // restrict leaves out rows, and numbers what is left anew.
-func (g *grouping) restrict(keep []bool) {
-	renumbered := make([]uint32, len(g.first))
+func (g *grouping) restrict(h *retain.Memory, keep []bool) error {
+	renumbered, err := retain.Make[uint32](h, len(g.first))
+	if err != nil {
+		return err
+	}
+	defer retain.Drop(h, renumbered)
 	for i := range renumbered {
 		renumbered[i] = outside
 	}
-	g.first, g.rows = g.first[:0:0], 0
-	for row, old := range g.of {
-		if !keep[row] {
-			g.of[row] = outside
-			continue
+	first := g.first[:0] // a group stands no further behind than it did
+	g.rows = 0
+	for from, to := range g.env.Runs(len(g.of)) {
+		for row := from; row < to; row++ {
+			old := g.of[row]
+			if !keep[row] {
+				g.of[row] = outside
+				continue
+			}
+			g.rows++
+			if renumbered[old] == outside {
+				renumbered[old] = uint32(len(first))
+				first = append(first, uint32(row))
+			}
+			g.of[row] = renumbered[old]
 		}
-		g.rows++
-		if renumbered[old] == outside {
-			renumbered[old] = uint32(len(g.first))
-			g.first = append(g.first, uint32(row))
-		}
-		g.of[row] = renumbered[old]
 	}
+	g.first = first
+	return g.env.Check()
 }
 
+// What a matcher says of a value.
+const (
+	unasked uint8 = iota
+	matches
+	differs
+)
+
 // matching tells which rows of a table have labels that match. A value is matched once.
-func matching(t *vector.Table, ms []*labels.Matcher) []bool {
-	keep := make([]bool, t.N)
+func matching(env *operator.Env, h *retain.Memory, t *vector.Table, ms []*labels.Matcher) ([]bool, error) {
+	keep, err := retain.Make[bool](h, t.N)
+	if err != nil {
+		return nil, err
+	}
 	for i := range keep {
 		keep[i] = true
 	}
+	verdicts, err := retain.Make[uint8](h, t.Dict.Len())
+	if err != nil {
+		return nil, err
+	}
+	defer retain.Drop(h, verdicts)
 	for _, m := range ms {
 		col := t.Column(m.Name)
 		if col == nil {
@@ -88,60 +116,96 @@ func matching(t *vector.Table, ms []*labels.Matcher) []bool {
 			}
 			continue
 		}
-		verdicts := map[uint32]bool{}
+		clear(verdicts)
+		asked := 0
 		for row, sym := range col[:t.N] {
-			v, ok := verdicts[sym]
-			if !ok {
-				v = m.Matches(t.Dict.Text(sym))
-				verdicts[sym] = v
+			if verdicts[sym] == unasked {
+				if asked++; asked&255 == 0 {
+					if err := env.Check(); err != nil {
+						return nil, err
+					}
+				}
+				verdicts[sym] = differs
+				if m.Matches(t.Dict.Text(sym)) {
+					verdicts[sym] = matches
+				}
 			}
-			keep[row] = keep[row] && v
+			keep[row] = keep[row] && verdicts[sym] == matches
 		}
 	}
-	return keep
+	return keep, nil
 }
 
 // len returns how many groups there are.
 func (g *grouping) len() int { return len(g.first) }
 
 // sizes returns how many rows each group has.
-func (g *grouping) sizes() []uint32 {
-	n := make([]uint32, g.len())
-	for _, of := range g.of {
-		if of != outside {
-			n[of]++
+func (g *grouping) sizes(h *retain.Memory) ([]uint32, error) {
+	n, err := retain.Make[uint32](h, g.len())
+	if err != nil {
+		return nil, err
+	}
+	for from, to := range g.env.Runs(len(g.of)) {
+		for _, of := range g.of[from:to] {
+			if of != outside {
+				n[of]++
+			}
 		}
 	}
-	return n
+	return n, g.env.Check()
 }
 
 // sorted returns the rows group by group, in the order of rows within a group, and where each group begins.
 func (g *grouping) sorted(h *retain.Memory) (rows, begin []uint32, err error) {
-	if err := h.Charge(int64(g.rows)*4 + int64(g.len()+1)*8); err != nil {
+	sizes, err := g.sizes(h)
+	if err != nil {
 		return nil, nil, err
 	}
-	begin = make([]uint32, g.len()+1)
-	for i, n := range g.sizes() {
-		begin[i+1] = begin[i] + n
+	if begin, err = retain.Make[uint32](h, g.len()+1); err != nil {
+		return nil, nil, err
 	}
-	next := slices.Clone(begin)
-	rows = make([]uint32, g.rows)
-	for row, of := range g.of {
-		if of != outside {
-			rows[next[of]] = uint32(row)
-			next[of]++
+	if rows, err = retain.Make[uint32](h, g.rows); err != nil {
+		return nil, nil, err
+	}
+	next := sizes // where the next row of a group goes
+	for i, n := range sizes {
+		begin[i+1] = begin[i] + n
+		next[i] = begin[i]
+	}
+	for from, to := range g.env.Runs(len(g.of)) {
+		for row := from; row < to; row++ {
+			if of := g.of[row]; of != outside {
+				rows[next[of]] = uint32(row)
+				next[of]++
+			}
 		}
 	}
-	return rows, begin, nil
+	retain.Drop(h, sizes)
+	return rows, begin, g.env.Check()
 }
 
 // table names groups, each by one of its rows.
-func (g *grouping) table(first []uint32, drop []bool) *vector.Table {
+func (g *grouping) table(h *retain.Memory, first []uint32, drop []bool) (*vector.Table, error) {
 	keys := *g.names
 	keys.Drop = nil
-	t := keys.Take(first)
+	t, err := take(h, &keys, first)
+	if err != nil {
+		return nil, err
+	}
 	t.Drop, t.Distinct = drop, true
-	return t
+	return t, nil
+}
+
+// take returns the table of some rows of t.
+func take(h *retain.Memory, t *vector.Table, rows []uint32) (*vector.Table, error) {
+	bytes := 4 * len(t.Cols)
+	if t.Drop != nil {
+		bytes++
+	}
+	if err := h.Charge(int64(len(rows)) * int64(bytes)); err != nil {
+		return nil, err
+	}
+	return t.Take(rows), nil
 }
 
 // dropping says what is known of the metric names of the input before it is read.
@@ -174,9 +238,13 @@ func (g *grouping) drops() dropping {
 }
 
 // all returns a column that is the same for n groups; nil for false.
-func (d dropping) all(n int) []bool {
+func (d dropping) all(h *retain.Memory, n int) ([]bool, error) {
 	if d != dropAll {
-		return nil
+		return nil, nil
 	}
-	return slices.Repeat([]bool{true}, n)
+	all, err := retain.Make[bool](h, n)
+	for i := range all {
+		all[i] = true
+	}
+	return all, err
 }

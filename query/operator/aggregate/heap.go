@@ -6,6 +6,8 @@ package aggregate
 import (
 	"math"
 	"sort"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
 )
 
 // ranked is a value and the series it is of.
@@ -115,10 +117,11 @@ func (h heap) belongs(v float64) bool {
 
 // sortReversed puts the elements in the order opposite to that of the heap. Few elements are sorted as the standard library
 // sorts few, which matters for equal ones, but without its interface.
-func (h heap) sortReversed() {
+// When the query stops it ends soon, with the elements in any order.
+func (h heap) sortReversed(env *operator.Env) {
 	const few = 12
 	if len(h.of) > few {
-		sort.Sort(sort.Reverse(h))
+		sort.Sort(&reversed{heap: h, env: env})
 		return
 	}
 	for i := 1; i < len(h.of); i++ {
@@ -126,4 +129,21 @@ func (h heap) sortReversed() {
 			h.Swap(j, j-1)
 		}
 	}
+}
+
+// reversed is a heap for sorting much: in the opposite order while the query runs, and with all elements equal once it
+// has stopped, so that the sort ends soon.
+type reversed struct {
+	heap
+	env     *operator.Env
+	asked   int
+	stopped bool
+}
+
+// Less is that of sort.Interface.
+func (r *reversed) Less(i, j int) bool {
+	if r.asked++; r.asked&4095 == 0 && !r.stopped {
+		r.stopped = r.env.Check() != nil
+	}
+	return !r.stopped && r.heap.Less(j, i)
 }

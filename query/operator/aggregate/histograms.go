@@ -35,10 +35,10 @@ type histogramSum struct {
 	reset, noReset bool
 }
 
-// reset lets go of all histograms. Those of a result are their reader's to charge.
+// reset lets go of all histograms. Those of a result stay charged until settle.
 func (s *histograms) reset() {
 	clear(s.cells)
-	s.keep.Refund(s.charged)
+	s.given += s.charged
 	s.charged = 0
 }
 
@@ -76,6 +76,11 @@ func (s *histograms) add(cell int, h *histogram.FloatHistogram, id uint32, after
 		x.most += magnitude(h)
 	}
 	if s.average && !(x.most < safe) {
+		if x.mean == nil {
+			if err := s.charge(2 * x.value.Size()); err != nil { // the mean, and what tells that it is needed
+				return err
+			}
+		}
 		reconciled, err = x.addToMean(h)
 	} else {
 		x.c, reconciled, err = s.adder.add(x.value, x.c, h)

@@ -6,7 +6,6 @@ package aggregate
 import (
 	"cmp"
 	"context"
-	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -76,7 +75,7 @@ func (x *limit) end() (retain.Rows, error) {
 	retain.Drop(&x.node.held, x.count)
 	retain.Drop(&x.node.held, x.open)
 	x.count, x.open = nil, nil
-	return x.to.finish(x.group, nil), nil
+	return x.to, x.to.finish(x.group, nil)
 }
 
 // take adds the cells of a row for whose steps want says so.
@@ -102,22 +101,36 @@ func (s *sparse) take(id uint32, vs []float64, kinds []vector.Kind, hs []*histog
 // finish names the rows. The rows of a single step come group by group, each in the order of a heap by value: it means
 // nothing, but what is computed from them depends on it, and it is Prometheus' order. groups is the groups in their
 // order, nil if it is that of the rows.
-func (s *sparse) finish(g *grouping, groups []uint32) *sparse {
+func (s *sparse) finish(g *grouping, groups []uint32) error {
 	if s.steps == 1 {
-		s.reorder(s.heaps(g, groups))
+		order, err := s.heaps(g, groups)
+		if err != nil {
+			return err
+		}
+		if err := s.reorder(g.env, order); err != nil {
+			return err
+		}
+		retain.Drop(s.held, order)
 	}
-	s.name(g)
-	return s
+	return s.name(g)
 }
 
 // heaps returns the rows of a single step group by group, each in the order of a heap by value.
-func (s *sparse) heaps(g *grouping, groups []uint32) []int {
-	begin := make([]int, g.len()+1)
+func (s *sparse) heaps(g *grouping, groups []uint32) ([]ranked, error) {
+	begin, err := retain.Make[int](s.held, g.len())
+	if err != nil {
+		return nil, err
+	}
+	defer retain.Drop(s.held, begin)
 	for _, id := range s.ids {
 		begin[g.of[id]]++
 	}
 	if groups == nil {
-		groups = make([]uint32, 0, g.len())
+		if groups, err = retain.Make[uint32](s.held, g.len()); err != nil {
+			return nil, err
+		}
+		defer retain.Drop(s.held, groups)
+		groups = groups[:0]
 		for _, id := range s.ids {
 			if of := g.of[id]; begin[of] > 0 {
 				groups = append(groups, of)
@@ -131,19 +144,25 @@ func (s *sparse) heaps(g *grouping, groups []uint32) []int {
 		begin[of] = at
 		at += n
 	}
-	end := slices.Clone(begin)
-	all := make([]ranked, len(s.ids))
-	for row, id := range s.ids {
-		of := g.of[id]
-		all[end[of]] = ranked{s.v[row], uint32(row)}
-		end[of]++
-		heap{of: all[begin[of]:end[of]]}.raise()
+	end, err := retain.Make[int](s.held, len(begin))
+	if err != nil {
+		return nil, err
 	}
-	order := make([]int, len(all))
-	for i, e := range all {
-		order[i] = int(e.id)
+	defer retain.Drop(s.held, end)
+	copy(end, begin)
+	all, err := retain.Make[ranked](s.held, len(s.ids))
+	if err != nil {
+		return nil, err
 	}
-	return order
+	for from, to := range g.env.Runs(len(s.ids)) {
+		for row := from; row < to; row++ {
+			of := g.of[s.ids[row]]
+			all[end[of]] = ranked{s.v[row], uint32(row)}
+			end[of]++
+			heap{of: all[begin[of]:end[of]]}.raise()
+		}
+	}
+	return all, g.env.Check()
 }
 
 // sampler decides which series limit_ratio takes.
@@ -199,7 +218,14 @@ func (x *sampled) add(b *vector.Batch) error {
 	return nil
 }
 
-func (x *sampled) end() (retain.Rows, error) { return x.to.finish(x.group, ordered(x.came)), nil }
+func (x *sampled) end() (retain.Rows, error) {
+	order, err := ordered(x.group.env, &x.node.held, x.came)
+	if err != nil {
+		return nil, err
+	}
+	defer retain.Drop(&x.node.held, order)
+	return x.to, x.to.finish(x.group, order)
+}
 
 // ratio is limit_ratio over several steps: a row goes through or does not, and nothing is held.
 type ratio struct {
@@ -207,6 +233,7 @@ type ratio struct {
 	cfg   Config
 	input operator.Node
 	notes operator.Notes
+	held  retain.Memory
 	keep  []bool // by cfg.Where; nil: all
 	r     []float64
 }
@@ -219,19 +246,20 @@ func (n *ratio) Open(ctx context.Context) error {
 	if err := n.input.Open(ctx); err != nil {
 		return err
 	}
-	r, err := ratios(&n.notes, n.cfg.Param.Values())
-	if err != nil {
+	n.held.Account = n.env.Account
+	r, err := ratios(&n.held, &n.notes, n.cfg.Param.Values())
+	if isParamError(err) {
 		// What the input has to say goes first.
 		return cmp.Or(n.env.Drain(ctx, n.input, nil, nothing{}.add), err)
 	}
-	if r == nil {
-		r = make([]float64, n.Grid().N)
+	if r == nil && err == nil {
+		r, err = retain.Make[float64](&n.held, n.Grid().N)
 	}
 	n.r = r
-	if len(n.cfg.Where) > 0 {
-		n.keep = matching(n.input.Table(), n.cfg.Where)
+	if err == nil && len(n.cfg.Where) > 0 {
+		n.keep, err = matching(n.env, &n.held, n.input.Table(), n.cfg.Where)
 	}
-	return nil
+	return err
 }
 
 // Table is that of the input.
@@ -252,6 +280,7 @@ func (n *ratio) Cursor(ids []uint32) operator.Cursor {
 func (n *ratio) Close() {
 	n.cfg.Param.Close()
 	n.input.Close()
+	n.held.Release()
 }
 
 type ratioCursor struct {

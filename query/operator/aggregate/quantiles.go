@@ -4,10 +4,12 @@
 package aggregate
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"sort"
 
+	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
@@ -23,13 +25,16 @@ type quantiles struct {
 }
 
 func newQuantiles(s *state, sizes []uint32, q []float64) (*quantiles, error) {
-	a := &quantiles{state: s, q: q, size: sizes, begin: make([]int, len(sizes))}
+	a := &quantiles{state: s, q: q, size: sizes}
+	var err error
+	if a.begin, err = retain.Make[int](s.held, len(sizes)); err != nil {
+		return nil, err
+	}
 	total := 0
 	for g, n := range sizes {
 		a.begin[g] = total
 		total += int(n) * s.steps
 	}
-	var err error
 	if a.count, err = retain.Make[uint32](s.held, len(sizes)*s.steps); err != nil {
 		return nil, err
 	}
@@ -86,21 +91,21 @@ func (a *quantiles) flat(gs []uint32, vs []float64) {
 func (a *quantiles) finish(g uint32, to out) {
 	at, size, values := int(g)*a.steps, int(a.size[g]), a.values[a.begin[g]:]
 	for i := range to.v {
-		if size > 1024 {
-			if a.err = a.check(); a.err != nil {
-				return
-			}
-		}
 		if n := int(a.count[at+i]); n > 0 {
-			to.v[i] = quantile(a.q[i], values[i*size:i*size+n])
+			to.v[i] = quantile(a.env, a.q[i], values[i*size:i*size+n])
+		}
+		if size > 1024 {
+			if a.err = a.env.Check(); a.err != nil {
+				return // the value may be any
+			}
 		}
 	}
 	a.present(g, to)
 }
 
 // quantile returns the q-quantile of values, of which there is at least one, and changes their order. NaN is less than
-// any other value.
-func quantile(q float64, values []float64) float64 {
+// any other value. When the query stops it returns any value soon.
+func quantile(env *operator.Env, q float64, values []float64) float64 {
 	switch {
 	case math.IsNaN(q):
 		return math.NaN()
@@ -113,7 +118,7 @@ func quantile(q float64, values []float64) float64 {
 	rank := q * last
 	below := math.Max(0, math.Floor(rank))
 	above := math.Min(last, below+1)
-	lo, hi := neighbours(values, int(below), int(above))
+	lo, hi := neighbours(env, values, int(below), int(above))
 	weight := rank - math.Floor(rank)
 	return float64(lo*(1-weight)) + float64(hi*weight)
 }
@@ -122,9 +127,9 @@ func quantile(q float64, values []float64) float64 {
 const sortBelow = 24
 
 // neighbours returns the values that would stand at i and j, which is i or i+1, if values were sorted.
-func neighbours(values []float64, i, j int) (lo, hi float64) {
+func neighbours(env *operator.Env, values []float64, i, j int) (lo, hi float64) {
 	if bothZeros(values) {
-		sort.Sort(byValue(values))
+		sort.Sort(&byValue{of: values, env: env})
 		return values[i], values[j]
 	}
 	nans := 0
@@ -138,7 +143,7 @@ func neighbours(values []float64, i, j int) (lo, hi float64) {
 	case len(rest) < sortBelow:
 		slices.Sort(rest)
 	case i >= nans:
-		place(rest, i-nans)
+		place(env, rest, i-nans)
 		if j > i {
 			bringLeast(rest[j-nans:])
 		}
@@ -148,12 +153,24 @@ func neighbours(values []float64, i, j int) (lo, hi float64) {
 	return values[i], values[j]
 }
 
-// byValue sorts as Prometheus does. It matters where values are equal and yet differ: 0 and -0.
-type byValue []float64
+// byValue sorts as Prometheus does. It matters where values are equal and yet differ: 0 and -0. Once the query has
+// stopped all are equal, so that the sort ends soon.
+type byValue struct {
+	of      []float64
+	env     *operator.Env
+	asked   int
+	stopped bool
+}
 
-func (s byValue) Len() int           { return len(s) }
-func (s byValue) Less(i, j int) bool { return math.IsNaN(s[i]) || s[i] < s[j] }
-func (s byValue) Swap(i, j int)      { s[i], s[j] = s[j], s[i] }
+func (s *byValue) Len() int      { return len(s.of) }
+func (s *byValue) Swap(i, j int) { s.of[i], s.of[j] = s.of[j], s.of[i] }
+
+func (s *byValue) Less(i, j int) bool {
+	if s.asked++; s.asked&4095 == 0 && !s.stopped {
+		s.stopped = s.env.Check() != nil
+	}
+	return !s.stopped && (math.IsNaN(s.of[i]) || s.of[i] < s.of[j])
+}
 
 // bothZeros tells whether there are 0 and -0 among values.
 func bothZeros(values []float64) bool {
@@ -180,8 +197,11 @@ func bringLeast(values []float64) {
 
 // place puts the value at k that would stand there if values, none of them NaN, were sorted; less ones before it, the
 // others behind. It partitions about the median of three and sorts what is left, also when that goes badly.
-func place(values []float64, k int) {
+func place(env *operator.Env, values []float64, k int) {
 	for bad := 0; len(values) >= sortBelow; {
+		if len(values) > 1<<16 && env.Check() != nil {
+			return
+		}
 		p := middle(values[0], values[len(values)/2], values[len(values)-1])
 		i, j := 0, len(values)-1
 		for i <= j {
@@ -212,7 +232,11 @@ func place(values []float64, k int) {
 			}
 		}
 	}
-	slices.Sort(values)
+	if len(values) < sortBelow {
+		slices.Sort(values)
+		return
+	}
+	slices.SortFunc(values, operator.Until(env, cmp.Compare[float64]))
 }
 
 func middle(a, b, c float64) float64 { return max(min(a, b), min(max(a, b), c)) }

@@ -38,7 +38,7 @@ func (n *node) sink() (sink, error) {
 	}
 	switch n.cfg.Op {
 	case parser.TOPK, parser.BOTTOMK, parser.LIMITK:
-		k, err := counted(n.cfg.Param.Values())
+		k, err := counted(&n.held, n.cfg.Param.Values())
 		if k == nil || err != nil {
 			return n.nothing(), err
 		}
@@ -47,7 +47,7 @@ func (n *node) sink() (sink, error) {
 		}
 		return newTop(n, k, 0, n.group.len())
 	case parser.LIMIT_RATIO:
-		r, err := ratios(&n.notes, n.cfg.Param.Values())
+		r, err := ratios(&n.held, &n.notes, n.cfg.Param.Values())
 		if r == nil || err != nil {
 			return n.nothing(), err
 		}
@@ -62,7 +62,7 @@ func (n *node) sink() (sink, error) {
 }
 
 func (n *node) resolve() (err error) {
-	n.group, err = n.cfg.groups(&n.held, n.feed.input.Table())
+	n.group, err = n.cfg.groups(n.feed.env, &n.held, n.feed.input.Table())
 	return err
 }
 
@@ -71,7 +71,7 @@ type nothing struct{ empty *sparse }
 
 func (n *node) nothing() nothing {
 	s := newSparse(&n.held, n.Grid().N)
-	s.name(n.group)
+	s.table = n.group.in.Take(nil)
 	return nothing{s}
 }
 
@@ -96,7 +96,7 @@ const (
 )
 
 // counted returns how many series are wanted at each step; nil: never any.
-func counted(params []float64) ([]int, error) {
+func counted(h *retain.Memory, params []float64) ([]int, error) {
 	least, greatest, nan := bounds(params)
 	switch {
 	case greatest < 1:
@@ -108,7 +108,10 @@ func counted(params []float64) ([]int, error) {
 	case greatest >= maxCount:
 		return nil, &ParamError{fmt.Sprintf("Scalar value %v overflows int64", greatest)}
 	}
-	k := make([]int, len(params))
+	k, err := retain.Make[int](h, len(params))
+	if err != nil {
+		return nil, err
+	}
 	for i, p := range params {
 		k[i] = int(int64(p))
 	}
@@ -116,7 +119,7 @@ func counted(params []float64) ([]int, error) {
 }
 
 // ratios returns the ratio of series wanted at each step, between -1 and 1; nil: never any.
-func ratios(notes *operator.Notes, params []float64) ([]float64, error) {
+func ratios(h *retain.Memory, notes *operator.Notes, params []float64) ([]float64, error) {
 	least, greatest, nan := bounds(params)
 	if least == 0 && greatest == 0 {
 		return nil, nil
@@ -135,7 +138,10 @@ func ratios(notes *operator.Notes, params []float64) ([]float64, error) {
 	if least < -1 {
 		note(least, -1)
 	}
-	r := make([]float64, len(params))
+	r, err := retain.Make[float64](h, len(params))
+	if err != nil {
+		return nil, err
+	}
 	for i, p := range params {
 		r[i] = max(-1, min(1, p))
 	}

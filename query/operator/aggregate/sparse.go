@@ -6,6 +6,7 @@ package aggregate
 import (
 	"github.com/prometheus/prometheus/model/histogram"
 
+	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
@@ -20,6 +21,7 @@ type sparse struct {
 	step  []uint32
 	v     []float64
 	h     []*histogram.FloatHistogram // nil while there is none, else as long as v
+	last  *histogram.FloatHistogram   // the one put last
 }
 
 func newSparse(h *retain.Memory, steps int) *sparse { return &sparse{held: h, steps: steps} }
@@ -44,8 +46,14 @@ func (s *sparse) put(step int, v float64, h *histogram.FloatHistogram) error {
 	if h == nil && s.h == nil {
 		return nil
 	}
-	for len(s.h) < len(s.v)-1 {
-		if s.h, err = retain.Push(s.held, s.h, nil); err != nil {
+	if h != nil && h != s.last {
+		if err := s.held.Charge(int64(h.Size())); err != nil {
+			return err
+		}
+		s.last = h
+	}
+	if n := len(s.v) - 1 - len(s.h); n > 0 {
+		if s.h, err = retain.Extend(s.held, s.h, n); err != nil {
 			return err
 		}
 	}
@@ -67,25 +75,44 @@ func (s *sparse) close(id uint32) error {
 }
 
 // name names the rows, which all are there.
-func (s *sparse) name(g *grouping) {
-	s.table = g.in.Take(s.ids)
+func (s *sparse) name(g *grouping) (err error) {
+	if s.table, err = take(s.held, g.in, s.ids); err != nil {
+		return err
+	}
 	s.table.Distinct = g.in.Distinct
+	return nil
 }
 
-// reorder puts rows into another order: of[i] is the row that becomes row i.
-func (s *sparse) reorder(of []int) {
-	n := *s
-	n.ends, n.ids, n.step, n.v, n.h = nil, nil, nil, nil, nil
-	for _, r := range of {
-		from, to := s.end(r), s.end(r+1)
-		n.ids = append(n.ids, s.ids[r])
-		n.step, n.v = append(n.step, s.step[from:to]...), append(n.v, s.v[from:to]...)
-		if s.h != nil {
-			n.h = append(n.h, s.h[from:to]...)
-		}
-		n.ends = append(n.ends, len(n.v))
+// reorder puts rows of one entry each into another order: row of[i].id becomes row i. What says where they end and at
+// which step they are is the same for all.
+func (s *sparse) reorder(env *operator.Env, of []ranked) error {
+	ids, err := retain.Make[uint32](s.held, len(of))
+	if err != nil {
+		return err
 	}
-	*s = n
+	v, err := retain.Make[float64](s.held, len(of))
+	if err != nil {
+		return err
+	}
+	var h []*histogram.FloatHistogram
+	if s.h != nil {
+		if h, err = retain.Make[*histogram.FloatHistogram](s.held, len(of)); err != nil {
+			return err
+		}
+	}
+	for from, to := range env.Runs(len(of)) {
+		for i, e := range of[from:to] {
+			ids[from+i], v[from+i] = s.ids[e.id], s.v[e.id]
+			if h != nil {
+				h[from+i] = s.h[e.id]
+			}
+		}
+	}
+	retain.Drop(s.held, s.ids)
+	retain.Drop(s.held, s.v)
+	retain.Drop(s.held, s.h)
+	s.ids, s.v, s.h = ids, v, h
+	return env.Check()
 }
 
 func (s *sparse) Table() *vector.Table { return s.table }

@@ -60,8 +60,15 @@ func (n *node) startStream() error {
 	if err != nil {
 		return err
 	}
-	drop := n.group.drops().all(n.group.len())
-	n.stream = &stream{node: n, table: n.group.table(n.group.first, drop), rows: rows, begin: begin}
+	drop, err := n.group.drops().all(&n.held, n.group.len())
+	if err != nil {
+		return err
+	}
+	table, err := n.group.table(&n.held, n.group.first, drop)
+	if err != nil {
+		return err
+	}
+	n.stream = &stream{node: n, table: table, rows: rows, begin: begin}
 	return nil
 }
 
@@ -71,14 +78,27 @@ func (s *stream) cursor(ids []uint32) operator.Cursor {
 	c.batch.Budget = s.node.feed.env.Account
 	rows := s.rows
 	if ids != nil {
-		rows = nil
-		for _, g := range ids {
-			rows = append(rows, s.rows[s.begin[g]:s.begin[g+1]]...)
-		}
-		c.err = c.held.Charge(int64(cap(rows)) * 4)
+		rows, c.err = s.rowsOf(ids, &c.held)
 	}
 	c.input = s.node.feed.input.Cursor(rows)
 	return c
+}
+
+// rowsOf returns the rows of some groups.
+func (s *stream) rowsOf(ids []uint32, h *retain.Memory) ([]uint32, error) {
+	n := 0
+	for _, g := range ids {
+		n += int(s.begin[g+1] - s.begin[g])
+	}
+	rows, err := retain.Make[uint32](h, n)
+	if err != nil {
+		return nil, err
+	}
+	rows = rows[:0]
+	for _, g := range ids {
+		rows = append(rows, s.rows[s.begin[g]:s.begin[g+1]]...)
+	}
+	return rows, nil
 }
 
 // streamCursor holds the state of the one group it is in.
@@ -101,6 +121,9 @@ func (c *streamCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) 
 	b.Reset(steps)
 	if c.err == nil && c.acc == nil {
 		c.err = c.start()
+	}
+	if c.acc != nil {
+		c.acc.shared().settle() // the batch before is not used any more
 	}
 	for c.err == nil && !c.ended && b.Rows() < operator.BatchRows(steps) {
 		if c.next == c.batch.Rows() {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/operator/retain"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
@@ -51,14 +52,23 @@ func roomFor(rows uint32, k []int) int {
 // newTop returns the sink of groups from up to to.
 func newTop(n *node, k []int, from, to int) (*top, error) {
 	x := &top{node: n, group: n.group, reverse: n.cfg.Op == parser.BOTTOMK, k: k, from: from, to: to, steps: n.Grid().N}
-	sizes := n.group.sizes()[from:to]
-	x.size, x.begin = make([]int, len(sizes)), make([]int, len(sizes))
+	sizes, err := n.group.sizes(&n.held)
+	if err != nil {
+		return nil, err
+	}
+	defer retain.Drop(&n.held, sizes)
+	sizes = sizes[from:to]
+	if x.size, err = retain.Make[int](&n.held, len(sizes)); err != nil {
+		return nil, err
+	}
+	if x.begin, err = retain.Make[int](&n.held, len(sizes)); err != nil {
+		return nil, err
+	}
 	total := 0
 	for i, rows := range sizes {
 		x.size[i], x.begin[i] = roomFor(rows, k), total
 		total += x.size[i] * x.steps
 	}
-	var err error
 	if x.of, err = retain.Make[ranked](&n.held, total); err != nil {
 		return nil, err
 	}
@@ -81,11 +91,13 @@ func newTop(n *node, k []int, from, to int) (*top, error) {
 // free gives back all but the result.
 func (x *top) free() {
 	h := &x.node.held
+	retain.Drop(h, x.size)
+	retain.Drop(h, x.begin)
 	retain.Drop(h, x.of)
 	retain.Drop(h, x.count)
 	retain.Drop(h, x.beat)
 	retain.Drop(h, x.came)
-	x.of, x.count, x.beat, x.came = nil, nil, nil, nil
+	x.size, x.begin, x.of, x.count, x.beat, x.came = nil, nil, nil, nil, nil, nil
 }
 
 func (x *top) add(b *vector.Batch) error {
@@ -192,16 +204,23 @@ func (x *top) end() (retain.Rows, error) {
 		return nil, err
 	}
 	x.free()
-	s.name(x.group)
-	return s, nil
+	return s, s.name(x.group)
 }
 
 // instant writes the result of a single step: the groups as they came, each from its first to its k-th.
 func (x *top) instant(s *sparse) error {
-	order := ordered(x.came)
+	env := x.node.feed.env
+	order, err := ordered(env, &x.node.held, x.came)
+	if err != nil {
+		return err
+	}
+	defer retain.Drop(&x.node.held, order)
 	for _, g := range order {
 		h := heap{x.of[x.begin[g] : x.begin[g]+int(x.count[g])], x.reverse}
-		h.sortReversed()
+		h.sortReversed(env)
+		if err := env.Check(); err != nil {
+			return err // else what was sorted may be out of order
+		}
 		for _, e := range h.of {
 			if err := s.put(0, e.v, nil); err != nil {
 				return err
@@ -232,6 +251,11 @@ func (x *top) collect(s *sparse) error {
 	}
 	end := len(s.v)
 	for id, n := range next {
+		if id&0xffff == 0xffff {
+			if err := x.node.feed.env.Check(); err != nil {
+				return err
+			}
+		}
 		if n == 0 {
 			continue
 		}
@@ -259,44 +283,67 @@ func (x *top) collect(s *sparse) error {
 
 // entries calls f for what is in the heaps; that of one series in the order of steps.
 func (x *top) entries(f func(step int, e ranked)) error {
+	done := pollEntries // so that it looks at once
 	for g := range x.size {
-		if err := x.node.feed.env.Check(); err != nil {
-			return err
-		}
 		for i := range x.steps {
-			at := x.begin[g] + i*x.size[g]
-			for _, e := range x.of[at : at+int(x.count[g*x.steps+i])] {
+			if done >= pollEntries {
+				done = 0
+				if err := x.node.feed.env.Check(); err != nil {
+					return err
+				}
+			}
+			at, n := x.begin[g]+i*x.size[g], int(x.count[g*x.steps+i])
+			for _, e := range x.of[at : at+n] {
 				f(i, e)
 			}
+			done += n + 1
 		}
 	}
 	return nil
 }
 
+// pollEntries is after how many entries of heaps a loop looks whether to stop.
+const pollEntries = 1 << 14
+
 // ordered returns the groups in the order in which they came, those only that did.
-func ordered(came []uint32) []uint32 {
-	order := make([]uint32, 0, len(came))
+func ordered(env *operator.Env, h *retain.Memory, came []uint32) ([]uint32, error) {
+	order, err := retain.Make[uint32](h, len(came))
+	if err != nil {
+		return nil, err
+	}
+	n, last, sorted := 0, uint32(0), true
 	for g, id := range came {
 		if id != outside {
-			order = append(order, uint32(g))
+			order[n] = uint32(g)
+			n++
+			sorted = sorted && last <= id
+			last = id
 		}
 	}
-	before := func(a, b uint32) int { return cmp.Compare(came[a], came[b]) }
-	if !slices.IsSortedFunc(order, before) {
-		slices.SortFunc(order, before)
+	order = order[:n]
+	if !sorted {
+		slices.SortFunc(order, operator.Until(env, func(a, b uint32) int { return cmp.Compare(came[a], came[b]) }))
 	}
-	return order
+	return order, env.Check()
 }
 
 // topByParts takes in as many groups at a time as fit the limit of the state. Where all fit it does nothing.
 func (n *node) topByParts(ctx context.Context) (done bool, err error) {
-	k, invalid := counted(n.cfg.Param.Values())
+	k, invalid := counted(&n.held, n.cfg.Param.Values())
+	if invalid != nil && !isParamError(invalid) {
+		return false, invalid
+	}
 	if k == nil || invalid != nil {
 		return false, nil
 	}
-	sizes := n.group.sizes()
+	sizes, err := n.group.sizes(&n.held)
+	if err != nil {
+		return false, err
+	}
 	ends := parts(sizes, n.limit, func(rows uint32) int64 { return topBytes(rows, k, len(k)) })
+	retain.Drop(&n.held, sizes)
 	if len(ends) < 2 {
+		retain.Drop(&n.held, k)
 		return false, nil
 	}
 	rows, begin, err := n.group.sorted(&n.held)
@@ -319,9 +366,8 @@ func (n *node) topByParts(ctx context.Context) (done bool, err error) {
 		x.free()
 		from = to
 	}
-	s.name(n.group)
 	n.result = s
-	return true, nil
+	return true, s.name(n.group)
 }
 
 // parts cuts groups into runs whose state keeps to the limit, if only one group makes up a run.

@@ -156,16 +156,22 @@ func (x *values) enlarge() error {
 	}
 	retain.Drop(h, x.slots)
 	x.slots = slots
-	for i := range x.rows {
-		if r := &x.rows[i]; r.text == "" {
-			*x.slot(r.group, r.bits) = uint32(i + 1)
+	env := x.node.feed.env
+	for from, to := range env.Runs(len(x.rows)) {
+		for i := from; i < to; i++ {
+			if r := &x.rows[i]; r.text == "" {
+				*x.slot(r.group, r.bits) = uint32(i + 1)
+			}
 		}
 	}
-	return nil
+	return env.Check()
 }
 
 // histogram returns the row of a histogram.
 func (x *values) histogram(g uint32, h *histogram.FloatHistogram) (uint32, error) {
+	if err := x.node.feed.env.Check(); err != nil {
+		return 0, err // a text takes as long as thousands of floats
+	}
 	key := valueKey{g, h.String()} // which some histograms have not: they fail, named or not
 	if !x.named {
 		return x.float(g, 0)
@@ -255,8 +261,11 @@ func (x *values) end() (retain.Rows, error) {
 	retain.Drop(h, x.few)
 	retain.Drop(h, x.rows)
 	x.few, x.rows = nil, nil
-	s.table = x.group.table(first, nil) // not distinct yet, if the value is a label
-	if x.named {
+	if s.table, err = x.group.table(h, first, nil); err != nil {
+		return nil, err
+	}
+	retain.Drop(h, first)
+	if x.named { // else the table is distinct already
 		s.table = s.table.With(x.node.cfg.Label, symbols)
 		s.table.Distinct = true
 	}
