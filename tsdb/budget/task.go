@@ -59,6 +59,9 @@ func (t *Task) Err() error { return t.err }
 // Done is closed when the context ends.
 func (t *Task) Done() <-chan struct{} { return t.ctx.Done() }
 
+// Context is that of the task, for calls that take one.
+func (t *Task) Context() context.Context { return t.ctx }
+
 // Runs yields the parts of 0 to n-1, from and the end, that are worked on between two looks at the context.
 func (t *Task) Runs(n int) iter.Seq2[int, int] {
 	return func(yield func(from, to int) bool) {
