@@ -6,7 +6,10 @@ package query_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -204,6 +207,59 @@ func TestWhatWaitsTooLongTimesOut(t *testing.T) {
 		if n := d.OpenViews(); n > 0 {
 			t.Errorf("%d views are open", n)
 		}
+	}
+}
+
+// A crash leaves behind what ran, queries of rules among it.
+func TestQueriesAreNotedWhileTheyRun(t *testing.T) {
+	d, dir := newDoor(), t.TempDir()
+	e := newEngine(t, d, query.Options{MaxConcurrency: 1, ActiveQueryDir: dir})
+	noted := func() string {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(dir, "queries.active"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	rules := e.ForRules(nil)
+	_, first := begin(t, e, "closed * 1")
+	<-d.waiting
+	_, second := begin(t, rules, "closed * 2")
+	<-d.waiting
+	_, third := begin(t, e.ForRules(nil), "closed * 3") // there is no line for it
+	<-d.waiting
+	_, waits := begin(t, rules, "closed * 4")
+	eventually(t, "four queries", func() bool { return len(e.Active()) == 4 })
+	if text := noted(); !strings.Contains(text, "closed * 1") || !strings.Contains(text, "closed * 2") || strings.Contains(text, "closed * 4") {
+		t.Errorf("noted is %s", strings.ReplaceAll(text, "\x00", ""))
+	}
+	close(d.opened)
+	for _, done := range []<-chan *promql.Result{first, second, third, waits} {
+		if r := <-done; r.Err != nil {
+			t.Error(r.Err)
+		}
+	}
+	if text := noted(); strings.Contains(text, "closed") {
+		t.Errorf("after their end noted is %s", strings.ReplaceAll(text, "\x00", ""))
+	}
+}
+
+// Whoever closes the engine does not wait for its queries.
+func TestAQueryMayEndAfterItsEngineIsClosed(t *testing.T) {
+	d := newDoor()
+	e := query.NewEngine(d, query.Options{ActiveQueryDir: t.TempDir()})
+	_, done := begin(t, e, "closed")
+	<-d.waiting
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	close(d.opened)
+	if r := <-done; r.Err != nil {
+		t.Error(r.Err)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -467,6 +523,35 @@ func TestTheMemoryOfAnAnswerIsChargedUntilItIsClosed(t *testing.T) {
 	q.Close()
 	if memory.Used() != 0 {
 		t.Errorf("%d bytes are charged after Close", memory.Used())
+	}
+}
+
+func TestAQueryThatIsRunTwiceAnswersTwiceAndHoldsNothingAfterwards(t *testing.T) {
+	memory := budget.NewRoot("test", 0)
+	e := newEngine(t, newDoor(), query.Options{Memory: memory})
+	for _, text := range []string{"m", "m[10m]", "sum by (job) (rate(m[5m])) + on (job) m", "m - m", "topk(1, m)", "1 + 1", "count_values('v', m or m)"} {
+		for _, ranged := range []bool{false, true} {
+			q, err := e.NewInstantQuery(t.Context(), nil, nil, text, doorEnd)
+			if ranged {
+				q, err = e.NewRangeQuery(t.Context(), nil, nil, text, doorEnd.Add(-2*time.Minute), doorEnd, 15*time.Second)
+			}
+			if err != nil {
+				continue // a range vector
+			}
+			first := q.Exec(t.Context())
+			want := fmt.Sprint(first)
+			second := q.Exec(t.Context())
+			if got := fmt.Sprint(second); got != want || first.Err != nil {
+				t.Errorf("%s: the second answer is %s\n the first %s", text, got, want)
+			}
+			if still := fmt.Sprint(first); still != want {
+				t.Errorf("%s: after the second run the first answer is %s\n it was %s", text, still, want)
+			}
+			q.Close()
+			if memory.Used() != 0 {
+				t.Errorf("%s: %d bytes are charged after Close", text, memory.Used())
+			}
+		}
 	}
 }
 

@@ -12,7 +12,8 @@ import (
 
 // selectorsOf returns the matchers of every selector of a query whose answer for a stretch of time is the
 // concatenation of its answers for the parts, so that it may be put together from parts computed at different times;
-// ok is false for any other query. It looks at the text as parsed, before anything is folded.
+// of any other query it returns the part for which that is not so. It looks at the text as parsed, before anything is
+// folded.
 //
 // Left out is what depends on more than a step and its input:
 //
@@ -26,16 +27,20 @@ import (
 //     which the range first has a sample of them: of equal ones the first are taken;
 //   - parameters of aggregations that are no numbers: whether they are valid is told for all of the range;
 //   - info(), which selects by itself, and the sort functions, which warn where there is more than one step.
-func selectorsOf(expr parser.Expr) (selectors [][]*labels.Matcher, ok bool) {
-	ok = true
+func selectorsOf(expr parser.Expr) (selectors [][]*labels.Matcher, whole string) {
 	parser.Inspect(expr, func(n parser.Node, path []parser.Node) error {
 		if v, is := n.(*parser.VectorSelector); is {
 			selectors = append(selectors, v.LabelMatchers)
 		}
-		ok = ok && splits(n, below[*parser.SubqueryExpr](path))
+		if whole == "" && !splits(n, below[*parser.SubqueryExpr](path)) {
+			whole = n.String()
+		}
 		return nil
 	})
-	return selectors, ok && len(selectors) > 0
+	if len(selectors) == 0 {
+		whole = "there is no selector"
+	}
+	return selectors, whole
 }
 
 // splits tells whether what n does at a step depends on its input at that step only. inner says that it is below a

@@ -18,8 +18,7 @@
 // (Options.MaxConcurrency). Rules have an engine of their own over the same source, so that no number of other
 // queries keeps them waiting.
 //
-// An Engine is safe for concurrent use. A Query belongs to one goroutine, but for Cancel, runs once, and must be
-// closed.
+// An Engine is safe for concurrent use. A Query belongs to one goroutine, but for Cancel, and must be closed.
 package query
 
 import (
@@ -115,10 +114,10 @@ func (o Options) withDefaults() Options {
 type Engine struct {
 	*core
 
-	src     column.Source
-	tracker promql.QueryTracker
-	memory  *budget.Account
-	rules   bool
+	src    column.Source
+	places places
+	memory *budget.Account
+	rules  bool
 }
 
 // core is what an engine shares with the one for rules.
@@ -129,6 +128,7 @@ type core struct {
 	workers *operator.Workers
 	buffers operator.Buffers
 	points  exec.Points
+	notes   *logbook
 	// cache is nil where nothing is kept; Options.Memory is charged with its cacheBytes until closed.
 	cache      *cache.Cache
 	cacheBytes int64
@@ -163,13 +163,14 @@ func NewEngine(src column.Source, opts Options) *Engine {
 	if opts.FeatureRegistry != nil {
 		opts.Features.register(opts.FeatureRegistry, c.parser)
 	}
-	return &Engine{core: c, src: src, tracker: newTracker(opts), memory: opts.Memory}
+	c.notes = newLogbook(opts)
+	return &Engine{core: c, src: src, places: newPlaces(opts.MaxConcurrency, c.notes), memory: opts.Memory}
 }
 
 // ForRules returns an engine over the same source for rules: it has as many places of its own as e has, and its
-// memory is memory. Its queries are listed and logged with those of e, which must be closed last.
+// memory is memory. Its queries are listed, noted and logged with those of e, which is closed for both.
 func (e *Engine) ForRules(memory *budget.Account) *Engine {
-	return &Engine{core: e.core, src: e.src, tracker: newGate(e.opts.MaxConcurrency), memory: memory, rules: true}
+	return &Engine{core: e.core, src: e.src, places: newPlaces(e.opts.MaxConcurrency, e.notes), memory: memory, rules: true}
 }
 
 // NewInstantQuery prepares qs for evaluation at ts.
@@ -191,11 +192,9 @@ func (e *Engine) prepare(from storage.Queryable, opts promql.QueryOpts, qs strin
 	}
 	f := e.opts.Features
 	q := newQuery(e, qs, e.source(from))
-	// Another source than the engine's own has other answers.
-	if o.Interval > 0 && e.cache != nil && from == nil {
-		if selectors, ok := selectorsOf(expr); ok {
-			q.selectors = selectors
-		}
+	q.own = from == nil // another source has other answers
+	if o.Interval > 0 && e.cache != nil && q.own {
+		q.selectors, q.whole = selectorsOf(expr)
 	}
 	o.Lookback = e.opts.LookbackDelta
 	if opts != nil {
@@ -208,7 +207,7 @@ func (e *Engine) prepare(from storage.Queryable, opts promql.QueryOpts, qs strin
 	interval := e.opts.EvaluationInterval().Milliseconds()
 	o.SubqueryStep = func(int64) int64 { return interval }
 	o.DelayedNameRemoval, o.TypeAndUnitLabels, o.UseStartTimestamps = f.DelayedNameRemoval, f.TypeAndUnitLabels, f.UseStartTimestamps
-	o.Switches, o.NoStatistics = e.opts.Switches, e.unobserved(opts)
+	o.Switches, o.NoStatistics, o.Explain = e.opts.Switches, e.unobserved(opts), explained(opts)
 	if q.plan, err = plan.New(expr, o); err != nil {
 		return nil, err
 	}
@@ -252,12 +251,13 @@ func (e *Engine) SetQueryLogger(l promql.QueryLogger) {
 }
 
 // Close ends the engine. Running queries are not waited for.
-func (e *Engine) Close() error {
+func (e *Engine) Close() (err error) {
 	e.closed.Do(func() {
 		if e.cache != nil {
 			e.cache.Close()
 			e.opts.Memory.Release(e.cacheBytes)
 		}
+		err = e.notes.close()
 	})
-	return e.tracker.Close()
+	return err
 }

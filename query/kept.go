@@ -45,17 +45,16 @@ type assembled struct {
 	both   vector.Shape                // vector.HasBoth or nothing
 }
 
-// errInParts says that an answer cannot be put together from parts and has to be computed as a whole: there is no room
-// for it, or a part is not the same in the whole.
-var errInParts = errors.New("the answer cannot be put together from parts")
-
 func newAssembly(grid vector.Grid, first int64, account *budget.Account) *assembly {
 	return &assembly{grid: grid, first: first, account: account, limit: maxKeep, at: map[string]int{}}
 }
 
 func (a *assembly) charge(n int64) error {
-	if a.charged+n > a.limit || a.account.Reserve(n) != nil {
-		return errInParts
+	if a.charged+n > a.limit {
+		return &inPartsError{unkeptLarge}
+	}
+	if a.account.Reserve(n) != nil {
+		return &inPartsError{unkeptMemory}
 	}
 	a.charged += n
 	return nil
@@ -228,24 +227,29 @@ func (adder) Text(int64, string) error { return nil }
 type tee struct {
 	exec.Sink
 	keep *assembly // nil once the answer is none to keep
+	why  string    // it is none
 }
 
 // Row implements exec.Sink.
 func (s *tee) Row(r *exec.Row) error {
-	if s.keep != nil && (r.Shape&vector.HasHistograms != 0 || s.keep.addRow(r, s.keep.first) != nil) {
-		s.drop()
+	if s.keep != nil {
+		if r.Shape&vector.HasHistograms != 0 {
+			s.drop(unkeptHistograms)
+		} else if err := s.keep.addRow(r, s.keep.first); err != nil {
+			s.drop(reasonOf(err))
+		}
 	}
 	err := s.Sink.Row(r)
 	if err != nil {
-		s.drop()
+		s.drop(unkeptCut)
 	}
 	return err
 }
 
-func (s *tee) drop() {
+func (s *tee) drop(why string) {
 	if s.keep != nil {
 		s.keep.free()
-		s.keep = nil
+		s.keep, s.why = nil, why
 	}
 }
 
@@ -256,17 +260,20 @@ const maxKeep = 64 << 20
 // streamKept answers from the cache what it has, computes the rest and keeps that. What cannot be put together like that
 // is computed as a whole.
 func (q *Query) streamKept(ctx context.Context, env *operator.Env, r *recall, to exec.Sink) (annotations.Annotations, error) {
+	q.use.Outdated = r.outdated
 	if r.reused == 0 {
 		return q.streamWhole(ctx, env, r, to)
 	}
 	a := newAssembly(q.grid(), r.from, env.Account)
 	defer a.free()
+	n := int64(q.grid().N)
+	q.use.Reused, q.use.Computed = r.reused, n-r.reused
 	warnings, err := q.assemble(ctx, env, r, a)
-	var memory *budget.ExceededError
-	if errors.Is(err, errInParts) || errors.As(err, &memory) {
+	if why := reasonOf(err); why != "" {
 		a.free()
 		r.free()
-		return q.run.Stream(ctx, to)
+		q.use.Reused, q.use.Computed, q.use.Kept, q.use.NotKept = 0, n, 0, why
+		return q.last().Stream(ctx, to)
 	}
 	if err != nil {
 		return warnings, err
@@ -281,9 +288,16 @@ func (q *Query) streamKept(ctx context.Context, env *operator.Env, r *recall, to
 func (q *Query) streamWhole(ctx context.Context, env *operator.Env, r *recall, to exec.Sink) (annotations.Annotations, error) {
 	// What is kept is no part of what the query needs, so the query does not fail for it.
 	t := &tee{Sink: to, keep: newAssembly(q.grid(), r.from, q.engine.memory)}
-	defer t.drop()
-	warnings, err := q.run.Stream(ctx, t)
-	if t.keep != nil && err == nil && len(warnings) == 0 && len(env.View.Warnings()) == 0 && !env.Whole() {
+	defer t.drop("")
+	warnings, err := q.last().Stream(ctx, t)
+	switch {
+	case err != nil || t.keep == nil:
+		q.use.NotKept = t.why
+	case len(warnings) > 0 || len(env.View.Warnings()) > 0:
+		q.use.NotKept = unkeptAnnotations
+	case env.Whole():
+		q.use.NotKept = unkeptReserved
+	default:
 		q.keep(r, t.keep)
 	}
 	return warnings, err
@@ -307,8 +321,11 @@ func (q *Query) assemble(ctx context.Context, env *operator.Env, r *recall, a *a
 		if err != nil {
 			return warnings, err
 		}
-		if len(warnings) > 0 || env.Whole() {
-			return nil, errInParts // annotations count over all steps
+		if len(warnings) > 0 {
+			return nil, &inPartsError{unkeptAnnotations} // they count over all steps
+		}
+		if env.Whole() {
+			return nil, &inPartsError{unkeptReserved}
 		}
 	}
 	q.keep(r, a)
@@ -327,12 +344,16 @@ func (q *Query) compute(ctx context.Context, env *operator.Env, l cache.Line, m 
 	if err != nil {
 		return nil, err
 	}
-	x, err := exec.New(env, p, exec.Options{})
+	x, err := exec.New(env, p, exec.Options{Analyze: q.analyze})
 	if err != nil {
 		return nil, err
 	}
 	defer x.Close()
-	return x.Stream(ctx, to)
+	warnings, err := x.Stream(ctx, to)
+	if q.analyze {
+		q.parts = append(q.parts, x.Explain())
+	}
+	return warnings, err
 }
 
 // What a series takes besides its points, and what a point takes, while an entry is made, joined and encoded.
@@ -344,26 +365,59 @@ const (
 // keep puts what was computed into the cache, if there is memory to do so.
 func (q *Query) keep(r *recall, a *assembly) {
 	bytes := int64(len(a.rows)) * (cache.BlockSteps*keptPointBytes + keptSeriesBytes)
-	if q.engine.memory.Reserve(bytes) != nil {
-		return
+	short := q.engine.memory.Reserve(bytes) != nil
+	if !short {
+		defer q.engine.memory.Release(bytes)
 	}
-	defer q.engine.memory.Release(bytes)
-	for _, x := range r.blocks {
-		if x.keep.to <= x.keep.from || x.entry != nil && x.keep == (run{x.entry.From, x.entry.To}) {
-			continue
+	for i := range r.blocks {
+		x := &r.blocks[i]
+		kept, why := x.known(), unkeptMemory
+		if !short {
+			kept, why = q.keepBlock(r, a, x)
 		}
-		to := min(x.to, x.keep.to)
-		e, ok := a.entry(x.from, to, x.stamp)
-		if !ok {
-			return
+		q.use.Kept += kept
+		if kept < x.to-x.from && q.use.NotKept == "" {
+			q.use.NotKept = why
 		}
-		if x.keep.from < x.from {
-			e, _ = x.entry.Slice(x.keep.from, x.from).Join(e)
-		}
-		if x.keep.to > to {
-			e, _ = e.Join(x.entry.Slice(to, x.keep.to))
-		}
-		e.Stamp = x.stamp
-		q.engine.cache.Put(r.line, x.block, e)
 	}
+}
+
+// keepBlock keeps what there is of a block, and returns of how many steps of the query the cache has it then, and why not
+// of the others.
+func (q *Query) keepBlock(r *recall, a *assembly, x *recalled) (kept int64, why string) {
+	switch {
+	case x.changed:
+		return 0, unkeptChanged
+	case x.keep.to <= x.keep.from:
+		return 0, unkeptRecent
+	case x.entry != nil && x.keep == (run{x.entry.From, x.entry.To}):
+		return x.known(), unkeptRecent
+	}
+	to := min(x.to, x.keep.to)
+	e, ok := a.entry(x.from, to, x.stamp)
+	if !ok {
+		return x.known(), unkeptHistograms
+	}
+	if x.keep.from < x.from {
+		e, _ = x.entry.Slice(x.keep.from, x.from).Join(e)
+	}
+	if x.keep.to > to {
+		e, _ = e.Join(x.entry.Slice(to, x.keep.to))
+	}
+	e.Stamp = x.stamp
+	if !q.engine.cache.Put(r.line, x.block, e) {
+		return x.known(), unkeptLarge
+	}
+	return to - x.from, unkeptRecent
+}
+
+// reasonOf says why an answer is not kept, given what went wrong; "" where that is no matter of the cache.
+func reasonOf(err error) string {
+	if parts, ok := errors.AsType[*inPartsError](err); ok {
+		return parts.why
+	}
+	if _, ok := errors.AsType[*budget.ExceededError](err); ok {
+		return unkeptMemory
+	}
+	return ""
 }

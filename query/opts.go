@@ -18,6 +18,8 @@ type Opts struct {
 	// NoStatistics says that the caller will not look at the statistics. Samples that cannot change the answer are
 	// then not read, and not counted.
 	NoStatistics bool
+	// Explain says that the query is going to be explained: what each pass of the optimiser made of it is written down.
+	Explain bool
 }
 
 var _ promql.QueryOpts = Opts{}
@@ -27,6 +29,11 @@ func (o Opts) EnablePerStepStats() bool { return o.PerStep }
 
 // LookbackDelta implements promql.QueryOpts.
 func (o Opts) LookbackDelta() time.Duration { return o.Lookback }
+
+func explained(opts promql.QueryOpts) bool {
+	o, ok := opts.(Opts)
+	return ok && o.Explain
+}
 
 // unobserved tells whether nobody will look at the statistics of a query: neither its caller nor the query log. Rules
 // never do.

@@ -36,12 +36,19 @@ type Query struct {
 	analyze bool
 	noCache bool
 	streams bool
-	// selectors are those of a query whose answers may be kept; nil for any other.
+	// own says that it reads the engine's own source.
+	own bool
+	// selectors are those of a query whose answers may be kept. whole is the part because of which the answers of any other
+	// query are not.
 	selectors [][]*labels.Matcher
+	whole     string
 
 	timers  *stats.QueryTimers
 	samples *stats.QuerySamples
-	run     *exec.Query // nil before the query runs
+	runs    []*exec.Query // as often as the query was run
+	// use and parts tell of the last run what the result cache had to do with it, and what was run beside it.
+	use   exec.CacheUse
+	parts []*exec.Explanation
 
 	mu     sync.Mutex
 	cancel context.CancelCauseFunc // nil while the query does not run; guarded by mu
@@ -73,23 +80,24 @@ func (q *Query) Cancel() {
 	}
 }
 
-// Close gives back the memory of the result.
+// Close gives back the memory of the results.
 func (q *Query) Close() {
-	if q.run != nil {
-		q.run.Close()
+	for _, r := range q.runs {
+		r.Close()
 	}
 }
 
-// Analyze makes the query, which must not have run yet, meter its operators; Explain then tells what each did. Such a
-// query computes all of its answer: it does not use the result cache.
+// Analyze makes the query, which must not have run yet, meter its operators; Explain then tells what each did, and what
+// the result cache had to do with the answer.
 func (q *Query) Analyze() { q.analyze = true }
 
 // NoCache makes the query, which must not have run yet, neither use nor fill the result cache.
 func (q *Query) NoCache() { q.noCache = true }
 
-// Explain describes how the query is evaluated, or was.
+// Explain describes how the query is evaluated, or was. What the passes of the optimiser did is there in words if Opts
+// asked for that.
 func (q *Query) Explain() (*exec.Explanation, error) {
-	if q.run == nil {
+	if len(q.runs) == 0 {
 		run, err := exec.New(&operator.Env{Dict: vector.NewDict(), Options: q.options()}, q.plan, exec.Options{})
 		if err != nil {
 			return nil, err
@@ -97,14 +105,26 @@ func (q *Query) Explain() (*exec.Explanation, error) {
 		defer run.Close()
 		return run.Explain(), nil
 	}
-	return q.run.Explain(), nil
+	x := q.last().Explain()
+	if q.analyze {
+		use := q.use
+		x.Cache = &use
+		for _, p := range q.parts {
+			x.AddPart(p)
+		}
+	}
+	return x, nil
 }
 
-// Exec runs the query and returns its value.
+// last is the latest run.
+func (q *Query) last() *exec.Query { return q.runs[len(q.runs)-1] }
+
+// Exec runs the query and returns its value, which is good until Close. A query may be run again.
 func (q *Query) Exec(ctx context.Context) *promql.Result {
+	q.streams = false
 	var value parser.Value
 	warnings, err := q.execute(ctx, func(ctx context.Context, _ *operator.Env, _ *recall) (w annotations.Annotations, err error) {
-		value, w, err = q.run.Result(ctx)
+		value, w, err = q.last().Result(ctx)
 		return w, err
 	})
 	if err != nil {
@@ -118,7 +138,7 @@ func (q *Query) Stream(ctx context.Context, to exec.Sink) (annotations.Annotatio
 	q.streams = true
 	return q.execute(ctx, func(ctx context.Context, env *operator.Env, kept *recall) (annotations.Annotations, error) {
 		if kept == nil {
-			return q.run.Stream(ctx, to)
+			return q.last().Stream(ctx, to)
 		}
 		return q.streamKept(ctx, env, kept, to)
 	})
@@ -174,9 +194,9 @@ func (q *Query) entry(ctx context.Context, cancel context.CancelCauseFunc) *acti
 
 // inTurn runs f when there is a place for the query.
 func (q *Query) inTurn(ctx context.Context, f func(context.Context) error) error {
-	m, tracker := q.engine.metrics, q.engine.tracker
+	m, places := q.engine.metrics, q.engine.places
 	queued, _ := q.timers.GetSpanTimer(ctx, stats.ExecQueueTime, m.slice("queue_time")...)
-	place, err := tracker.Insert(ctx, q.text)
+	note, err := places.take(ctx, q.text)
 	queued.Finish()
 	if err != nil {
 		if cause := context.Cause(ctx); errors.Is(cause, ErrCanceled) {
@@ -184,7 +204,7 @@ func (q *Query) inTurn(ctx context.Context, f func(context.Context) error) error
 		}
 		return err
 	}
-	defer tracker.Delete(place)
+	defer places.give(note)
 	timer, ctx := q.timers.GetSpanTimer(ctx, stats.EvalTotalTime)
 	defer timer.Finish()
 	if err := operator.ContextError(ctx, "query execution"); err != nil {
@@ -205,6 +225,7 @@ func (q *Query) evaluate(ctx context.Context, entry *activeQuery, run runner) (w
 		return nil, err
 	}
 	defer account.Release(own)
+	q.use, q.parts = exec.CacheUse{Computed: int64(q.grid().N)}, nil
 	kept := q.recall(account)
 	defer kept.free()
 	mint, maxt := q.plan.TimeRange()
@@ -225,12 +246,16 @@ func (q *Query) evaluate(ctx context.Context, entry *activeQuery, run runner) (w
 		View: view, Dict: vector.NewDict(), Options: q.options(), Workers: q.engine.workers, Buffers: &q.engine.buffers,
 		Account: account,
 	}
+	env.Dict.Budget, env.Dict.Check = account, env.Check
+	defer env.Dict.Free()
 	env.Samples = operator.NewSamplesum(q.engine.opts.MaxSamples, q.countedSteps())
 	defer env.Watch(ctx, "expression evaluation")()
 	q.engine.active.run(entry, env.Account, env.Samples)
-	if q.run, err = exec.New(env, q.plan, exec.Options{Analyze: q.analyze, Points: &q.engine.points}); err != nil {
+	built, err := exec.New(env, q.plan, exec.Options{Analyze: q.analyze, Points: &q.engine.points})
+	if err != nil {
 		return nil, err
 	}
+	q.runs = append(q.runs, built)
 	inner, ctx := q.timers.GetSpanTimer(ctx, stats.InnerEvalTime, m.slice("inner_eval")...)
 	warnings, err = run(ctx, env, kept)
 	inner.Finish()

@@ -26,6 +26,7 @@ type recall struct {
 	from, to int64 // steps of the query, [from, to)
 	blocks   []recalled
 	reused   int64 // steps; see confirm
+	outdated int64 // steps that were there once
 
 	stamps    column.StampReader
 	selectors [][]*labels.Matcher
@@ -41,6 +42,15 @@ type recalled struct {
 	entry    *cache.Entry // valid, or nil; it may reach beyond from and to
 	keep     run          // what may be kept once all is computed: entry and the sealed part of [from, to)
 	stamp    uint64       // count of changes over the input of keep
+	changed  bool         // the input has changed since the query began
+}
+
+// known is how many steps of the query the entry has.
+func (x *recalled) known() int64 {
+	if x.entry == nil {
+		return 0
+	}
+	return min(x.to, x.entry.To) - max(x.from, x.entry.From)
 }
 
 // run is consecutive steps, [from, to).
@@ -71,10 +81,10 @@ func (r *recall) missing() []run {
 
 // recall looks the query up, or returns nil where it cannot be cached or where there is no memory for what is kept.
 func (q *Query) recall(account *budget.Account) *recall {
-	stamps, ok := q.src.(column.StampReader)
 	o := q.plan.Options()
 	step := o.Interval.Milliseconds()
-	if !ok || q.engine.cache == nil || !q.streams || q.noCache || q.analyze || q.perStep || q.selectors == nil || step <= 0 || o.DelayedNameRemoval {
+	stamps, ok := q.src.(column.StampReader)
+	if q.use.NotKept = q.unkept(); q.use.NotKept != "" || !ok || step <= 0 {
 		return nil
 	}
 	start := o.Start.UnixMilli()
@@ -86,6 +96,7 @@ func (q *Query) recall(account *budget.Account) *recall {
 		x := recalled{block: b, from: max(r.from, b*cache.BlockSteps), to: min(r.to, (b+1)*cache.BlockSteps)}
 		if err := r.look(q.engine.cache, &x, sealed); err != nil {
 			r.free()
+			q.use.NotKept = reasonOf(err)
 			return nil // what it would take to remember, it does not take to compute
 		}
 		r.blocks = append(r.blocks, x)
@@ -105,9 +116,10 @@ func (r *recall) confirm() {
 		switch {
 		case x.entry == nil:
 		case x.entry.Stamp != r.stamp(run{x.entry.From, x.entry.To}):
-			x.entry, x.keep = nil, run{}
+			r.outdated += x.known()
+			x.entry, x.keep, x.changed = nil, run{}, true
 		default:
-			r.reused += min(x.to, x.entry.To) - max(x.from, x.entry.From)
+			r.reused += x.known()
 		}
 	}
 }
@@ -127,7 +139,7 @@ func (r *recall) look(c *cache.Cache, x *recalled, sealed int64) error {
 	}
 	if entry != nil {
 		if r.charged += entry.Bytes; r.charged > maxKeep {
-			return errInParts
+			return &inPartsError{unkeptLarge}
 		}
 		if entry.To > x.from && entry.From < x.to {
 			x.keep = run{min(fresh.from, entry.From), max(fresh.to, entry.To)}
@@ -136,6 +148,7 @@ func (r *recall) look(c *cache.Cache, x *recalled, sealed int64) error {
 				x.entry = entry
 				return nil
 			}
+			r.outdated += min(x.to, entry.To) - max(x.from, entry.From)
 		}
 	}
 	if x.keep = fresh; fresh.from < fresh.to {

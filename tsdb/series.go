@@ -75,7 +75,9 @@ func (v *view) Series(ctx context.Context, ms []*labels.Matcher, h column.Hint) 
 		if err := h.Account.Reserve(e.set.Bytes); err != nil {
 			return nil, fmt.Errorf("take series: %w", err)
 		}
-		return v.give(e.set, e.at, sources), nil
+		known := v.give(e.set, e.at, sources)
+		known.Cached = true
+		return known, nil
 	}
 	set, at, err := v.find(ctx, sources, ms, h)
 	if err != nil {

@@ -104,11 +104,14 @@ func (c *Cache) Get(l Line, block int64, account *budget.Account) (*Entry, error
 	return e, err
 }
 
-// Put keeps an entry for a block.
-func (c *Cache) Put(l Line, block int64, e *Entry) {
-	if b := e.encode(nil); len(b) <= maxEntry {
-		c.mem.SetBig(l.key(block), b)
+// Put keeps an entry for a block, and tells whether it is small enough for that.
+func (c *Cache) Put(l Line, block int64, e *Entry) bool {
+	b := e.encode(nil)
+	if len(b) > maxEntry {
+		return false
 	}
+	c.mem.SetBig(l.key(block), b)
+	return true
 }
 
 // Stats are figures of a cache since the start.

@@ -41,6 +41,8 @@ type Query struct {
 	opts  Options
 	root  root
 	built *builder
+	// ran says that the operators were put to work.
+	ran bool
 	// top is what drives the operators, if the query is analyzed.
 	top     *meter
 	sinkErr error

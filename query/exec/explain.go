@@ -19,10 +19,23 @@ type Explanation struct {
 	Query string `json:"query"`
 	// Passes are the rewritings, in their order.
 	Passes []plan.Step `json:"passes"`
-	// Plan is the operator whose value is the answer.
+	// Cache tells what the result cache had to do with the answer, after a run that was analyzed.
+	Cache *CacheUse `json:"resultCache,omitempty"`
+	// Plan is the operator whose value is the answer. It has no Work where it was not run.
 	Plan *Operator `json:"plan"`
+	// Parts are what was run for stretches of the range of which the result cache had the rest.
+	Parts []*Operator `json:"parts,omitempty"`
 	// Totals are those of all operators, after a run that was analyzed.
 	Totals *Work `json:"totals,omitempty"`
+}
+
+// AddPart adds what was run for a part of the range.
+func (e *Explanation) AddPart(p *Explanation) {
+	e.Parts = append(e.Parts, p.Plan)
+	if e.Totals != nil && p.Totals != nil {
+		e.Totals.add(p.Totals)
+		e.Totals.Total = e.Totals.Own
+	}
 }
 
 // Operator is a part of a plan and what it takes its input from.
@@ -62,6 +75,11 @@ type Work struct {
 	Rows    int64 `json:"rows"`
 	Cells   int64 `json:"cells"`
 	Batches int64 `json:"batches"`
+	// Selections of series were asked for, of which SelectionsCached were known to the storage; together they have so many
+	// Series.
+	Selections       int64 `json:"selections"`
+	SelectionsCached int64 `json:"selectionsCached"`
+	Series           int64 `json:"seriesSelected"`
 	// Samples were decoded, and take so many Bytes decoded; Latest were known without.
 	Samples int64 `json:"samplesDecoded"`
 	Bytes   int64 `json:"bytesDecoded"`
@@ -80,6 +98,9 @@ func (w *Work) add(o *Work) {
 	w.Rows += o.Rows
 	w.Cells += o.Cells
 	w.Batches += o.Batches
+	w.Selections += o.Selections
+	w.SelectionsCached += o.SelectionsCached
+	w.Series += o.Series
 	w.Samples += o.Samples
 	w.Bytes += o.Bytes
 	w.Latest += o.Latest
@@ -90,7 +111,7 @@ func (w *Work) add(o *Work) {
 // Explain describes the plan; after a run with Options.Analyze with what each operator did.
 func (q *Query) Explain() *Explanation {
 	e := &Explanation{Query: q.plan.Statement().Expr.String(), Passes: q.plan.Log}
-	x := explainer{numbers: map[*plan.Shared]int{}}
+	x := explainer{numbers: map[*plan.Shared]int{}, ran: q.ran}
 	if q.opts.Analyze {
 		x.totals = &Work{}
 	}
@@ -105,6 +126,7 @@ func (q *Query) Explain() *Explanation {
 type explainer struct {
 	numbers map[*plan.Shared]int
 	totals  *Work // nil: not analyzed
+	ran     bool
 }
 
 func (x *explainer) operator(n plan.Node, by *builder) *Operator {
@@ -142,11 +164,12 @@ func (x *explainer) ref(r *plan.Ref, by *builder) *Operator {
 
 // measured is what a meter says, beside its inputs.
 func (x *explainer) measured(m *meter, inputs []*Operator) *Work {
-	if x.totals == nil || m == nil {
+	if x.totals == nil || m == nil || !x.ran {
 		return nil
 	}
 	w := &Work{
 		Rows: m.rows.Load(), Cells: m.cells.Load(), Batches: m.batches.Load(),
+		Selections: m.selections.Load(), SelectionsCached: m.selectionsCached.Load(), Series: m.series.Load(),
 		Samples: m.samples.Load(), Bytes: m.bytes.Load(), Latest: m.latest.Load(),
 		Own: m.own.Load(), Peak: m.account.Peak(), Workers: m.lent.Load(),
 	}
@@ -213,7 +236,16 @@ func (e *Explanation) String() string {
 			fmt.Fprintf(&b, "pass %s:\n  %s\n  %s\n", p.Pass, p.Before, p.After)
 		}
 	}
-	e.Plan.draw(&b, 0)
+	if e.Cache != nil {
+		b.WriteString("result cache: " + e.Cache.String() + "\n")
+	}
+	if len(e.Parts) == 0 || e.Plan.Work != nil {
+		e.Plan.draw(&b, 0)
+	}
+	for _, p := range e.Parts {
+		b.WriteString("part of the range:\n")
+		p.draw(&b, 0)
+	}
 	if e.Totals != nil {
 		b.WriteString("total " + e.Totals.String() + "\n")
 	}
@@ -240,11 +272,14 @@ func (w *Work) String() string {
 	parts := []string{
 		fmt.Sprintf("%d rows, %d cells", w.Rows, w.Cells), fmt.Sprintf("own %s of %s", time.Duration(w.Own), time.Duration(w.Total)),
 	}
+	if w.Selections > 0 {
+		parts = append(parts, fmt.Sprintf("%d series in %d selections (%d cached)", w.Series, w.Selections, w.SelectionsCached))
+	}
 	if w.Samples > 0 {
 		parts = append(parts, fmt.Sprintf("%d samples decoded (%d bytes)", w.Samples, w.Bytes))
 	}
 	if w.Latest > 0 {
-		parts = append(parts, fmt.Sprintf("%d samples known", w.Latest))
+		parts = append(parts, fmt.Sprintf("%d samples cached", w.Latest))
 	}
 	if w.Peak > 0 {
 		parts = append(parts, fmt.Sprintf("%d bytes at most", w.Peak))

@@ -25,6 +25,10 @@ type meter struct {
 	latest  atomic.Int64 // samples known without decoding
 	own     atomic.Int64 // nanoseconds
 	lent    atomic.Int64 // times a goroutine was lent
+
+	selections       atomic.Int64 // of series
+	selectionsCached atomic.Int64 // of those, the ones the storage knew
+	series           atomic.Int64 // selected
 }
 
 // span is a stretch of time that an operator works on one goroutine. The operators it calls meanwhile add the time

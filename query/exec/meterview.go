@@ -6,6 +6,8 @@ package exec
 import (
 	"context"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 )
 
@@ -21,6 +23,20 @@ func meterView(v column.View, m *meter) column.View {
 type meteredView struct {
 	column.View
 	m *meter
+}
+
+// Series implements column.View.
+func (v *meteredView) Series(ctx context.Context, ms []*labels.Matcher, h column.Hint) (*column.SeriesSet, error) {
+	s, err := v.View.Series(ctx, ms, h)
+	if err != nil {
+		return s, err
+	}
+	v.m.selections.Add(1)
+	v.m.series.Add(int64(s.N))
+	if s.Cached {
+		v.m.selectionsCached.Add(1)
+	}
+	return s, nil
 }
 
 // Scan implements column.View.

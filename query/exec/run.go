@@ -37,6 +37,7 @@ const where = "expression evaluation"
 
 // Stream runs the query and hands its answer to to. Annotations may come with an error.
 func (q *Query) Stream(ctx context.Context, to Sink) (ws annotations.Annotations, err error) {
+	q.ran = true
 	stop := q.env.Watch(ctx, where)
 	defer stop()
 	defer q.root.close()

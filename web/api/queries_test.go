@@ -314,14 +314,16 @@ func TestQueriesAreExplained(t *testing.T) {
 		return rec.Body.String()
 	}
 	text := check(ranged+"&explain=text", "text/plain", "max_over_time", "m[5m]")
-	analyzed := check(ranged+"&analyze=text", "text/plain", "max_over_time", "m[5m]")
+	analyzed := check(ranged+"&analyze=text", "text/plain", "max_over_time", "m[5m]",
+		"result cache: 0 steps reused, 14 computed, 0 kept, others not: the result cache is off\n", " samples decoded", "\ntotal ")
 	if len(analyzed) <= len(text) {
 		t.Errorf("what each operator did:\n%s\nis not more than the plan:\n%s", analyzed, text)
 	}
 	if body := check(ranged+"&explain=1", "application/json", `"status":"success"`, `"explanation":{`); strings.Contains(body, `"resultType"`) {
 		t.Errorf("a query that was to be explained was run: %s", body)
 	}
-	full := check(ranged+"&analyze=1", "application/json", `"resultType":"matrix"`, `"explanation":{`)
+	full := check(ranged+"&analyze=1", "application/json", `"resultType":"matrix"`, `"explanation":{`,
+		`"resultCache":{"stepsReused":0,"stepsComputed":14,"stepsOutdated":0,"stepsKept":0,"notKept":"the result cache is off"}`)
 	if !json.Valid([]byte(full)) {
 		t.Errorf("no JSON: %s", full)
 	}
@@ -330,6 +332,8 @@ func TestQueriesAreExplained(t *testing.T) {
 		t.Errorf("the answer is another one when it is analyzed: %s\n%s", plain, full)
 	}
 	check("query?query=m&time=590&explain=json", "application/json", `"explanation":{`)
+	check("query?query=m>1%2B1&time=590&explain=1", "application/json", `{"pass":"constants","before":"m \u003e (1 + 1)","after":"m \u003e 2"}`)
+	check("query?query=m>1%2B1&time=590&analyze=text&limit=1", "text/plain", "pass constants:\n  m > (1 + 1)\n  m > 2\n")
 	check("query?query=m&time=590&explain=0", "application/json", `"resultType":"vector"`)
 	for _, path := range []string{"query?query=m&explain=x", "query?query=m&analyze=yes", ranged + "&explain=xml", "query?query=m(&explain=1"} {
 		if rec := get(h, path); rec.Code != 400 {

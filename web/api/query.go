@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -116,7 +117,8 @@ func sharedArgs(r *http.Request, limit int) (queryArgs, error) {
 		lookback = d
 	}
 	args.opts = query.Opts{
-		Lookback: lookback, PerStep: args.stats == "all", NoStatistics: args.stats == "" && args.analyze == "",
+		Lookback: lookback, PerStep: args.stats == "all", NoStatistics: args.stats == "",
+		Explain: args.explain != "" || args.analyze != "",
 	}
 	return args, nil
 }
@@ -154,11 +156,11 @@ func (a *API) runQuery(r *http.Request, limit int, prep prepare) (answer, error)
 	}
 	ans := answer{query: args.text, done: func() { q.Close(); cancel() }}
 	ctx = httputil.ContextFromRequest(httputil.ContextWithPath(ctx, r.URL.Path), r)
-	if args.explain != "" || args.analyze == "text" {
-		return a.explain(ctx, ans, q, args)
-	}
 	if x, ok := q.(interface{ NoCache() }); ok && r.FormValue("nocache") == "1" {
 		x.NoCache()
+	}
+	if args.explain != "" || args.analyze == "text" {
+		return a.explain(ctx, ans, q, args)
 	}
 	if _, ok := q.(streamer); ok {
 		if x, ok := q.(explainer); ok && args.analyze != "" {
@@ -196,8 +198,8 @@ func (*API) explain(ctx context.Context, ans answer, q promql.Query, args queryA
 	}
 	if args.explain == "" {
 		x.Analyze()
-		if res := q.Exec(ctx); res.Err != nil {
-			return ans, classify(res.Err)
+		if err := runUnsent(ctx, q, args); err != nil {
+			return ans, classify(err)
 		}
 	}
 	explanation, err := x.Explain()
@@ -210,6 +212,18 @@ func (*API) explain(ctx context.Context, ans answer, q promql.Query, args queryA
 		ans.data = map[string]any{"explanation": explanation}
 	}
 	return ans, nil
+}
+
+// runUnsent runs a query as if its answer was sent.
+func runUnsent(ctx context.Context, q promql.Query, args queryArgs) error {
+	s, ok := q.(streamer)
+	if !ok {
+		return q.Exec(ctx).Err
+	}
+	e := newEncoder(io.Discard)
+	defer e.release()
+	_, err := s.Stream(ctx, &resultWriter{e: e, limit: args.limit})
+	return err
 }
 
 // truncate cuts a result to limit series and reports whether there were more.
