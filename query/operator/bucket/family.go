@@ -13,6 +13,9 @@ import (
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
+// pollBuckets is after how many buckets a loop over steps looks whether to stop.
+const pollBuckets = 1 << 13
+
 // end computes the rows of the family that is complete.
 func (r *reader) end() error {
 	f := &r.family
@@ -23,10 +26,16 @@ func (r *reader) end() error {
 	if err := r.node.env.Check(); err != nil {
 		return err
 	}
-	f.shape.update(f.les, r.bounds)
+	f.shape.update(r.node.env, f.les, r.bounds)
 	at := int(f.id)
 	name := r.name(f.first)
 	for step := range r.steps {
+		if r.work += len(f.les) + 1; r.work > pollBuckets {
+			r.work = 0
+			if err := r.node.env.Check(); err != nil {
+				return err
+			}
+		}
 		n := r.gather(step)
 		if f.solo && f.native[step] != nil {
 			if n > 0 {
@@ -74,7 +83,7 @@ func (r *reader) inOrderOfRows(step int) promql.Buckets {
 	f.buckets = f.buckets[:0]
 	for row, le := range f.les {
 		if at := row*r.steps + step; f.kinds[at] == vector.Float {
-			f.buckets = append(f.buckets, promql.Bucket{UpperBound: r.bounds.of(le).upper, Count: f.values[at]})
+			f.buckets = append(f.buckets, promql.Bucket{UpperBound: r.bounds.upper(le), Count: f.values[at]})
 		}
 	}
 	return f.buckets

@@ -23,6 +23,7 @@ type reader struct {
 	rows   *rows
 	params [][]float64
 	family family
+	work   int // buckets looked at since the query was last asked whether to stop
 }
 
 // family is the one being read.
@@ -34,7 +35,8 @@ type family struct {
 	kinds  []vector.Kind // of the buckets, row by row
 	gaps   bool          // not all kinds are floats
 	native []*histogram.FloatHistogram
-	solo   bool // native counts
+	held   int64 // charged for the histograms of native
+	solo   bool  // native counts
 	first  uint32
 	shape  shape
 	// Of one step.
@@ -45,8 +47,8 @@ type family struct {
 
 func newReader(n *Node) (*reader, error) {
 	in := n.cfg.Input.Table()
-	r := &reader{node: n, in: in, steps: n.Grid().N, bounds: newBounds(in)}
-	if err := n.memory.Charge(int64(in.N) * 12); err != nil {
+	r := &reader{node: n, in: in, steps: n.Grid().N, bounds: newBounds(&n.memory, in)}
+	if err := n.memory.Charge(int64(in.N) * 16); err != nil { // the family, its first row, where it goes and the order
 		return nil, err
 	}
 	var first []uint32
@@ -121,11 +123,17 @@ func (r *reader) addRow(id uint32, b *vector.Batch, i int) error {
 	}
 	le := r.bounds.symbol(id)
 	f := &r.family
-	if !f.shape.expects(le, len(f.les)) && !r.bounds.of(le).ok {
-		r.node.noteBadBound(r.in.Value(id, labels.MetricName), r.in.Dict.Text(le))
-		return nil
+	if !f.shape.expects(le, len(f.les)) {
+		b, err := r.bounds.parse(le)
+		if err != nil {
+			return err
+		}
+		if !b.ok {
+			r.node.noteBadBound(r.in.Value(id, labels.MetricName), r.in.Dict.Text(le))
+			return nil
+		}
 	}
-	if n := len(f.values) + len(v); n > cap(f.values) {
+	if n := len(f.values) + len(v); n > cap(f.values) || len(f.les) == cap(f.les) {
 		if err := r.grow(n); err != nil {
 			return err
 		}
@@ -136,9 +144,22 @@ func (r *reader) addRow(id uint32, b *vector.Batch, i int) error {
 	return nil
 }
 
-// grow makes room for n cells of buckets.
+// bucketBytes is what a bucket of a family takes beside its cells: its le, its place in the shape, twice its bound and
+// its count, in each of the forms that they have for a step.
+const bucketBytes = 4 + 4 + 8 + 2*8 + 8 + 16
+
+// grow makes room for n cells of buckets, and one more bucket.
 func (r *reader) grow(n int) error {
 	f, m := &r.family, &r.node.memory
+	if len(f.les) == cap(f.les) {
+		more := max(16, cap(f.les)/2)
+		if err := m.Charge(int64(more) * bucketBytes); err != nil {
+			return err
+		}
+		les := make([]uint32, len(f.les), cap(f.les)+more)
+		copy(les, f.les)
+		f.les = les
+	}
 	have := len(f.values)
 	values, err := retain.Extend(m, f.values, n-have)
 	if err != nil {
@@ -172,6 +193,13 @@ func (r *reader) addNative(id uint32, k []vector.Kind, h []*histogram.FloatHisto
 			return err
 		}
 	}
+	m := &r.node.memory
+	bytes := vector.HistogramBytes(k, h)
+	if err := m.Charge(bytes); err != nil {
+		return err
+	}
+	m.Refund(f.held)
+	f.held = bytes
 	f.solo = true
 	for step, kind := range k {
 		f.native[step] = nil

@@ -30,20 +30,31 @@ type rows struct {
 }
 
 func newRows(n *Node, first []uint32, params [][]float64) (*rows, error) {
-	r := &rows{memory: &n.memory, steps: n.Grid().N, first: first, parts: 1, le: make([]bool, len(first))}
+	r := &rows{memory: &n.memory, steps: n.Grid().N, first: first, parts: 1}
+	var err error
+	if r.le, err = retain.Make[bool](r.memory, len(first)); err != nil {
+		return nil, err
+	}
 	if n.cfg.Kind == Quantiles {
 		// At a single step with delayed name removal Prometheus does not look for series that are the same.
-		r.split(params, n.Grid().Instant() && n.env.DelayedNameRemoval)
+		if err := r.split(params, n.Grid().Instant() && n.env.DelayedNameRemoval); err != nil {
+			return nil, err
+		}
 	}
 	return r, r.room(len(first))
 }
 
+// partBytes is about what a quantile takes until it is a label: its text, and an entry of a map.
+const partBytes = 100
+
 // split numbers the different quantiles; twins: the same one given twice is two.
-func (r *rows) split(params [][]float64, twins bool) {
+func (r *rows) split(params [][]float64, twins bool) (err error) {
 	seen := map[uint64]int{}
 	r.part = make([][]int, len(params))
 	for i, p := range params {
-		r.part[i] = make([]int, r.steps)
+		if r.part[i], err = retain.Make[int](r.memory, r.steps); err != nil {
+			return err
+		}
 		for step, q := range p {
 			key := math.Float64bits(q + 0) // -0 is 0
 			if q != q {
@@ -51,6 +62,9 @@ func (r *rows) split(params [][]float64, twins bool) {
 			}
 			at, ok := seen[key]
 			if !ok || twins {
+				if err := r.memory.Charge(partBytes); err != nil {
+					return err
+				}
 				at = len(r.texts)
 				seen[key] = at
 				r.texts = append(r.texts, labels.FormatOpenMetricsFloat(q))
@@ -59,6 +73,7 @@ func (r *rows) split(params [][]float64, twins bool) {
 		}
 	}
 	r.parts = len(r.texts)
+	return nil
 }
 
 // room makes room for n histograms in all. Those that come later have their cells behind.
@@ -75,7 +90,13 @@ func (r *rows) room(n int) error {
 // alone adds a histogram that keeps its le and returns its number.
 func (r *rows) alone(row uint32) (int, error) {
 	at := len(r.first)
-	r.first, r.le = append(r.first, row), append(r.le, true)
+	var err error
+	if r.first, err = retain.Push(r.memory, r.first, row); err != nil {
+		return 0, err
+	}
+	if r.le, err = retain.Push(r.memory, r.le, true); err != nil {
+		return 0, err
+	}
 	if err := r.room(at + 1); err != nil {
 		return 0, err
 	}
@@ -100,7 +121,8 @@ func (r *rows) set(at, i, step int, v float64) error {
 func (r *rows) finish(n *Node) error {
 	in := n.cfg.Input.Table()
 	count := len(r.first)
-	if err := n.memory.Charge(int64(count*r.parts) * int64(8+4*len(in.Names)+8)); err != nil {
+	// The rows of the input, their le, the columns, the marks and places, and the column of the quantiles.
+	if err := n.memory.Charge(int64(count*r.parts) * int64(4+4+4*len(in.Names)+1+8+4)); err != nil {
 		return err
 	}
 	ids := make([]uint32, 0, count*r.parts)
@@ -108,6 +130,9 @@ func (r *rows) finish(n *Node) error {
 	r.place = make([]int, 0, count*r.parts)
 	column, keeps := in.Column(labels.BucketLabel), false
 	for part := range r.parts {
+		if err := n.env.Check(); err != nil {
+			return err
+		}
 		for at, id := range r.first {
 			ids = append(ids, id)
 			r.place = append(r.place, at*r.parts+part)

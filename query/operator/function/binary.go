@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -64,13 +63,20 @@ type binary struct {
 func (x *binary) bind() (kernel, error) {
 	x.with = operandOf(x.Scalar)
 	if trims(x.Op) {
+		if x.latest != nil {
+			if err := x.held.charge(int64(x.Grid().N) * cellAtBytes); err != nil {
+				return nil, err
+			}
+		}
 		return x.trim, nil
 	}
 	if f := arithmetic(x.Op, x.Swapped); f != nil {
-		return func(b *vector.Batch) error {
-			x.with.each(b, f)
+		return func(w *work, b *vector.Batch) error {
+			if err := x.with.each(w.env, b, f); err != nil {
+				return err
+			}
 			if len(b.H) > 0 {
-				x.histograms(b)
+				return x.histograms(w, b)
 			}
 			return nil
 		}, nil
@@ -79,29 +85,27 @@ func (x *binary) bind() (kernel, error) {
 	if f == nil {
 		return nil, fmt.Errorf("operator %q not allowed for operations between Vectors", x.Op)
 	}
-	return func(b *vector.Batch) error {
+	return func(w *work, b *vector.Batch) error {
 		if shapes(b)&vector.HasHistograms != 0 {
 			x.incompatible(histogramCell)
 		}
 		dropHistograms(b)
 		if x.Bool {
-			truth(b, &x.with, f)
-		} else {
-			filter(b, &x.with, f)
+			return truth(w.env, b, &x.with, f)
 		}
-		return nil
+		return filter(w.env, b, &x.with, f)
 	}, nil
 }
 
 // histograms computes the histograms of a batch: those that cannot be are left out.
-func (x *binary) histograms(b *vector.Batch) {
+func (x *binary) histograms(w *work, b *vector.Batch) error {
 	able := x.Op == parser.MUL || x.Op == parser.DIV && !x.Swapped
 	if !able {
 		if shapes(b)&vector.HasHistograms != 0 {
 			x.incompatible(histogramCell)
 		}
 		dropHistograms(b)
-		return
+		return nil
 	}
 	for i, s := range b.Shape {
 		if s&vector.HasHistograms == 0 {
@@ -112,17 +116,22 @@ func (x *binary) histograms(b *vector.Batch) {
 			if k[j] != vector.Histogram {
 				continue
 			}
+			c, err := w.copyOf(h[j])
+			if err != nil {
+				return err
+			}
 			if x.Op == parser.MUL {
-				h[j] = h[j].Copy().Mul(x.with.at(j)).Compact(0)
+				h[j] = c.Mul(x.with.at(j)).Compact(0)
 			} else {
-				h[j] = h[j].Copy().Div(x.with.at(j)).Compact(0)
+				h[j] = c.Div(x.with.at(j)).Compact(0)
 			}
 		}
 	}
+	return nil
 }
 
 // trim cuts histograms off. Floats cannot be trimmed, and nothing is cut off a scalar.
-func (x *binary) trim(b *vector.Batch) error {
+func (x *binary) trim(w *work, b *vector.Batch) error {
 	for i, s := range b.Shape {
 		if s == vector.HasGaps {
 			continue
@@ -131,7 +140,11 @@ func (x *binary) trim(b *vector.Batch) error {
 		for j := range k {
 			switch {
 			case k[j] == vector.Histogram && !x.Swapped:
-				h[j] = trimmed(h[j], x.Op, x.with.at(j))
+				c, err := w.copyOf(h[j])
+				if err != nil {
+					return err
+				}
+				h[j] = c.TrimBuckets(x.with.at(j), x.Op == parser.TRIM_UPPER)
 			case k[j] != vector.Absent:
 				x.noteCell(b.IDs[i], j, k[j])
 				k[j] = vector.Absent
@@ -140,10 +153,6 @@ func (x *binary) trim(b *vector.Batch) error {
 		b.Measure(i)
 	}
 	return nil
-}
-
-func trimmed(h *histogram.FloatHistogram, op parser.ItemType, at float64) *histogram.FloatHistogram {
-	return h.Copy().TrimBuckets(at, op == parser.TRIM_UPPER)
 }
 
 func (x *binary) noteCell(row uint32, step int, k vector.Kind) {
@@ -189,6 +198,8 @@ type cellAt struct {
 	row  uint32
 	kind vector.Kind
 }
+
+const cellAtBytes = 8
 
 func (l *latest) set(step int, row uint32, k vector.Kind, steps int) {
 	l.mu.Lock()

@@ -140,7 +140,7 @@ func (c *Call) plain() kernel {
 
 // timestamps returns the kernel that makes each cell the time of its step.
 func timestamps(grid vector.Grid) kernel {
-	return func(b *vector.Batch) error {
+	return func(_ *work, b *vector.Batch) error {
 		for v := b.V; len(v) > 0; v = v[b.Steps:] {
 			for j := range b.Steps {
 				v[j] = float64(grid.At(j)) / 1000

@@ -64,12 +64,17 @@ func ordinary(low, high float64) bool {
 }
 
 // steps clamps with bounds of each step. Where they are the wrong way round there is no value.
-func (o *bounds) steps(b *vector.Batch) error {
+func (o *bounds) steps(w *work, b *vector.Batch) error {
 	dropHistograms(b)
 	for i := range b.Rows() {
 		v, k, _ := b.Row(i)
 		none := false
 		for j, x := range v {
+			if j&(pollCells-1) == pollCells-1 {
+				if err := w.env.Check(); err != nil {
+					return err
+				}
+			}
 			low, high := o.low.at(j), o.high.at(j)
 			switch {
 			case high < low:
@@ -88,7 +93,7 @@ func (o *bounds) steps(b *vector.Batch) error {
 }
 
 // empty is the kernel that leaves no cell.
-func empty(b *vector.Batch) error {
+func empty(_ *work, b *vector.Batch) error {
 	clear(b.K)
 	clear(b.H)
 	b.H = b.H[:0]

@@ -6,6 +6,7 @@ package function
 import (
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
@@ -87,33 +88,33 @@ func kindIf(b bool) vector.Kind {
 }
 
 // filter keeps the cells of a batch without histograms for which f holds.
-func filter(b *vector.Batch, with *operand, f comparison) {
+func filter(env *operator.Env, b *vector.Batch, with *operand, f comparison) error {
 	if b.Steps == 1 {
-		k := b.K
-		with.each(b, func(v, s []float64) {
-			f(k[:len(v)], v, s)
-			k = k[len(v):]
-		})
+		err := with.pieces(env, len(b.V), func(from, to int, s []float64) { f(b.K[from:to], b.V[from:to], s) })
 		for i, k := range b.K[:len(b.Shape)] {
 			b.Shape[i] = vector.HasGaps >> (2 * k) // Absent is HasGaps, Float is HasFloats
 		}
-		return
+		return err
 	}
 	for i := range b.Shape {
 		v, k, _ := b.Row(i)
 		n := 0
-		with.pieces(v, func(from, to int, s []float64) { n += f(k[from:to], v[from:to], s) })
+		err := with.pieces(env, len(v), func(from, to int, s []float64) { n += f(k[from:to], v[from:to], s) })
+		if err != nil {
+			return err
+		}
 		b.Shape[i] = shapeOf(n, b.Steps)
 	}
+	return nil
 }
 
 // truth makes the floats of a batch 1 where f holds, else 0.
-func truth(b *vector.Batch, with *operand, f comparison) {
+func truth(env *operator.Env, b *vector.Batch, with *operand, f comparison) error {
 	var floats, outcomes [chunk]vector.Kind
 	for i := range floats {
 		floats[i] = vector.Float
 	}
-	with.each(b, func(v, s []float64) {
+	return with.each(env, b, func(v, s []float64) {
 		for len(v) > 0 {
 			n := min(chunk, len(v))
 			outcomes = floats

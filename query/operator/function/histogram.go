@@ -32,9 +32,9 @@ func ofHistogram(name string) func(*histogram.FloatHistogram) float64 {
 
 // overHistograms makes a kernel of a function of one histogram. Floats go away.
 func overHistograms(f func(*histogram.FloatHistogram) float64) kernel {
-	return func(b *vector.Batch) error {
+	return func(w *work, b *vector.Batch) error {
 		if len(b.H) == 0 {
-			return empty(b)
+			return empty(w, b)
 		}
 		for i := range b.Rows() {
 			v, k, h := b.Row(i)
@@ -43,6 +43,9 @@ func overHistograms(f func(*histogram.FloatHistogram) float64) kernel {
 				if k[j] != vector.Histogram {
 					k[j] = vector.Absent
 					continue
+				}
+				if err := w.env.Check(); err != nil {
+					return err
 				}
 				v[j], k[j], h[j] = f(h[j]), vector.Float, nil
 				n++

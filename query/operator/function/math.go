@@ -111,29 +111,35 @@ func pointwise(name string) func(float64) float64 {
 
 // overFlat makes a kernel of a function over arrays. Histograms go away.
 func overFlat(f func([]float64)) kernel {
-	return func(b *vector.Batch) error {
+	return func(w *work, b *vector.Batch) error {
 		dropHistograms(b)
-		f(b.V)
-		return nil
+		for from, to := range w.env.Runs(len(b.V)) {
+			f(b.V[from:to])
+		}
+		return w.env.Check()
 	}
 }
 
 // overFloats makes a kernel of a function of one number, called for floats only. Histograms go away.
 func overFloats(f func(float64) float64) kernel {
-	return func(b *vector.Batch) error {
+	return func(w *work, b *vector.Batch) error {
 		dropHistograms(b)
-		if shapes(b)&vector.HasGaps == 0 {
-			for i, x := range b.V {
-				b.V[i] = f(x)
+		gaps := shapes(b)&vector.HasGaps != 0
+		for from, to := range w.env.Runs(len(b.V)) {
+			v := b.V[from:to]
+			if !gaps {
+				for i, x := range v {
+					v[i] = f(x)
+				}
+				continue
 			}
-			return nil
-		}
-		for i, k := range b.K {
-			if k == vector.Float {
-				b.V[i] = f(b.V[i])
+			for i, k := range b.K[from:to] {
+				if k == vector.Float {
+					v[i] = f(v[i])
+				}
 			}
 		}
-		return nil
+		return w.env.Check()
 	}
 }
 
@@ -154,10 +160,9 @@ func newRound(env *operator.Env, in operator.Node, nearest operator.Scalar) oper
 		if inverse.constant && inverse.at(0) == 1 {
 			return overFlat(round), nil
 		}
-		return func(b *vector.Batch) error {
+		return func(w *work, b *vector.Batch) error {
 			dropHistograms(b)
-			inverse.each(b, roundTo)
-			return nil
+			return inverse.each(w.env, b, roundTo)
 		}, nil
 	}
 	return n

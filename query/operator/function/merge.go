@@ -264,14 +264,29 @@ func (m *Merge) Cursor(ids []uint32) operator.Cursor {
 	case m.rows != nil:
 		return m.rows.cursor(ids)
 	}
+	c := &mergeCursor{m: m, held: held{account: m.env.Account}}
 	rows := m.members
 	if ids != nil {
-		rows = make([]uint32, 0, len(ids))
-		for _, g := range ids {
-			rows = append(rows, m.members[m.from[g]:m.from[g+1]]...)
-		}
+		rows, c.err = m.membersIn(ids, &c.held)
 	}
-	return &mergeCursor{m: m, in: m.in.Cursor(rows)}
+	c.in = m.in.Cursor(rows)
+	return c
+}
+
+// membersIn returns the rows of some groups.
+func (m *Merge) membersIn(groups []uint32, h *held) ([]uint32, error) {
+	n := 0
+	for _, g := range groups {
+		n += int(m.from[g+1] - m.from[g])
+	}
+	if err := h.charge(int64(n) * 4); err != nil {
+		return nil, err
+	}
+	rows := make([]uint32, 0, n)
+	for _, g := range groups {
+		rows = append(rows, m.members[m.from[g]:m.from[g+1]]...)
+	}
+	return rows, nil
 }
 
 // mergeCursor reads the rows of one group after the other.
@@ -280,6 +295,8 @@ type mergeCursor struct {
 	in  operator.Cursor
 	saw func(row uint32, k []vector.Kind) // told of every row; nil: nobody
 
+	held  held
+	err   error        // of making the cursor
 	batch vector.Batch // of the input
 	at    int          // next row of batch
 	// open is the group that the last row of the output belongs to, and busy whether that has a value.
@@ -289,6 +306,9 @@ type mergeCursor struct {
 
 // Next implements operator.Cursor.
 func (c *mergeCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
+	if c.err != nil {
+		return false, c.err
+	}
 	c.batch.Budget = c.m.env.Account
 	steps := c.m.Grid().N
 	b.Reset(steps)
@@ -297,6 +317,9 @@ func (c *mergeCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
 	for {
 		if c.at == c.batch.Rows() {
 			c.at = 0
+			if err := c.m.env.Check(); err != nil {
+				return false, err
+			}
 			ok, err := c.in.Next(ctx, &c.batch)
 			if err != nil || !ok {
 				c.part(b)
@@ -378,6 +401,7 @@ func (c *mergeCursor) part(b *vector.Batch) {
 func (c *mergeCursor) Close() {
 	c.in.Close()
 	c.batch.Free()
+	c.held.release()
 }
 
 // NewDropNames returns in without the names of the series that are marked for it: the end of a query with delayed

@@ -17,14 +17,19 @@ func NewNegate(env *operator.Env, in operator.Node) operator.Node {
 	return NewMerge(env, n, PerSeries)
 }
 
-func negate(b *vector.Batch) error {
+func negate(w *work, b *vector.Batch) error {
 	for i := range b.V {
 		b.V[i] = -b.V[i]
 	}
 	for i, h := range b.H {
-		if h != nil && b.K[i] == vector.Histogram {
-			b.H[i] = h.Copy().Mul(-1)
+		if h == nil || b.K[i] != vector.Histogram {
+			continue
 		}
+		c, err := w.copyOf(h)
+		if err != nil {
+			return err
+		}
+		b.H[i] = c.Mul(-1)
 	}
 	return nil
 }

@@ -48,26 +48,30 @@ func (o *operand) at(step int) float64 {
 	return o.v[step]
 }
 
-// each calls f for all cells of b, with as many numbers as cells, or more.
-func (o *operand) each(b *vector.Batch, f func(v, s []float64)) {
-	run := b.Steps
-	if o.constant {
-		run = chunk
-	}
-	for v := b.V; len(v) > 0; {
-		n := min(run, len(v))
-		f(v[:n], o.v)
-		v = v[n:]
-	}
+// pollCells is after how many cells a loop looks whether to stop.
+const pollCells = 1 << 14
+
+// each calls f for all cells of b, with as many numbers as cells.
+func (o *operand) each(env *operator.Env, b *vector.Batch, f func(v, s []float64)) error {
+	return o.pieces(env, len(b.V), func(from, to int, s []float64) { f(b.V[from:to], s) })
 }
 
-// pieces calls f for the cells of one row.
-func (o *operand) pieces(v []float64, f func(from, to int, s []float64)) {
-	run := len(v)
-	if o.constant {
-		run = chunk
+// pieces calls f for n cells, from the first of a row on, with as many numbers as cells.
+func (o *operand) pieces(env *operator.Env, n int, f func(from, to int, s []float64)) error {
+	step, left := 0, pollCells
+	for from := 0; from < n; {
+		m := min(n-from, len(o.v)-step, pollCells)
+		f(from, from+m, o.v[step:step+m])
+		from += m
+		if step += m; step == len(o.v) {
+			step = 0
+		}
+		if left -= m; left <= 0 {
+			left = pollCells
+			if err := env.Check(); err != nil {
+				return err
+			}
+		}
 	}
-	for from := 0; from < len(v); from += run {
-		f(from, min(from+run, len(v)), o.v)
-	}
+	return nil
 }

@@ -6,12 +6,32 @@ package function
 import (
 	"context"
 
+	"github.com/prometheus/prometheus/model/histogram"
+
 	"github.com/tidemarkdb/tidemark/query/operator"
 	"github.com/tidemarkdb/tidemark/query/vector"
 )
 
-// kernel changes a batch in place. Several goroutines run it at a time, on batches of their own.
-type kernel func(b *vector.Batch) error
+// kernel changes a batch in place. Several goroutines run it at a time, on batches and works of their own.
+type kernel func(w *work, b *vector.Batch) error
+
+// work is what a cursor gives its kernel beside the batch.
+type work struct {
+	env *operator.Env
+	// made is charged for the histograms that were made for the batch.
+	made held
+}
+
+// copyOf returns a copy of a histogram, which is charged until the next batch.
+func (w *work) copyOf(h *histogram.FloatHistogram) (*histogram.FloatHistogram, error) {
+	if err := w.env.Check(); err != nil {
+		return nil, err
+	}
+	if err := w.made.charge(int64(h.Size())); err != nil {
+		return nil, err
+	}
+	return h.Copy(), nil
+}
 
 // rowwise is a node whose row i is made from row i of its input.
 type rowwise struct {
@@ -92,21 +112,31 @@ func (n *rowwise) Close() {
 
 // Cursor implements operator.Node.
 func (n *rowwise) Cursor(ids []uint32) operator.Cursor {
-	return &rowwiseCursor{Cursor: n.in.Cursor(ids), run: n.run}
+	c := &rowwiseCursor{Cursor: n.in.Cursor(ids), run: n.run}
+	c.work.env, c.work.made.account = n.env, n.env.Account
+	return c
 }
 
 type rowwiseCursor struct {
 	operator.Cursor
-	run kernel
+	run  kernel
+	work work
 }
 
 // Next implements operator.Cursor.
 func (c *rowwiseCursor) Next(ctx context.Context, b *vector.Batch) (bool, error) {
+	c.work.made.release()
 	ok, err := c.Cursor.Next(ctx, b)
 	if err != nil || !ok {
 		return false, err
 	}
-	return true, c.run(b)
+	return true, c.run(&c.work, b)
+}
+
+// Close implements operator.Cursor.
+func (c *rowwiseCursor) Close() {
+	c.Cursor.Close()
+	c.work.made.release()
 }
 
 // fixed is the bind of a kernel that depends on no argument.

@@ -21,7 +21,7 @@ func newSort(env *operator.Env, c *Call) operator.Node {
 	if !c.Many {
 		return &sorted{env: env, in: c.In, byValue: byValue, desc: desc, by: c.Texts}
 	}
-	n := &rowwise{env: env, in: c.In, bind: fixed(func(b *vector.Batch) error {
+	n := &rowwise{env: env, in: c.In, bind: fixed(func(_ *work, b *vector.Batch) error {
 		if byValue {
 			dropHistograms(b)
 		}

@@ -13,9 +13,12 @@ import (
 // store keeps rows, charged to the query. When it is filled, cursors may read it side by side.
 type store struct {
 	batch vector.Batch
-	bytes int64          // charged for histograms
+	bytes int64          // charged for histograms and places
 	at    map[uint32]int // the place of the row with an id; nil: the id is the place
 }
+
+// placeBytes is about what an entry of at takes.
+const placeBytes = 40
 
 // add keeps a copy of row i of b.
 func (s *store) add(b *vector.Batch, i int) error {
@@ -28,6 +31,9 @@ func (s *store) add(b *vector.Batch, i int) error {
 		}
 	}
 	n := b.HistogramBytes(i)
+	if s.at != nil {
+		n += placeBytes
+	}
 	if err := s.batch.Budget.Reserve(n); err != nil {
 		return err
 	}
