@@ -365,6 +365,9 @@ const (
 // keep puts what was computed into the cache, if there is memory to do so.
 func (q *Query) keep(r *recall, a *assembly) {
 	bytes := int64(len(a.rows)) * (cache.BlockSteps*keptPointBytes + keptSeriesBytes)
+	for i := range a.rows {
+		bytes += 2 * int64(len(a.rows[i].key)) // encoded, and to find it when entries are joined
+	}
 	short := q.engine.memory.Reserve(bytes) != nil
 	if !short {
 		defer q.engine.memory.Release(bytes)
