@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/decbuf"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 )
 
@@ -136,57 +137,28 @@ func parseTombstones(p []byte) (tombstones, error) {
 	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(p[len(tombstoneMagic):]) {
 		return nil, errTombstones
 	}
-	d := varints{p: body}
-	n := d.uvarint()
-	if n > uint64(len(body)) {
-		return nil, errTombstones
-	}
+	d := decbuf.Buf{B: body}
+	n := d.Count(2)
 	t := make(tombstones, n)
 	id := uint64(0)
 	for range n {
-		id += d.uvarint()
-		count := d.uvarint()
-		if d.bad || id > 1<<32-1 || count > uint64(len(d.p)) {
+		id += d.Uvarint()
+		count := d.Count(2)
+		if d.Failed() || id > 1<<32-1 {
 			return nil, errTombstones
 		}
 		for range count {
-			iv := interval{d.varint(), d.varint()}
+			iv := interval{d.Varint(), d.Varint()}
 			if iv.maxt < iv.mint {
 				return nil, errTombstones
 			}
 			t[uint32(id)] = addInterval(t[uint32(id)], iv)
 		}
 	}
-	if d.bad || len(d.p) > 0 {
+	if d.Finish(); d.Failed() {
 		return nil, errTombstones
 	}
 	return t, nil
-}
-
-// varints reads variable-length integers; bad sticks once the bytes do not hold one.
-type varints struct {
-	p   []byte
-	bad bool
-}
-
-func (d *varints) uvarint() uint64 {
-	v, n := binary.Uvarint(d.p)
-	if n <= 0 {
-		d.p, d.bad = nil, true
-		return 0
-	}
-	d.p = d.p[n:]
-	return v
-}
-
-func (d *varints) varint() int64 {
-	v, n := binary.Varint(d.p)
-	if n <= 0 {
-		d.p, d.bad = nil, true
-		return 0
-	}
-	d.p = d.p[n:]
-	return v
 }
 
 // loadTombstones reads the tombstones beside a block, nil if it has none.

@@ -26,6 +26,7 @@ const direction = `
 		< tsdb/prom, tsdb/tsdbtest;
 	tsdb/budget < tsdb/encoding < tsdb/chunk;
 	tsdb/column/queryable < tsdb;
+	tsdb/decbuf < tsdb/chunk, query/cache;
 
 	tsdb/arena, tsdb/column/queryable, tsdb/journal
 		< ingest/config, ingest, rules, web/api;

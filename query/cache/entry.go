@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/decbuf"
 )
 
 // The form of an entry: the varint First step and the uvarint count of steps; 8 B stamp; uvarint number of series;
@@ -19,6 +20,21 @@ import (
 
 // errDamaged says that bytes are no entry.
 var errDamaged = errors.New("damaged entry of the result cache")
+
+// size is how long the encoded entry is, or a little more.
+func (e *Entry) size() int64 {
+	n := int64(4 * binary.MaxVarintLen64)
+	for i := range e.Series {
+		s := &e.Series[i]
+		n += int64(binary.MaxVarintLen64 + len(s.Labels) + 1 + (len(s.Present)+7)/8)
+		for _, p := range s.Present {
+			if p {
+				n += 8
+			}
+		}
+	}
+	return n
+}
 
 func (e *Entry) encode(b []byte) []byte {
 	b = binary.AppendVarint(b, e.From)
@@ -43,7 +59,9 @@ func (s *Series) encode(b []byte) []byte {
 	} else {
 		b = append(b, 0)
 		at := len(b)
-		b = append(b, make([]byte, (len(s.Present)+7)/8)...)
+		for range (len(s.Present) + 7) / 8 {
+			b = append(b, 0)
+		}
 		for i, p := range s.Present {
 			if p {
 				b[at+i/8] |= 1 << (i % 8)
@@ -58,67 +76,30 @@ func (s *Series) encode(b []byte) []byte {
 	return b
 }
 
-// reader takes an entry apart. The first mistake sticks.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) varint() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-// take returns the next n bytes.
-func (r *reader) take(n uint64) []byte {
-	if n > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	out := r.b[:n:n]
-	r.b = r.b[n:]
-	return out
-}
-
 // What a point and a series take in memory.
 const (
 	pointBytes  = 9
 	seriesBytes = 72
 )
 
-// decode reads an entry, which refers to b, after charging account for both.
+// decode reads an entry, which refers to b, after charging account for what it takes beside b. Entry.Bytes is both.
 func decode(b []byte, account *budget.Account) (*Entry, error) {
-	r := reader{b: b}
-	e := &Entry{From: r.varint()}
-	n := r.uvarint()
-	stamp := r.take(8)
-	count := r.uvarint()
-	if r.bad || n == 0 || n > BlockSteps || count > uint64(len(r.b)) {
+	r := decbuf.Buf{B: b}
+	e := &Entry{From: r.Varint()}
+	n := r.AtMost(BlockSteps, "steps")
+	e.To, e.Stamp = e.From+int64(n), r.LE64()
+	count := uint64(r.Count(1))
+	if r.Failed() || n == 0 {
 		return nil, errDamaged
 	}
-	e.To, e.Stamp = e.From+int64(n), binary.LittleEndian.Uint64(stamp)
 	if e.check() != nil {
 		return nil, errDamaged
 	}
-	e.Bytes = int64(len(b)) + int64(count*n*pointBytes+count*seriesBytes)
-	if err := account.Reserve(e.Bytes); err != nil {
+	beside := int64(count*n*pointBytes + count*seriesBytes)
+	if err := account.Reserve(beside); err != nil {
 		return nil, err
 	}
+	e.Bytes = int64(len(b)) + beside
 	e.Series = make([]Series, count)
 	present, values := make([]bool, count*n), make([]float64, count*n)
 	for i := range e.Series {
@@ -127,34 +108,30 @@ func decode(b []byte, account *budget.Account) (*Entry, error) {
 		s.Present, s.Values = present[from:to:to], values[from:to:to]
 		s.decode(&r)
 	}
-	if r.bad || len(r.b) > 0 {
-		account.Release(e.Bytes)
+	if r.Finish(); r.Failed() {
+		account.Release(beside)
 		return nil, errDamaged
 	}
 	return e, nil
 }
 
-func (s *Series) decode(r *reader) {
-	s.Labels = r.take(r.uvarint())
-	full := r.take(1)
-	if r.bad {
-		return
-	}
+func (s *Series) decode(r *decbuf.Buf) {
+	s.Labels = r.Sized()
 	var bits []byte
-	if full[0] == 0 {
-		bits = r.take(uint64(len(s.Present)+7) / 8)
+	if r.Byte() == 0 {
+		bits = r.Bytes((len(s.Present) + 7) / 8)
 	}
-	if r.bad {
+	if r.Failed() {
 		return
 	}
-	points := uint64(0)
+	points := 0
 	for i := range s.Present {
 		if s.Present[i] = bits == nil || bits[i/8]>>(i%8)&1 == 1; s.Present[i] {
 			points++
 		}
 	}
-	raw := r.take(8 * points)
-	if r.bad {
+	raw := r.Bytes(8 * points)
+	if r.Failed() {
 		return
 	}
 	for i, p := range s.Present {
@@ -179,16 +156,12 @@ func AppendLabels(b []byte, ls labels.Labels) []byte {
 // DecodeLabels reads what AppendLabels wrote. The labels refer to no memory of b.
 func DecodeLabels(b []byte, sb *labels.ScratchBuilder) (labels.Labels, error) {
 	sb.Reset()
-	r := reader{b: b}
-	for len(r.b) > 0 {
-		name := r.take(r.uvarint())
-		value := r.take(r.uvarint())
-		if r.bad {
-			break
-		}
-		sb.Add(string(name), string(value))
+	r := decbuf.Buf{B: b}
+	for r.Left() > 0 {
+		name := r.Text()
+		sb.Add(name, r.Text())
 	}
-	if r.bad {
+	if r.Failed() {
 		return labels.EmptyLabels(), errDamaged
 	}
 	return sb.Labels(), nil

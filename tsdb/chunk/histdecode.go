@@ -4,6 +4,7 @@
 package chunk
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"unsafe"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/decbuf"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -24,7 +26,7 @@ func DecodeHistograms(stream []byte, n int, mint, maxt int64, dst *column.Block)
 
 // decodeHistograms is DecodeHistograms; it returns as well how many samples lie before mint.
 func decodeHistograms(stream []byte, n int, mint, maxt int64, dst *column.Block) (skipped int, err error) {
-	d := histDecoder{c: cursor{b: stream}, mint: mint, maxt: maxt}
+	d := histDecoder{c: decbuf.Buf{B: stream}, mint: mint, maxt: maxt}
 	have := len(dst.T)
 	if err := d.run(n, dst); err != nil {
 		dst.Truncate(have)
@@ -35,8 +37,9 @@ func decodeHistograms(stream []byte, n int, mint, maxt int64, dst *column.Block)
 
 // histDecoder reads a histogram stream; it is HistEncoder backwards.
 type histDecoder struct {
-	c          cursor
+	c          decbuf.Buf
 	s          histState
+	err        error // why there is no memory
 	mint, maxt int64
 	skipped    int      // samples before mint
 	all        []uint64 // room for two words, and the buckets of s behind them
@@ -47,18 +50,18 @@ const minHistBytes = 2
 
 // run reads n samples. dst may be nil when none lies in the range.
 func (d *histDecoder) run(n int, dst *column.Block) error {
-	if n < 0 || n > len(d.c.b)/minHistBytes {
-		return &CorruptError{Msg: "more samples than the bytes can hold", Off: len(d.c.b)}
+	if n < 0 || n > len(d.c.B)/minHistBytes {
+		return &CorruptError{Msg: "more samples than the bytes can hold", Off: len(d.c.B)}
 	}
 	d.s.stream.lead = noWindow
 	for range n {
 		before := d.s.stream.t
 		flags := d.sample(dst)
 		if d.s.n > 1 && d.s.stream.t <= before {
-			d.c.fail("time does not ascend")
+			d.c.Fail("time does not ascend")
 		}
-		if d.c.err != nil {
-			return d.c.err
+		if d.c.Failed() {
+			return cmp.Or(d.err, faultOf(&d.c))
 		}
 		switch {
 		case d.s.stream.t > d.maxt:
@@ -77,35 +80,35 @@ func (d *histDecoder) run(n int, dst *column.Block) error {
 // sample reads one sample into the state.
 func (d *histDecoder) sample(dst *column.Block) (flags byte) {
 	c, s := &d.c, &d.s
-	flags = c.u8()
+	flags = c.Byte()
 	if flags&histReserved != 0 || flags&histBare != 0 && flags&histLayout != 0 {
-		c.fail("unknown flags of a histogram")
+		c.Fail("unknown flags of a histogram")
 		return flags
 	}
 	if flags&histLayout != 0 {
 		d.layout(flags&histFloat != 0, dst)
 	}
 	if flags&histBare == 0 && s.float != (flags&histFloat != 0) {
-		c.fail("kind of histogram changes without a layout")
+		c.Fail("kind of histogram changes without a layout")
 	}
-	if c.err != nil {
+	if c.Failed() {
 		return flags
 	}
-	r := bitReader{s: c.b[c.off:]}
+	r := bitReader{s: c.B[c.Off:]}
 	s.stepTime(s.stream.t + int64(s.stream.delta+readDod(&r)))
 	s.n++
 	if !s.stream.readValue(&r) {
-		c.fail("window of more than 64 bits")
+		c.Fail("window of more than 64 bits")
 		return flags
 	}
 	if flags&histBare == 0 {
 		d.words(&r, flags)
 	}
-	if r.used() > c.left() {
-		c.fail("ends too early")
+	if r.used() > c.Left() {
+		c.Fail("cut short")
 		return flags
 	}
-	c.off += r.used()
+	c.Off += r.used()
 	return flags
 }
 
@@ -117,7 +120,7 @@ func (d *histDecoder) words(r *bitReader, flags byte) {
 	}
 	d.all[0], d.all[1] = s.count, s.zero
 	if !coderOf(flags).readAll(r, d.all) {
-		d.c.fail("word of more than eight bytes")
+		d.c.Fail("word of more than eight bytes")
 	}
 	s.count, s.zero = d.all[0], d.all[1]
 }
@@ -125,27 +128,28 @@ func (d *histDecoder) words(r *bitReader, flags byte) {
 // layout reads a layout and puts it in force.
 func (d *histDecoder) layout(float bool, dst *column.Block) {
 	c := &d.c
-	schema := c.varint()
+	schema := c.Varint()
 	if schema < math.MinInt32 || schema > math.MaxInt32 {
-		c.fail("schema out of range")
+		c.Fail("schema out of range")
 	}
-	l := layout{float: float, schema: int32(schema), zeroT: c.u64(), pos: d.spans(), neg: d.spans()}
-	if n := c.count(8); n > 0 {
+	l := layout{float: float, schema: int32(schema), zeroT: c.BE64(), pos: d.spans(), neg: d.spans()}
+	if n := c.Count(8); n > 0 {
 		l.custom = make([]float64, n)
 		for i := range l.custom {
-			l.custom[i] = math.Float64frombits(c.u64())
+			l.custom[i] = math.Float64frombits(c.BE64())
 		}
 	}
-	npos, nneg := c.uvarint(), c.uvarint()
-	if limit := 8 * uint64(c.left()); npos > limit || nneg > limit-npos { // each takes at least a bit
-		c.fail("more buckets than the bytes can hold")
+	npos, nneg := c.Uvarint(), c.Uvarint()
+	if limit := 8 * uint64(c.Left()); npos > limit || nneg > limit-npos { // each takes at least a bit
+		c.Fail("more buckets than the bytes can hold")
 	}
-	if c.err != nil {
+	if c.Failed() {
 		return
 	}
 	l.npos, l.nneg = int(npos), int(nneg)
 	if dst != nil {
-		if c.err = dst.Charge(8 * int64(l.npos+l.nneg+len(l.pos)+len(l.neg)+len(l.custom))); c.err != nil {
+		if d.err = dst.Charge(8 * int64(l.npos+l.nneg+len(l.pos)+len(l.neg)+len(l.custom))); d.err != nil {
+			c.Fail("no memory")
 			return
 		}
 	}
@@ -153,15 +157,15 @@ func (d *histDecoder) layout(float bool, dst *column.Block) {
 }
 
 func (d *histDecoder) spans() []histogram.Span {
-	n := d.c.count(2)
+	n := d.c.Count(2)
 	if n == 0 {
 		return nil
 	}
 	spans := make([]histogram.Span, n)
 	for i := range spans {
-		offset, length := d.c.varint(), d.c.uvarint()
+		offset, length := d.c.Varint(), d.c.Uvarint()
 		if offset < math.MinInt32 || offset > math.MaxInt32 || length > math.MaxUint32 {
-			d.c.fail("span out of range")
+			d.c.Fail("span out of range")
 		}
 		spans[i] = histogram.Span{Offset: int32(offset), Length: uint32(length)}
 	}

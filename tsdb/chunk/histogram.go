@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
+
+	"github.com/tidemarkdb/tidemark/tsdb/decbuf"
 )
 
 // The flags byte that opens each histogram sample; docs/format-chunk.md, "Histogram stream".
@@ -136,7 +138,7 @@ func (e *HistEncoder) Reset() { *e = HistEncoder{cur: e.cur[:0]} }
 
 // RestoreHistEncoder reads a stream of n samples and returns the encoder to go on appending with.
 func RestoreHistEncoder(stream []byte, n int) (*HistEncoder, error) {
-	d := histDecoder{c: cursor{b: stream}, mint: math.MaxInt64, maxt: math.MaxInt64}
+	d := histDecoder{c: decbuf.Buf{B: stream}, mint: math.MaxInt64, maxt: math.MaxInt64}
 	if err := d.run(n, nil); err != nil {
 		return nil, err
 	}

@@ -388,7 +388,7 @@ func TestDamagedHistogramStreamsAreErrors(t *testing.T) {
 	}
 	check(stream, -1, "more samples than the bytes can hold")
 	check(stream, len(stream)+1, "more samples than the bytes can hold")
-	check(stream, 3, "ends too early")
+	check(stream, 3, "cut short")
 	check([]byte{0, 0, 0}, 2, "more samples than the bytes can hold")
 	check([]byte{0x80, 0, 0, 0}, 1, "unknown flags of a histogram")
 	check([]byte{0x18, 0, 0, 0}, 1, "unknown flags of a histogram")

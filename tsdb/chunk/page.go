@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/decbuf"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -109,11 +110,11 @@ func appendHistograms(dst []byte, src *column.Block, from, to int) []byte {
 // On an error, a *CorruptError or a *budget.ExceededError, dst has no more rows than before.
 func DecodePage(p []byte, mint, maxt int64, withST bool, dst *column.Block) error {
 	have := len(dst.T)
-	c := cursor{b: p}
-	for c.left() > 0 {
+	c := decbuf.Buf{B: p}
+	for c.Left() > 0 {
 		before := len(dst.T)
 		run := nextRun(&c)
-		err := c.err
+		err := faultOf(&c)
 		if err == nil {
 			err = run.decode(mint, maxt, withST, dst)
 		}
@@ -131,21 +132,21 @@ func DecodePage(p []byte, mint, maxt int64, withST bool, dst *column.Block) erro
 // PageRows returns how many rows a page says it holds, without decoding them.
 func PageRows(p []byte) (int, error) {
 	rows := 0
-	c := cursor{b: p}
-	for c.left() > 0 {
+	c := decbuf.Buf{B: p}
+	for c.Left() > 0 {
 		run := nextRun(&c)
 		rows += run.N
 	}
-	return rows, c.err
+	return rows, faultOf(&c)
 }
 
 // maxRows bounds the rows of a run, so that counts cannot overflow.
 const maxRows = 1 << 31
 
 // nextRun reads the frame of one run.
-func nextRun(c *cursor) placed {
+func nextRun(c *decbuf.Buf) placed {
 	var run placed
-	codec := c.u8()
+	codec := c.Byte()
 	switch Codec(codec &^ hasST) {
 	case CodecXOR:
 		run.Kind = sample.Float
@@ -154,17 +155,17 @@ func nextRun(c *cursor) placed {
 	case CodecFloatHistogram:
 		run.Kind = sample.FloatHistogram
 	default:
-		c.fail("unknown codec")
+		c.Fail("unknown codec")
 	}
-	n := c.uvarint()
+	n := c.Uvarint()
 	if n == 0 || n > maxRows {
-		c.fail("number of rows out of range")
+		c.Fail("number of rows out of range")
 	}
-	run.Data = c.bytes()
-	run.dataOff = c.off - len(run.Data)
+	run.Data = c.Sized()
+	run.dataOff = c.Off - len(run.Data)
 	if codec&hasST != 0 {
-		run.ST = c.bytes()
-		run.stOff = c.off - len(run.ST)
+		run.ST = c.Sized()
+		run.stOff = c.Off - len(run.ST)
 	}
 	run.N = int(n)
 	return run

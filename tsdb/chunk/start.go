@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/decbuf"
 )
 
 // MaxSTBytes is the most bytes that one AppendST adds: two numbers of at most ten bytes.
@@ -48,12 +49,12 @@ func DecodeST(stream []byte, from int, dst *column.Block, row int) error {
 		return err
 	}
 	rows := dst.ST[row:]
-	c, s := cursor{b: stream}, STState{}
+	c, s := decbuf.Buf{B: stream}, STState{}
 	at := 0 // the next of rows to be set
-	for c.left() > 0 && at < len(rows) {
+	for c.Left() > 0 && at < len(rows) {
 		before := s.st
-		if s.step(&c); c.err != nil {
-			return c.err
+		if s.step(&c); c.Failed() {
+			return faultOf(&c)
 		}
 		at = fill(rows, at, int(s.n)-1-from, before)
 	}
@@ -73,13 +74,13 @@ func fill(s []int64, from, to int, x int64) int {
 // chunk ever holds.
 const maxGap = 1 << 32
 
-func (s *STState) step(c *cursor) {
-	u := c.uvarint()
+func (s *STState) step(c *decbuf.Buf) {
+	u := c.Uvarint()
 	if u&1 != 0 {
-		s.delta = c.varint()
+		s.delta = c.Varint()
 	}
 	if gap := u >> 1; gap == 0 || gap > maxGap {
-		c.fail("start timestamps out of order")
+		c.Fail("start timestamps out of order")
 	}
 	s.n += int64(u >> 1)
 	s.st += s.delta

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/tsdb/chunk"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/decbuf"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -56,7 +57,7 @@ type snapshotLoader struct {
 	r    io.Reader
 	off  int64 // of the frame
 	read int64 // bytes read
-	c    loadCursor
+	c    decbuf.Buf
 	buf  bytes.Buffer
 	now  time.Time
 
@@ -93,15 +94,13 @@ func (l *snapshotLoader) next() error {
 	if sum := frameSum(lead[:4], payload); sum != binary.LittleEndian.Uint32(lead[4:]) {
 		return l.corrupt("checksum %08x, want %08x", sum, binary.LittleEndian.Uint32(lead[4:]))
 	}
-	l.c = loadCursor{b: payload[1:]}
+	l.c = decbuf.Buf{B: payload, Off: 1}
 	if err := l.frame(payload[0]); err != nil {
 		return err
 	}
-	if l.c.bad {
-		return l.corrupt("a frame of kind %d is cut short or has a field out of range", payload[0])
-	}
-	if len(l.c.b) > 0 {
-		return l.corrupt("%d bytes behind the end of a frame of kind %d", len(l.c.b), payload[0])
+	l.c.Finish()
+	if f := l.c.Fault(); f != nil {
+		return l.corrupt("a frame of kind %d: %v", payload[0], f)
 	}
 	return nil
 }
@@ -121,8 +120,8 @@ func (l *snapshotLoader) frame(kind byte) error {
 	case frameHead:
 		return l.headFrame()
 	case frameSymbols:
-		for n := l.c.count(); n > 0 && !l.c.bad; n-- {
-			l.symbols = append(l.symbols, l.c.text())
+		for n := l.c.Count(1); n > 0 && !l.c.Failed(); n-- {
+			l.symbols = append(l.symbols, l.c.Text())
 		}
 		return nil
 	case frameSeries:
@@ -132,7 +131,7 @@ func (l *snapshotLoader) frame(kind byte) error {
 	case frameFamilies:
 		return l.familyFrame()
 	case frameEnd:
-		if ids, series := l.c.uvarint(), l.c.uvarint(); ids != uint64(l.nextID) || l.nextID != l.ids || series != uint64(l.series) {
+		if ids, series := l.c.Uvarint(), l.c.Uvarint(); ids != uint64(l.nextID) || l.nextID != l.ids || series != uint64(l.series) {
 			return l.corrupt("it ends with %d of %d ids and %d series, %d were found", ids, l.ids, series, l.series)
 		}
 		l.ended = true
@@ -143,20 +142,20 @@ func (l *snapshotLoader) frame(kind byte) error {
 
 func (l *snapshotLoader) headFrame() error {
 	h := l.head
-	if v := l.c.u8(); v > snapshotVersion {
+	if v := l.c.Byte(); v > snapshotVersion {
 		return fmt.Errorf("the checkpoint has version %d, this program reads up to %d: start the newer version again", v, snapshotVersion)
 	}
-	shards, slot := l.c.uvarint(), l.c.uvarint()
-	l.epoch = sample.LSN(l.c.uvarint())
-	ids := l.c.uvarint()
+	shards, slot := l.c.Uvarint(), l.c.Uvarint()
+	l.epoch = sample.LSN(l.c.Uvarint())
+	ids := l.c.Uvarint()
 	if ids > 1<<31 || shards == 0 {
 		return l.corrupt("%d ids in %d shards", ids, shards)
 	}
-	if !l.c.bad && (shards != uint64(len(h.shards)) || slot != uint64(h.opts.SlotMillis)) {
+	if !l.c.Failed() && (shards != uint64(len(h.shards)) || slot != uint64(h.opts.SlotMillis)) {
 		return fmt.Errorf("the checkpoint has %d shards and slots of %d ms, the store %d and %d",
 			shards, slot, len(h.shards), h.opts.SlotMillis)
 	}
-	h.maxT.Store(l.c.varint())
+	h.maxT.Store(l.c.Varint())
 	l.ids, l.started = uint32(ids), true
 	return nil
 }
@@ -164,14 +163,14 @@ func (l *snapshotLoader) headFrame() error {
 // seriesFrame reads the next ids: the order of the file is that of the ids, so that none can be named before
 // those below it, and a file holds at least two bytes for each.
 func (l *snapshotLoader) seriesFrame() error {
-	from, n := l.c.uvarint(), l.c.uvarint()
+	from, n := l.c.Uvarint(), l.c.Uvarint()
 	if from != uint64(l.nextID) || n > uint64(l.ids-l.nextID) {
 		return l.corrupt("ids from %d on, %d are next", from, l.nextID)
 	}
 	for range n {
-		gen := l.c.uvarint()
-		state := l.c.u8()
-		if l.c.bad || gen > math.MaxUint32 || state > idSeries || state == idSeries && gen == 0 {
+		gen := l.c.Uvarint()
+		state := l.c.Byte()
+		if l.c.Failed() || gen > math.MaxUint32 || state > idSeries || state == idSeries && gen == 0 {
 			return l.corrupt("id %d: generation %d, state %d", l.nextID, gen, state)
 		}
 		var err error
@@ -191,8 +190,8 @@ func (l *snapshotLoader) seriesFrame() error {
 func (l *snapshotLoader) loadSeries(ref sample.Ref) error {
 	l.builder.Reset()
 	prev := ""
-	for n := l.c.count(); n > 0 && !l.c.bad; n-- {
-		name, value := l.c.uvarint(), l.c.uvarint()
+	for n := l.c.Count(1); n > 0 && !l.c.Failed(); n-- {
+		name, value := l.c.Uvarint(), l.c.Uvarint()
 		if name >= uint64(len(l.symbols)) || value >= uint64(len(l.symbols)) {
 			return l.corrupt("id %d: a symbol that is not there", ref.ID())
 		}
@@ -203,7 +202,7 @@ func (l *snapshotLoader) loadSeries(ref sample.Ref) error {
 		l.builder.Add(prev, l.symbols[value])
 	}
 	ls := l.builder.Labels()
-	if l.c.bad || ls.IsEmpty() {
+	if l.c.Failed() || ls.IsEmpty() {
 		return l.corrupt("id %d: no labels", ref.ID())
 	}
 	if _, ok := l.head.Lookup(ls); ok {
@@ -225,13 +224,13 @@ func (l *snapshotLoader) loadSeries(ref sample.Ref) error {
 
 // bodyLocked reads what seriesLocked of the writer wrote.
 func (l *snapshotLoader) bodyLocked(s *shard, local uint32, hd *header) error {
-	changed := sample.LSN(l.c.uvarint())
+	changed := sample.LSN(l.c.Uvarint())
 	if changed > l.epoch {
 		return l.corrupt("a series changed at %d, after the epoch %d", changed, l.epoch)
 	}
 	if changed > 0 {
-		hd.changed, hd.lastT, hd.last, hd.kind = changed, l.c.varint(), l.c.u64(), l.c.kind()
-		if l.c.upTo(1) == 1 {
+		hd.changed, hd.lastT, hd.last, hd.kind = changed, l.c.Varint(), l.c.LE64(), l.kind()
+		if l.c.AtMost(1, "flag") == 1 {
 			hd.flags |= newestGone
 		}
 		if err := l.chunksLocked(s, local, hd); err != nil {
@@ -241,8 +240,8 @@ func (l *snapshotLoader) bodyLocked(s *shard, local uint32, hd *header) error {
 	if err := l.lateLocked(s, local, hd); err != nil {
 		return err
 	}
-	for n := l.c.count(); n > 0 && !l.c.bad; n-- {
-		x := tomb{l.c.varint(), l.c.varint(), sample.LSN(l.c.uvarint())}
+	for n := l.c.Count(1); n > 0 && !l.c.Failed(); n-- {
+		x := tomb{l.c.Varint(), l.c.Varint(), sample.LSN(l.c.Uvarint())}
 		s.tombs[local] = append(s.tombs[local], x)
 		hd.flags |= hasTombs
 	}
@@ -252,14 +251,14 @@ func (l *snapshotLoader) bodyLocked(s *shard, local uint32, hd *header) error {
 func (l *snapshotLoader) chunksLocked(s *shard, local uint32, hd *header) error {
 	prev := int64(math.MinInt64)
 	first := true
-	for n := l.c.count(); n > 0 && !l.c.bad; n-- {
+	for n := l.c.Count(1); n > 0 && !l.c.Failed(); n-- {
 		c := closedChunk{
-			kind: l.c.kind(), n: uint16(l.c.upTo(maxSamples)), changed: sample.LSN(l.c.uvarint()),
-			mint: l.c.varint(), maxt: l.c.varint(), number: hd.chunks,
+			kind: l.kind(), n: uint16(l.c.AtMost(maxSamples, "number of samples")), changed: sample.LSN(l.c.Uvarint()),
+			mint: l.c.Varint(), maxt: l.c.Varint(), number: hd.chunks,
 		}
-		stream, starts := l.c.bytes(), l.c.bytes()
+		stream, starts := l.c.Sized(), l.c.Sized()
 		c.size, c.startsSize = uint32(len(stream)), uint32(len(starts))
-		if l.c.bad || c.n == 0 || c.mint > c.maxt || c.maxt > hd.lastT || !first && c.mint <= prev || s.head.slotOf(c.mint) != s.head.slotOf(c.maxt) {
+		if l.c.Failed() || c.n == 0 || c.mint > c.maxt || c.maxt > hd.lastT || !first && c.mint <= prev || s.head.slotOf(c.mint) != s.head.slotOf(c.maxt) {
 			return l.corrupt("a chunk of %d samples from %d to %d out of place", c.n, c.mint, c.maxt)
 		}
 		prev, first = c.maxt, false
@@ -274,12 +273,12 @@ func (l *snapshotLoader) chunksLocked(s *shard, local uint32, hd *header) error 
 		slot.restore(c.mint, c.maxt, l.now)
 		slot.inOrder += int(c.n)
 	}
-	n := int(l.c.upTo(maxSamples))
+	n := int(l.c.AtMost(maxSamples, "number of samples"))
 	if n == 0 {
 		return nil
 	}
-	mint, form, stream, starts := l.c.varint(), l.c.u8(), l.c.bytes(), l.c.bytes()
-	if l.c.bad || form > streamLong || mint > hd.lastT || !first && mint <= prev || s.head.slotOf(mint) != s.head.slotOf(hd.lastT) {
+	mint, form, stream, starts := l.c.Varint(), l.c.Byte(), l.c.Sized(), l.c.Sized()
+	if l.c.Failed() || form > streamLong || mint > hd.lastT || !first && mint <= prev || s.head.slotOf(mint) != s.head.slotOf(hd.lastT) {
 		return l.corrupt("an open chunk of %d samples from %d to %d out of place", n, mint, hd.lastT)
 	}
 	slot := s.slotLocked(mint)
@@ -369,14 +368,14 @@ func (l *snapshotLoader) appendAnewLocked(s *shard, local uint32, hd *header, o 
 }
 
 func (l *snapshotLoader) lateLocked(s *shard, local uint32, hd *header) error {
-	for n := l.c.count(); n > 0 && !l.c.bad; n-- {
-		x := lateRow{kind: l.c.kind(), t: l.c.varint(), st: l.c.varint(), lsn: sample.LSN(l.c.uvarint())}
+	for n := l.c.Count(1); n > 0 && !l.c.Failed(); n-- {
+		x := lateRow{kind: l.kind(), t: l.c.Varint(), st: l.c.Varint(), lsn: sample.LSN(l.c.Uvarint())}
 		if x.kind == sample.Float {
-			x.v = l.c.u64()
-		} else if err := l.lateHistogram(&x, l.c.bytes()); err != nil {
+			x.v = l.c.LE64()
+		} else if err := l.lateHistogram(&x, l.c.Sized()); err != nil {
 			return err
 		}
-		if l.c.bad || x.lsn > l.epoch || x.t > hd.lastT { // equal: its chunk was dropped
+		if l.c.Failed() || x.lsn > l.epoch || x.t > hd.lastT { // equal: its chunk was dropped
 			return l.corrupt("a late sample at %d of LSN %d, with %d the newest", x.t, x.lsn, hd.lastT)
 		}
 		slot := s.slotLocked(x.t)
@@ -405,13 +404,13 @@ func (l *snapshotLoader) lateHistogram(x *lateRow, stream []byte) error {
 }
 
 func (l *snapshotLoader) exemplarFrame() error {
-	for l.c.u8() == 1 && !l.c.bad {
-		id := l.c.uvarint()
-		x := storedExemplar{lsn: sample.LSN(l.c.uvarint())}
-		x.Exemplar = exemplar.Exemplar{Ts: l.c.varint(), Value: math.Float64frombits(l.c.u64()), HasTs: l.c.u8() == 1}
+	for l.c.Byte() == 1 && !l.c.Failed() {
+		id := l.c.Uvarint()
+		x := storedExemplar{lsn: sample.LSN(l.c.Uvarint())}
+		x.Exemplar = exemplar.Exemplar{Ts: l.c.Varint(), Value: math.Float64frombits(l.c.LE64()), HasTs: l.c.Byte() == 1}
 		l.builder.Reset()
-		for n := l.c.count(); n > 0 && !l.c.bad; n-- {
-			l.builder.Add(l.c.text(), l.c.text())
+		for n := l.c.Count(1); n > 0 && !l.c.Failed(); n-- {
+			l.builder.Add(l.c.Text(), l.c.Text())
 		}
 		x.Labels = l.builder.Labels()
 		if id >= uint64(l.nextID) {
@@ -429,18 +428,22 @@ func (l *snapshotLoader) exemplarFrame() error {
 	return nil
 }
 
+func (l *snapshotLoader) kind() sample.Kind {
+	return sample.Kind(l.c.AtMost(uint64(sample.FloatHistogram), "kind of sample"))
+}
+
 func (l *snapshotLoader) familyFrame() error {
-	number := l.c.uvarint()
+	number := l.c.Uvarint()
 	if number >= uint64(len(l.head.shards)) {
 		return l.corrupt("descriptions of shard %d", number)
 	}
 	s := l.head.shards[number]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for l.c.u8() == 1 && !l.c.bad {
-		family := l.c.text()
-		d := description{Metadata: metadata.Metadata{Type: model.MetricType(l.c.text()), Unit: l.c.text(), Help: l.c.text()}}
-		d.lsn = sample.LSN(l.c.uvarint())
+	for l.c.Byte() == 1 && !l.c.Failed() {
+		family := l.c.Text()
+		d := description{Metadata: metadata.Metadata{Type: model.MetricType(l.c.Text()), Unit: l.c.Text(), Help: l.c.Text()}}
+		d.lsn = sample.LSN(l.c.Uvarint())
 		s.addDescriptionLocked(family, d)
 	}
 	return nil
@@ -467,83 +470,3 @@ func (c *slotCount) restore(mint, maxt int64, now time.Time) {
 	}
 	c.mint, c.maxt, c.last = min(c.mint, mint), max(c.maxt, maxt), now
 }
-
-// loadCursor takes fields off the front of b. After the first that is not there or out of range it is bad, and
-// gives zeros.
-type loadCursor struct {
-	b   []byte
-	bad bool
-}
-
-func (c *loadCursor) fail() {
-	c.b, c.bad = nil, true
-}
-
-func (c *loadCursor) u8() byte {
-	if len(c.b) == 0 {
-		c.fail()
-		return 0
-	}
-	v := c.b[0]
-	c.b = c.b[1:]
-	return v
-}
-
-func (c *loadCursor) u64() uint64 {
-	if len(c.b) < 8 {
-		c.fail()
-		return 0
-	}
-	v := binary.LittleEndian.Uint64(c.b)
-	c.b = c.b[8:]
-	return v
-}
-
-func (c *loadCursor) uvarint() uint64 {
-	v, n := binary.Uvarint(c.b)
-	if n <= 0 {
-		c.fail()
-		return 0
-	}
-	c.b = c.b[n:]
-	return v
-}
-
-func (c *loadCursor) varint() int64 {
-	v, n := binary.Varint(c.b)
-	if n <= 0 {
-		c.fail()
-		return 0
-	}
-	c.b = c.b[n:]
-	return v
-}
-
-// upTo is uvarint with a largest value.
-func (c *loadCursor) upTo(limit uint64) uint64 {
-	v := c.uvarint()
-	if v > limit {
-		c.fail()
-		return 0
-	}
-	return v
-}
-
-// count is the number of things of at least one byte each that follow.
-func (c *loadCursor) count() uint64 { return c.upTo(uint64(len(c.b))) }
-
-// bytes are good until the next frame.
-func (c *loadCursor) bytes() []byte {
-	n := c.count()
-	if n > uint64(len(c.b)) { // the length took bytes too
-		c.fail()
-		return nil
-	}
-	v := c.b[:n]
-	c.b = c.b[n:]
-	return v
-}
-
-func (c *loadCursor) text() string { return string(c.bytes()) }
-
-func (c *loadCursor) kind() sample.Kind { return sample.Kind(c.upTo(uint64(sample.FloatHistogram))) }

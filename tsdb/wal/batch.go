@@ -32,13 +32,13 @@ func AppendLimits(dst []byte, l Limits) []byte {
 
 // DecodeLimits reads the limits at the start of a batch record's payload and returns the rest of it.
 func DecodeLimits(p []byte) (Limits, []byte, error) {
-	c := cursor{record: "batch", p: p}
+	c := newCursor("batch", p)
 	c.version(limitsFormat)
-	l := Limits{MinT: c.varint(), MaxT: c.varint(), MinPush: c.varint(), MinScrape: c.varint()}
-	if c.err != nil {
-		return Limits{}, nil, c.err
+	l := Limits{MinT: c.Varint(), MaxT: c.Varint(), MinPush: c.Varint(), MinScrape: c.Varint()}
+	if c.Failed() {
+		return Limits{}, nil, c.err()
 	}
-	return l, p[c.off:], nil
+	return l, p[c.Off:], nil
 }
 
 // How a column of small values is written.
@@ -107,22 +107,22 @@ func appendColumns(dst []byte, b *sample.Batch) []byte {
 // DecodeBatch fills b, which it resets first, from what AppendBatch appended. On error b is empty.
 func DecodeBatch(p []byte, b *sample.Batch) error {
 	b.Reset()
-	c := cursor{record: "batch", p: p}
+	c := newCursor("batch", p)
 	c.version(batchFormat)
-	if c.err == nil && p[0] == batchS2 {
+	if !c.Failed() && p[0] == batchS2 {
 		c.unpack()
 	}
-	n := c.count(1)
+	n := c.Count(1)
 	b.Ref = c.refs(slices.Grow(b.Ref, n), n)
 	b.T = c.times(b.T, n)
-	b.Kind = readBytes(&c, b.Kind, n, sample.FloatHistogram)
-	b.Flags = readBytes(&c, b.Flags, n, math.MaxUint8)
-	switch c.u8() {
+	b.Kind = readBytes(c, b.Kind, n, sample.FloatHistogram)
+	b.Flags = readBytes(c, b.Flags, n, math.MaxUint8)
+	switch c.Byte() {
 	case columnNone:
 	case columnFull:
 		b.ST = c.times(make([]int64, 0, n), n)
 	default:
-		c.fail("bad column form")
+		c.Fail("bad column form")
 	}
 	b.V = c.values(b.V, n)
 	c.histograms(b)
@@ -137,18 +137,18 @@ func DecodeBatch(p []byte, b *sample.Batch) error {
 
 // unpack replaces the rest of the payload by what it is the S2 block of.
 func (c *cursor) unpack() {
-	packed := c.p[c.off:]
+	packed := c.B[c.Off:]
 	size, err := s2.DecodedLen(packed)
 	if err != nil || size > len(packed)*compressAtMost {
-		c.fail("bad length of a compressed batch")
+		c.Fail("bad length of a compressed batch")
 		return
 	}
 	p, err := s2.Decode(nil, packed)
 	if err != nil {
-		c.fail("compressed batch: " + err.Error())
+		c.Fail("compressed batch: " + err.Error())
 		return
 	}
-	c.p, c.off = p, 0
+	c.B, c.Off = p, 0
 }
 
 // appendTimes writes a column of times as one, where all are equal, as in a scrape, or as differences.
@@ -170,27 +170,27 @@ func appendTimes(dst []byte, ts []int64) []byte {
 }
 
 func (c *cursor) times(dst []int64, n int) []int64 {
-	form := c.u8()
-	if c.err != nil {
+	form := c.Byte()
+	if c.Failed() {
 		return dst
 	}
 	switch {
 	case form == columnNone && n == 0:
 	case form == columnUniform && n > 0:
-		t := c.varint()
+		t := c.Varint()
 		dst = slices.Grow(dst, n)
 		for range n {
 			dst = append(dst, t)
 		}
-	case form == columnFull && n > 0 && n <= c.left():
+	case form == columnFull && n > 0 && n <= c.Left():
 		dst = slices.Grow(dst, n)
 		t := int64(0)
 		for range n {
-			t += c.varint()
+			t += c.Varint()
 			dst = append(dst, t)
 		}
 	default:
-		c.fail("bad column of times")
+		c.Fail("bad column of times")
 	}
 	return dst
 }
@@ -211,27 +211,27 @@ func appendBytes[T ~uint8](dst []byte, col []T) []byte {
 }
 
 func readBytes[T ~uint8](c *cursor, dst []T, n int, most T) []T {
-	form := c.u8()
-	if form == columnNone || c.err != nil {
+	form := c.Byte()
+	if form == columnNone || c.Failed() {
 		return nil
 	}
 	var from []byte
 	switch {
 	case form == columnUniform && n > 0:
-		from = c.bytes(1)
+		from = c.Bytes(1)
 	case form == columnFull && n > 0:
-		from = c.bytes(n)
+		from = c.Bytes(n)
 	default:
-		c.fail("bad column form")
+		c.Fail("bad column form")
 	}
-	if c.err != nil {
+	if c.Failed() {
 		return nil
 	}
 	dst = slices.Grow(dst[:0], n)[:n]
 	for i := range dst {
 		dst[i] = T(from[min(i, len(from)-1)])
 		if dst[i] > most {
-			c.fail("bad value in a column")
+			c.Fail("bad value in a column")
 			return nil
 		}
 	}
@@ -258,17 +258,17 @@ func appendValues(dst []byte, vs []float64) []byte {
 }
 
 func (c *cursor) values(dst []float64, n int) []float64 {
-	lengths := c.bytes((n + 1) / 2)
-	if c.err != nil {
+	lengths := c.Bytes((n + 1) / 2)
+	if c.Failed() {
 		return dst
 	}
 	dst = slices.Grow(dst[:0], n)[:n]
-	p := c.p[c.off:]
+	p := c.B[c.Off:]
 	used := 0
 	for i := range dst {
 		k := int(lengths[i/2]>>(i%2*4)) & 15
 		if k > 8 || used+k > len(p) {
-			c.fail("bad length of a value")
+			c.Fail("bad length of a value")
 			return dst[:0]
 		}
 		var x uint64
@@ -284,13 +284,13 @@ func (c *cursor) values(dst []float64, n int) []float64 {
 		used += k
 		dst[i] = math.Float64frombits(x)
 	}
-	c.off += used
+	c.Off += used
 	return dst
 }
 
 // histograms reads the histograms of the rows whose kind says that they have one.
 func (c *cursor) histograms(b *sample.Batch) {
-	if b.Kind == nil || c.err != nil {
+	if b.Kind == nil || c.Failed() {
 		return
 	}
 	b.H = make([]*histogram.Histogram, len(b.Kind))
@@ -303,7 +303,7 @@ func (c *cursor) histograms(b *sample.Batch) {
 		case sample.FloatHistogram:
 			b.FH[i] = c.floatHistogram()
 		}
-		if c.err != nil {
+		if c.Failed() {
 			return
 		}
 	}

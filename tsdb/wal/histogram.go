@@ -33,12 +33,12 @@ func appendHistogram(dst []byte, h *histogram.Histogram) []byte {
 
 func (c *cursor) histogram() *histogram.Histogram {
 	h := &histogram.Histogram{
-		CounterResetHint: histogram.CounterResetHint(c.u8()),
+		CounterResetHint: histogram.CounterResetHint(c.Byte()),
 		Schema:           c.i32(),
-		ZeroThreshold:    c.float(),
-		ZeroCount:        c.uvarint(),
-		Count:            c.uvarint(),
-		Sum:              c.float(),
+		ZeroThreshold:    c.Float(),
+		ZeroCount:        c.Uvarint(),
+		Count:            c.Uvarint(),
+		Sum:              c.Float(),
 		PositiveSpans:    c.spans(),
 		NegativeSpans:    c.spans(),
 		PositiveBuckets:  c.deltas(),
@@ -63,12 +63,12 @@ func appendFloatHistogram(dst []byte, h *histogram.FloatHistogram) []byte {
 
 func (c *cursor) floatHistogram() *histogram.FloatHistogram {
 	return &histogram.FloatHistogram{
-		CounterResetHint: histogram.CounterResetHint(c.u8()),
+		CounterResetHint: histogram.CounterResetHint(c.Byte()),
 		Schema:           c.i32(),
-		ZeroThreshold:    c.float(),
-		ZeroCount:        c.float(),
-		Count:            c.float(),
-		Sum:              c.float(),
+		ZeroThreshold:    c.Float(),
+		ZeroCount:        c.Float(),
+		Count:            c.Float(),
+		Sum:              c.Float(),
 		PositiveSpans:    c.spans(),
 		NegativeSpans:    c.spans(),
 		PositiveBuckets:  c.floats(),
@@ -90,25 +90,25 @@ func appendFloats(dst []byte, vs []float64) []byte {
 }
 
 func (c *cursor) floats() []float64 {
-	n := c.count(8)
+	n := c.Count(8)
 	if n == 0 {
 		return nil
 	}
 	vs := make([]float64, n)
 	for i := range vs {
-		vs[i] = c.float()
+		vs[i] = c.Float()
 	}
 	return vs
 }
 
 func (c *cursor) deltas() []int64 {
-	n := c.count(1)
+	n := c.Count(1)
 	if n == 0 {
 		return nil
 	}
 	vs := make([]int64, n)
 	for i := range vs {
-		vs[i] = c.varint()
+		vs[i] = c.Varint()
 	}
 	return vs
 }
@@ -123,7 +123,7 @@ func appendSpans(dst []byte, spans []histogram.Span) []byte {
 }
 
 func (c *cursor) spans() []histogram.Span {
-	n := c.count(2)
+	n := c.Count(2)
 	if n == 0 {
 		return nil
 	}
@@ -157,26 +157,26 @@ func appendExemplars(dst []byte, es []sample.Exemplar) []byte {
 const exemplarSize = 1 + 1 + 8 + 1 + 1
 
 func (c *cursor) exemplars(dst []sample.Exemplar) []sample.Exemplar {
-	n := c.count(exemplarSize)
+	n := c.Count(exemplarSize)
 	if n == 0 {
 		return dst
 	}
 	b := labels.NewScratchBuilder(8)
 	for range n {
-		e := sample.Exemplar{Ref: sample.Ref(c.uvarint())}
+		e := sample.Exemplar{Ref: sample.Ref(c.Uvarint())}
 		b.Reset()
-		for range c.count(2) {
-			b.Add(c.str(), c.str())
+		for range c.Count(2) {
+			b.Add(c.Text(), c.Text())
 		}
-		e.Labels, e.V, e.T = b.Labels(), c.float(), c.varint()
-		switch c.u8() {
+		e.Labels, e.V, e.T = b.Labels(), c.Float(), c.Varint()
+		switch c.Byte() {
 		case 0:
 		case 1:
 			e.HasT = true
 		default:
-			c.fail("bad flag of an exemplar")
+			c.Fail("bad flag of an exemplar")
 		}
-		if c.err != nil {
+		if c.Failed() {
 			return dst
 		}
 		dst = append(dst, e)
@@ -196,9 +196,9 @@ func appendMetadata(dst []byte, ms []sample.Metadata) []byte {
 }
 
 func (c *cursor) metadata(dst []sample.Metadata) []sample.Metadata {
-	for range c.count(4) {
-		m := sample.Metadata{Ref: sample.Ref(c.uvarint()), Type: c.str(), Unit: c.str(), Help: c.str()}
-		if c.err != nil {
+	for range c.Count(4) {
+		m := sample.Metadata{Ref: sample.Ref(c.Uvarint()), Type: c.Text(), Unit: c.Text(), Help: c.Text()}
+		if c.Failed() {
 			return dst
 		}
 		dst = append(dst, m)

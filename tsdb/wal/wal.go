@@ -71,7 +71,7 @@ func appendRefs(dst []byte, refs []sample.Ref) []byte {
 func (c *cursor) refs(dst []sample.Ref, n int) []sample.Ref {
 	prev := sample.Ref(0)
 	for range n {
-		prev += sample.Ref(c.varint())
+		prev += sample.Ref(c.Varint())
 		dst = append(dst, prev)
 	}
 	return dst
@@ -110,29 +110,28 @@ func AppendSeries(dst []byte, refs []sample.Ref, ls []labels.Labels) []byte {
 // DecodeSeries calls fn for each series of a series record. The label sets are fn's to keep. An error of fn ends
 // the call and is returned.
 func DecodeSeries(p []byte, fn func(sample.Ref, labels.Labels) error) error {
-	c := cursor{record: "series", p: p}
+	c := newCursor("series", p)
 	c.version(seriesFormat)
-	n := c.count(1)
+	n := c.Count(1)
 	refs := c.refs(make([]sample.Ref, 0, n), n)
-	symbols := make([]string, c.count(1))
+	symbols := make([]string, c.Count(1))
 	text := string(p) // One copy; the label sets copy what they need of it.
 	for i := range symbols {
-		size := c.count(1)
-		c.bytes(size)
-		symbols[i] = text[c.off-size : c.off]
+		size := len(c.Sized())
+		symbols[i] = text[c.Off-size : c.Off]
 	}
 	b := labels.NewScratchBuilder(16)
-	for i := 0; i < len(refs) && c.err == nil; i++ {
+	for i := 0; i < len(refs) && !c.Failed(); i++ {
 		b.Reset()
-		for range c.count(2) {
-			name, value := c.uvarint(), c.uvarint()
+		for range c.Count(2) {
+			name, value := c.Uvarint(), c.Uvarint()
 			if name >= uint64(len(symbols)) || value >= uint64(len(symbols)) {
-				c.fail("no such symbol")
+				c.Fail("no such symbol")
 				break
 			}
 			b.Add(symbols[name], symbols[value])
 		}
-		if c.err == nil {
+		if !c.Failed() {
 			if err := fn(refs[i], b.Labels()); err != nil {
 				return err
 			}
@@ -158,10 +157,10 @@ func AppendDelete(dst []byte, d Delete) []byte {
 
 // DecodeDelete is the inverse of AppendDelete.
 func DecodeDelete(p []byte) (Delete, error) {
-	c := cursor{record: "delete", p: p}
+	c := newCursor("delete", p)
 	c.version(deleteFormat)
-	d := Delete{MinT: c.varint(), MaxT: c.varint()}
-	n := c.count(1)
+	d := Delete{MinT: c.Varint(), MaxT: c.Varint()}
+	n := c.Count(1)
 	d.Refs = c.refs(make([]sample.Ref, 0, n), n)
 	if err := c.done(); err != nil {
 		return Delete{}, err
@@ -178,9 +177,9 @@ func AppendFree(dst []byte, refs []sample.Ref) []byte {
 
 // DecodeFree is the inverse of AppendFree.
 func DecodeFree(p []byte) ([]sample.Ref, error) {
-	c := cursor{record: "free", p: p}
+	c := newCursor("free", p)
 	c.version(freeFormat)
-	n := c.count(1)
+	n := c.Count(1)
 	refs := c.refs(make([]sample.Ref, 0, n), n)
 	if err := c.done(); err != nil {
 		return nil, err
