@@ -150,7 +150,7 @@ func (db *DB) rewrite(ctx context.Context, old storedBlock) error {
 	defer old.Release()
 	meta := old.Meta()
 	meta, err := block.Write(db.opts.FS, db.layout.blocks(), block.Meta{
-		SlotStart: meta.SlotStart, SlotEnd: meta.SlotEnd, LSN: meta.LSN, Level: meta.Level, Parents: []string{meta.ULID},
+		SlotStart: meta.SlotStart, SlotEnd: meta.SlotEnd, Slot: meta.Slot, LSN: meta.LSN, Level: meta.Level, Parents: []string{meta.ULID},
 	}, db.rewriteSource(ctx, old))
 	if errors.Is(err, block.ErrEmpty) {
 		if err := db.passCheckpoints(ctx, meta.LSN); err != nil {

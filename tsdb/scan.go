@@ -140,9 +140,7 @@ func (x *scanner) row(ctx context.Context, row uint32, dst *column.Block) error 
 			if !damaged(err) {
 				return fmt.Errorf("read samples: %w", err)
 			}
-			truncateRows(dst, from)
 			x.handle.view.unreadable(err)
-			continue
 		}
 		if len(dst.T) == from {
 			continue
@@ -208,15 +206,4 @@ func permute[T any](s *[]T, order []int, start int) {
 		moved[i] = (*s)[from]
 	}
 	*s = append((*s)[:start], moved...)
-}
-
-// truncateRows drops the rows from n on, which a source that failed half way had appended.
-func truncateRows(b *column.Block, n int) {
-	b.T, b.V = b.T[:n], b.V[:n]
-	if len(b.ST) > 0 {
-		b.ST = b.ST[:n]
-	}
-	if len(b.Kind) > 0 {
-		b.Kind, b.H.Int, b.H.Float = b.Kind[:n], b.H.Int[:n], b.H.Float[:n]
-	}
 }

@@ -45,7 +45,8 @@ type source interface {
 type rowReader interface {
 	// load makes ids, which stay as they are, the series that next reads one after the other.
 	load(ids []uint32)
-	// next appends the rows of the next series that are wanted, ascending.
+	// next appends the rows of the next series that are wanted, ascending. Where a part of them is damaged, which the
+	// error says, the others.
 	next(ctx context.Context, dst *column.Block) error
 	close()
 }
@@ -157,11 +158,9 @@ func (r *blockReader) load(ids []uint32) { r.ids = ids }
 func (r *blockReader) next(ctx context.Context, dst *column.Block) error {
 	from, id := len(dst.T), r.ids[0]
 	r.ids = r.ids[1:]
-	if err := r.stripes.Read(ctx, id, r.need.MinT, r.need.MaxT, r.need.ST, dst); err != nil {
-		return err
-	}
+	err := r.stripes.Read(ctx, id, r.need.MinT, r.need.MaxT, r.need.ST, dst)
 	r.block.dead.drop(id, dst, from)
-	return nil
+	return err
 }
 
 func (r *blockReader) close() {}

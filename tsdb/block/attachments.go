@@ -27,13 +27,13 @@ type exemplarWriter struct {
 	data   []byte // of all chunks
 	start  int    // of the chunk being filled
 	last   uint32 // series with the last exemplars, or the first of the chunk
-	info   stripe
-	chunks []stripe
+	info   span
+	chunks []span
 }
 
 func (w *exemplarWriter) reset(first uint32) {
 	w.start, w.last = len(w.data), first
-	w.info = stripe{first: first, minT: math.MaxInt64, maxT: math.MinInt64}
+	w.info = span{first: first, minT: math.MaxInt64, maxT: math.MinInt64}
 }
 
 // add writes the exemplars of one series: its distance from the series of those before, how many, and of each
@@ -76,7 +76,7 @@ func (w *exemplarWriter) flush(next uint32) {
 }
 
 // finish returns the directory of the chunks in a block of n series: empty where there are no exemplars.
-func (w *exemplarWriter) finish(n uint32) []stripe {
+func (w *exemplarWriter) finish(n uint32) []span {
 	if len(w.data) > 0 && w.info.first < n {
 		w.flush(n)
 	}
@@ -102,7 +102,7 @@ func (b *Block) Exemplars(ctx context.Context, id uint32, mint, maxt int64) ([]e
 	if err := ctx.Err(); err != nil || len(b.exemplars) == 0 {
 		return nil, err
 	}
-	k := findStripe(b.exemplars, id)
+	k := findSpan(b.exemplars, id)
 	if s := &b.exemplars[k]; s.minT > maxt || s.maxT < mint {
 		return nil, nil
 	}

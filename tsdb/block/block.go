@@ -33,10 +33,11 @@ type Block struct {
 	account *budget.Account
 	charged int64
 
+	version   uint16
 	meta      Meta
 	index     *index.Reader
-	stripes   []stripe
-	exemplars []stripe // their chunks; none where there are no exemplars
+	directory directory
+	exemplars []span // their chunks; none where there are no exemplars
 	families  []byte
 	damage    error
 
@@ -124,10 +125,10 @@ func (b *Block) load() error {
 	if err := b.loadIndex(parts[sectionIndex]); err != nil {
 		return err
 	}
-	if b.stripes, err = b.loadDirectory(parts[sectionDirectory], parts[sectionStripes]); err != nil {
+	if err := b.loadDirectory(parts[sectionDirectory], parts[sectionStripes]); err != nil {
 		return err
 	}
-	if b.exemplars, err = b.loadDirectory(parts[sectionExDir], parts[sectionExemplars]); err != nil {
+	if b.exemplars, err = b.loadSpans(parts[sectionExDir], parts[sectionExemplars]); err != nil {
 		return err
 	}
 	// Descriptions of metrics are no reason to be without the metrics.
@@ -154,15 +155,15 @@ func (b *Block) loadFooter() (footer, error) {
 	if t.version > formatVersion {
 		return footer{}, &NewerVersionError{File: b.name, Version: t.version, Writer: t.writer}
 	}
-	if t.version < formatVersion {
+	if b.version = t.version; t.version < firstVersion {
 		return footer{}, b.corrupt(b.size-trailerBytes, fmt.Sprintf("version %d never was", t.version))
 	}
 	head, err := b.pread(0, headerBytes)
 	if err != nil {
 		return footer{}, err
 	}
-	if string(head) != string(appendHeader(nil)) {
-		return footer{}, b.corrupt(0, "header is not that of a block")
+	if string(head) != string(appendHeader(nil, t.version)) {
+		return footer{}, b.corrupt(0, "header is not that of a block of its version")
 	}
 	end := b.size - trailerBytes - int64(t.footerSize)
 	if end < headerBytes {
@@ -218,8 +219,27 @@ func (b *Block) loadIndex(s section) error {
 	return b.charge(b.index.Bytes() - s.size)
 }
 
-// loadDirectory reads the directory s of the stripes, or of the exemplars, in area.
-func (b *Block) loadDirectory(s, area section) ([]stripe, error) {
+// loadDirectory reads the directory s of the stripes in area.
+func (b *Block) loadDirectory(s, area section) error {
+	if b.version == 1 {
+		spans, err := b.loadSpans(s, area)
+		b.directory = directoryOf1(spans)
+		return err
+	}
+	raw, err := b.readSection(s)
+	if err != nil {
+		return err
+	}
+	d, c := parseGroups(raw, b.index.N(), area)
+	if c.msg != "" {
+		return b.corrupt(s.off+int64(c.bad), "directory: "+c.msg)
+	}
+	b.directory = d
+	return b.charge(d.bytes() - s.size)
+}
+
+// loadSpans reads the directory s of the exemplars, or of the stripes of version 1, in area.
+func (b *Block) loadSpans(s, area section) ([]span, error) {
 	raw, err := b.readSection(s)
 	if err != nil {
 		return nil, err
@@ -228,11 +248,11 @@ func (b *Block) loadDirectory(s, area section) ([]stripe, error) {
 	if area.kind == sectionExemplars && area.size == 0 {
 		n = 0
 	}
-	stripes, c := parseDirectory(raw, n, area)
+	spans, c := parseSpans(raw, n, area)
 	if c.msg != "" {
 		return nil, b.corrupt(s.off+int64(c.bad), "directory: "+c.msg)
 	}
-	return stripes, nil
+	return spans, nil
 }
 
 func (b *Block) charge(n int64) error {

@@ -126,7 +126,7 @@ func fullContent() content {
 }
 
 func testMeta() block.Meta {
-	return block.Meta{ULID: testID, SlotStart: -7_200_000, SlotEnd: 7_200_000, LSN: 42, Writer: "0.1.0"}
+	return block.Meta{ULID: testID, SlotStart: -7_200_000, SlotEnd: 7_200_000, Slot: 7_200_000, LSN: 42, Writer: "0.1.0"}
 }
 
 func write(t testing.TB, fs fsx.FS, c content) block.Meta {

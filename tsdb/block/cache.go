@@ -34,7 +34,7 @@ type cacheShard struct {
 
 type cacheKey struct {
 	block uint64
-	part  uint32 // number of the stripe, or of the exemplars with exemplarsPart set
+	part  uint32 // number of the stripe, or with timesPart or exemplarsPart set
 }
 
 type cacheEntry struct {
@@ -105,24 +105,25 @@ func (c *Cache) get(k cacheKey) cached {
 	return e.Value.(*cacheEntry).value
 }
 
-// put adds an entry, pushing out those used longest ago. One that finds no room is not kept.
-func (c *Cache) put(k cacheKey, v cached) {
+// put adds an entry, pushing out those used longest ago, and tells whether it is kept: one that finds no room is not.
+func (c *Cache) put(k cacheKey, v cached) bool {
 	sh := c.shard(k)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	n := v.bytes()
 	if _, ok := sh.entries[k]; ok || n > sh.limit {
-		return
+		return false
 	}
 	c.shrinkLocked(sh, sh.limit-n)
 	for c.account.Reserve(n) != nil {
 		if sh.used == 0 {
-			return
+			return false
 		}
 		c.shrinkLocked(sh, max(0, sh.used-n))
 	}
 	sh.used += n
 	sh.entries[k] = sh.byUse.PushFront(&cacheEntry{k, v})
+	return true
 }
 
 // shrinkLocked pushes entries out until at most size bytes are used.

@@ -171,8 +171,8 @@ func soundOrRefused(t *testing.T, fs fsx.FS, c content, what string) (refusedAtO
 			t.Fatalf("%s: series %d is %s", what, id, got)
 		}
 		got, err := rowsOf(b, id, allMin, allMax, true)
-		if err != nil && (!errors.As(err, &corrupt) || len(got) > 0) {
-			t.Fatalf("%s: error %v with %d rows", what, err, len(got))
+		if err != nil && (!errors.As(err, &corrupt) || !partOf(got, s.rows)) {
+			t.Fatalf("%s: error %v with rows %v", what, err, got)
 		}
 		if diff := sameRows(got, s.rows); err == nil && diff != "" {
 			t.Fatalf("%s: series %d:\n%s", what, id, diff)
@@ -186,6 +186,17 @@ func soundOrRefused(t *testing.T, fs fsx.FS, c content, what string) (refusedAtO
 		t.Fatalf("%s: metadata:\n%s", what, diff)
 	}
 	return false
+}
+
+// partOf tells whether all rows of got are rows of all, in their order. Perhaps none is missing: whether a series has rows
+// in a damaged stripe is not known.
+func partOf(got, all []row) bool {
+	for _, r := range all {
+		if len(got) > 0 && sameRow(got[0], r) {
+			got = got[1:]
+		}
+	}
+	return len(got) == 0
 }
 
 func TestEveryFlippedBitIsNoticed(t *testing.T) {

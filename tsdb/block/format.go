@@ -14,7 +14,8 @@ import (
 // The layout, as docs/format-block.md draws it. Numbers are little-endian.
 const (
 	magic         = "TIDEMBLK"
-	formatVersion = 1
+	formatVersion = 2 // of what is written
+	firstVersion  = 1 // the oldest that is read
 	headerBytes   = 16
 	writerBytes   = 16
 	trailerBytes  = 44
@@ -54,14 +55,14 @@ type footer struct {
 	sections            []section
 }
 
-func appendHeader(dst []byte) []byte {
+func appendHeader(dst []byte, version uint16) []byte {
 	dst = append(dst, magic...)
-	dst = binary.LittleEndian.AppendUint16(dst, formatVersion)
+	dst = binary.LittleEndian.AppendUint16(dst, version)
 	return append(dst, make([]byte, headerBytes-len(magic)-2)...)
 }
 
 // appendTo adds the footer and the trailer.
-func (f *footer) appendTo(dst []byte, writer string) []byte {
+func (f *footer) appendTo(dst []byte, version uint16, writer string) []byte {
 	start := len(dst)
 	dst = binary.LittleEndian.AppendUint64(dst, f.mandatory)
 	dst = binary.LittleEndian.AppendUint64(dst, f.optional)
@@ -72,7 +73,7 @@ func (f *footer) appendTo(dst []byte, writer string) []byte {
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(s.off))
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(s.size))
 	}
-	t := trailer{footerSize: uint32(len(dst) - start), footerCRC: checksum(dst[start:]), version: formatVersion, writer: writer}
+	t := trailer{footerSize: uint32(len(dst) - start), footerCRC: checksum(dst[start:]), version: version, writer: writer}
 	return t.appendTo(dst)
 }
 

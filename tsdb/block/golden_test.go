@@ -22,28 +22,32 @@ var update = flag.Bool("update", false, "write the golden files anew: only for a
 
 // TestGoldenBlocksOpenForEver reads blocks as released versions wrote them.
 func TestGoldenBlocksOpenForEver(t *testing.T) {
-	const dir = "testdata/blocks/v1"
+	const current = "testdata/blocks/v2"
 	c := fullContent()
 	if *update {
-		if err := os.MkdirAll(dir, 0o777); err != nil {
+		if err := os.MkdirAll(current, 0o777); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(block.Path(dir, testID), rawBlock(t, c), 0o666); err != nil {
+		if err := os.WriteFile(block.Path(current, testID), rawBlock(t, c), 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}
-	b, err := block.Open(fsx.OS(), block.Path(dir, testID), nil, block.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer b.Close()
-	checkContent(t, b, c)
-	if err := b.Verify(t.Context()); err != nil {
-		t.Error(err)
-	}
-	want := testMeta()
-	if m := b.Meta(); m.LSN != want.LSN || m.SlotStart != want.SlotStart || m.SlotEnd != want.SlotEnd || m.Writer != want.Writer {
-		t.Errorf("meta %+v", m)
+	for _, dir := range []string{"testdata/blocks/v1", current} {
+		t.Run(dir, func(t *testing.T) {
+			b, err := block.Open(fsx.OS(), block.Path(dir, testID), nil, block.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			checkContent(t, b, c)
+			if err := b.Verify(t.Context()); err != nil {
+				t.Error(err)
+			}
+			want := testMeta()
+			if m := b.Meta(); m.LSN != want.LSN || m.SlotStart != want.SlotStart || m.SlotEnd != want.SlotEnd || m.Writer != want.Writer {
+				t.Errorf("meta %+v", m)
+			}
+		})
 	}
 }
 

@@ -18,6 +18,9 @@ import (
 // Suffix ends the name of a block file.
 const Suffix = ".blk"
 
+// defaultSlot is two hours.
+const defaultSlot = 7_200_000
+
 // Path returns the path of the block with this ULID in dir.
 func Path(dir, id string) string { return path.Join(dir, id+Suffix) }
 
@@ -32,6 +35,9 @@ type Meta struct {
 	// SlotStart and SlotEnd bound the time that the block was cut for: [SlotStart, SlotEnd).
 	SlotStart int64 `json:"slotStart"`
 	SlotEnd   int64 `json:"slotEnd"`
+	// Slot is the length in milliseconds of the slots that the pages are cut at, which begin at multiples of it.
+	// Where it is 0, Write takes SlotEnd - SlotStart, or two hours where that is no length of a slot.
+	Slot int64 `json:"slot,omitempty"`
 	// LSN: the rows of that time with an LSN up to this one are in the block. 0: the block has no log.
 	LSN sample.LSN `json:"lsn"`
 	// Level is 0 for a block cut from the head, and one more with each merge.
@@ -61,6 +67,15 @@ func (m *Meta) complete() error {
 		m.ULID = id.String()
 	} else if _, err := ulid.ParseStrict(m.ULID); err != nil {
 		return fmt.Errorf("block name %q: %w", m.ULID, err)
+	}
+	if m.Slot == 0 {
+		m.Slot = m.SlotEnd - m.SlotStart
+		if m.Slot <= 0 || m.Slot > maxSlot {
+			m.Slot = defaultSlot
+		}
+	}
+	if m.Slot < 0 || m.Slot > maxSlot {
+		return fmt.Errorf("slot of %d ms", m.Slot)
 	}
 	if len(m.Sources) == 0 {
 		m.Sources = []string{m.ULID}

@@ -5,43 +5,166 @@ package block
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sort"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/encoding"
 )
 
-// Reader reads the samples of series whose ids mostly ascend: it holds on to the stripe it read last, so that
-// neighbours cost no look into the cache. It belongs to one goroutine.
+// Reader reads the samples of series whose ids mostly ascend: it holds on to the stripes of the group it read last,
+// so that neighbours cost no look into the cache. It belongs to one goroutine.
+//
+// What it holds beyond what the cache has is charged to the block of columns that is being filled, until that is
+// reset: a Reader is for as long as one block of columns is.
 type Reader struct {
-	block  *Block
-	number int           // of the stripe
-	stripe *loadedStripe // nil before the first
+	block *Block
+	group int // -1: none
+	held  []held
+}
+
+// held is a stripe of the group, and what goes with it.
+type held struct {
+	stripe  *loadedStripe
+	regions *loadedRegions // of version 1
+	damage  error          // of the stripe: its other series need not try
+	times   []*loadedTimes // the stripes of times of its cell; nil where not read yet
+	columns columns
+
+	// The column of times that was read last, and the wanted rows of it.
+	number     uint32
+	column     *encoding.Times
+	from, to   int
+	mint, maxt int64 // that they were found for
+}
+
+// wanted is what is to be read of a series, and where to.
+type wanted struct {
+	mint, maxt int64
+	withST     bool
+	dst        *column.Block
 }
 
 // Reader returns a reader of the block.
-func (b *Block) Reader() Reader { return Reader{block: b} }
+func (b *Block) Reader() Reader { return Reader{block: b, group: -1} }
 
 // Read appends the rows of series id in [mint, maxt] to dst, ascending in time, with start timestamps where
-// withST is set. It does not end the series in dst. On error dst has the rows it had before: a *CorruptError
-// where the stripe of the series is damaged, a *budget.ExceededError where dst may not grow.
+// withST is set. It does not end the series in dst.
+//
+// The error is a *CorruptError where a stripe of the series is damaged; then dst has the rows of the others. On any
+// other, a *budget.ExceededError where dst may not grow, dst has the rows it had before.
 func (r *Reader) Read(ctx context.Context, id uint32, mint, maxt int64, withST bool, dst *column.Block) error {
-	b := r.block
-	if int(id) >= b.index.N() {
-		return fmt.Errorf("read block %s: series %d of %d", b.name, id, b.index.N())
+	d := &r.block.directory
+	if int(id) >= r.block.index.N() {
+		return fmt.Errorf("read block %s: series %d of %d", r.block.name, id, r.block.index.N())
 	}
-	if r.stripe == nil || id < b.stripes[r.number].first || id-b.stripes[r.number].first >= b.stripes[r.number].series {
-		i := findStripe(b.stripes, id)
-		if s := &b.stripes[i]; s.minT > maxt || s.maxT < mint {
-			return nil
+	if r.group < 0 || id < d.groups[r.group].first || id-d.groups[r.group].first >= d.groups[r.group].series {
+		r.begin(d.find(id))
+	}
+	g := &d.groups[r.group]
+	stripes := d.stripes[g.from:g.to]
+	i := sort.Search(len(stripes), func(i int) bool { return stripes[i].maxT >= mint })
+	have := len(dst.T)
+	var damage error
+	for w := (wanted{mint, maxt, withST, dst}); i < len(stripes) && stripes[i].minT <= maxt; i++ {
+		before := len(dst.T)
+		err := r.readStripe(ctx, i, id, w)
+		if err == nil {
+			continue
 		}
+		dst.Truncate(before)
+		if _, ok := errors.AsType[*CorruptError](err); !ok {
+			dst.Truncate(have)
+			return fmt.Errorf("read block %s: %w", r.block.name, err)
+		}
+		if damage == nil { // the first says enough
+			damage = err
+		}
+	}
+	return damage
+}
+
+// begin makes the Reader hold a group, nothing of which it has read.
+func (r *Reader) begin(g int) {
+	r.group = g
+	n := int(r.block.directory.groups[g].to - r.block.directory.groups[g].from)
+	for i := range r.held {
+		h := &r.held[i]
+		*h = held{columns: h.columns.emptied(), times: h.times[:0]}
+	}
+	for len(r.held) < n {
+		r.held = append(r.held, held{})
+	}
+}
+
+// readStripe appends the rows of a series that are in the i-th stripe of the group.
+func (r *Reader) readStripe(ctx context.Context, i int, id uint32, w wanted) error {
+	if r.block.version == 1 {
+		return r.readRegion(id, w)
+	}
+	h := &r.held[i]
+	g := &r.block.directory.groups[r.group]
+	if h.damage != nil {
+		return h.damage
+	}
+	if h.stripe == nil {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s, err := b.stripe(i)
+		s, kept, err := r.block.stripe(g.from+uint32(i), g.series)
 		if err != nil {
+			if _, ok := errors.AsType[*CorruptError](err); ok {
+				h.damage = err
+			}
 			return err
 		}
-		r.number, r.stripe = i, s
+		if err := r.hold(s, kept, w.dst); err != nil {
+			return err
+		}
+		h.stripe = s
 	}
-	return b.readRows(r.stripe, r.number, id, rows{mint, maxt, withST, dst})
+	return r.readPage(&pageRead{wanted: w, held: h, stripe: &r.block.directory.stripes[g.from+uint32(i)], series: id - g.first})
+}
+
+// hold charges dst for what the cache does not keep.
+func (r *Reader) hold(s cached, kept bool, dst *column.Block) error {
+	if kept {
+		return nil
+	}
+	return dst.Charge(s.bytes())
+}
+
+// times returns column number of the cell of a held stripe.
+func (r *Reader) times(x *pageRead, number uint32) (*encoding.Times, error) {
+	d := &r.block.directory
+	from, to := d.ofCell(x.stripe.cell)
+	all := d.times[from:to]
+	k := sort.Search(len(all), func(i int) bool { return all[i].first > number }) - 1
+	if k < 0 || number-all[k].first >= all[k].cols {
+		return nil, r.block.corrupt(x.stripe.off, fmt.Sprintf("no column of times has number %d", number))
+	}
+	for len(x.held.times) < len(all) {
+		x.held.times = append(x.held.times, nil)
+	}
+	l := x.held.times[k]
+	if l == nil {
+		var kept bool
+		var err error
+		if l, kept, err = r.block.timeStripe(from + uint32(k)); err != nil {
+			return nil, err
+		}
+		if err := r.hold(l, kept, x.dst); err != nil {
+			return nil, err
+		}
+		x.held.times[k] = l
+	}
+	t, at, msg := l.column(number - all[k].first)
+	if msg != "" {
+		return nil, r.block.corrupt(all[k].off+at, "times: "+msg)
+	}
+	if t.First() < x.stripe.minT || t.Last() > x.stripe.maxT {
+		return nil, r.block.corrupt(x.stripe.off, fmt.Sprintf("column %d has times beyond those of the stripe", number))
+	}
+	return t, nil
 }

@@ -7,200 +7,253 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"sort"
 
-	"github.com/tidemarkdb/tidemark/tsdb/chunk"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/encoding"
 )
 
+// The kinds of page. The numbers are on disk for ever; 2 is kept for histograms in columns.
 const (
-	// stripeTarget is when a stripe is full. A read of 64 KiB costs about what its seek does on a cloud
-	// disk, and checking it 10 us; neighbouring series are usually wanted together.
-	stripeTarget = 64 << 10
-	// pageRows is how many rows a page may have, so that a look at an hour does not decode a month.
-	pageRows = 2048
-	// maxStripe bounds what a reader allocates for a stripe. One series alone can be larger than the target.
-	maxStripe = 1 << 30
+	pageNone   = 0 // the series has no rows in the cell
+	pageFloats = 1 // a column of values
+	pageRows1  = 3 // rows of any kinds with their times, as package chunk writes them
+	pageKinds  = 7 // mask
+	pageStarts = 8 // flag: a column of start timestamps follows; not of pageRows1, which has its own
 )
 
-// stripe is what the directory knows of one: where it is, its checksum, its series, its times.
-type stripe struct {
-	off        int64
-	size, crc  uint32
-	first      uint32 // id of its first series
-	series     uint32
-	minT, maxT int64 // of its rows; minT above maxT where it has none
+// page is where the rows of one series in a stripe are.
+type page struct {
+	off, size uint32
+	time      uint32 // number of its column of times in the cell
+	ref       uint32 // how many series before is the one whose values it is expressed by; 0: none
+	kind      uint8
+	chain     uint8 // how many references lead on from it
+	referred  bool  // a later page refers to it
 }
 
-// stripeWriter collects the pages of one stripe.
+// stripeWriter collects the pages of a group in one cell.
 type stripeWriter struct {
-	sizes []uint32 // of the region of each series
-	data  []byte
-	page  []byte
-	info  stripe
+	key        cellKey
+	cell       uint32
+	kinds      []int64 // of each series of the group up to the last that has a page
+	sizes      []int64 // of each page
+	times      []int64 // of each page with a column of times
+	refs       []int64 // the same
+	data       []byte
+	recent     candidates
+	minT, maxT int64
+	grown      int64 // memory of the columns in recent
 }
 
-func (w *stripeWriter) reset(first uint32) {
-	w.sizes, w.data = w.sizes[:0], w.data[:0]
-	w.info = stripe{first: first, minT: math.MaxInt64, maxT: math.MinInt64}
+func (w *stripeWriter) reset(key cellKey, cell uint32) {
+	w.key, w.cell = key, cell
+	w.kinds, w.sizes, w.times, w.refs, w.data = w.kinds[:0], w.sizes[:0], w.times[:0], w.refs[:0], w.data[:0]
+	w.minT, w.maxT = math.MaxInt64, math.MinInt64
+	w.recent.reset()
 }
 
-// add appends the region of the next series: the rows [from, to) of src in pages.
-func (w *stripeWriter) add(src *column.Block, from, to int) {
-	start := len(w.data)
-	n := (to - from + pageRows - 1) / pageRows
-	w.data = binary.AppendUvarint(w.data, uint64(n))
-	for ; from < to; from += pageRows {
-		end := min(from+pageRows, to)
-		minT, maxT := src.T[from], src.T[end-1]
-		w.info.minT, w.info.maxT = min(w.info.minT, minT), max(w.info.maxT, maxT)
-		w.page = chunk.EncodePage(w.page[:0], src, from, end)
-		if n > 1 {
-			w.data = binary.AppendVarint(w.data, minT)
-			w.data = binary.AppendUvarint(w.data, uint64(maxT-minT))
-		}
-		w.data = binary.AppendUvarint(w.data, uint64(len(w.page)))
-		w.data = append(w.data, w.page...)
+func (w *stripeWriter) bytes() int64 {
+	return int64(cap(w.data)) + 8*int64(cap(w.kinds)+cap(w.sizes)+cap(w.times)+cap(w.refs)) + w.grown
+}
+
+// begin makes series, by its place in the group, the one whose page comes next.
+func (w *stripeWriter) begin(series int, minT, maxT int64) {
+	for len(w.kinds) < series {
+		w.kinds = append(w.kinds, pageNone)
 	}
-	w.sizes = append(w.sizes, uint32(len(w.data)-start))
-	w.info.series++
+	w.minT, w.maxT = min(w.minT, minT), max(w.maxT, maxT)
 }
 
-// appendTo adds the stripe to dst: the sizes of its regions, then the regions.
-func (w *stripeWriter) appendTo(dst []byte) []byte {
-	for _, size := range w.sizes {
-		dst = binary.AppendUvarint(dst, uint64(size))
+// end notes the page that was appended to data from byte start on.
+func (w *stripeWriter) end(kind int64, start int) {
+	w.kinds = append(w.kinds, kind)
+	w.sizes = append(w.sizes, int64(len(w.data)-start))
+}
+
+// appendTo adds the stripe of a group of that many series to dst: its directory, then the pages.
+func (w *stripeWriter) appendTo(dst []byte, e *encoding.Encoder, series int) []byte {
+	for len(w.kinds) < series {
+		w.kinds = append(w.kinds, pageNone)
+	}
+	for _, x := range [][]int64{w.kinds, w.sizes, w.times, w.refs} {
+		dst = appendColumn(dst, e, x)
 	}
 	return append(dst, w.data...)
 }
 
-// appendDirectory adds the directory of the stripes: of each its size and checksum, how many series it has,
-// doubled, plus one where it has rows, and then their times, from those of the stripe before.
-func appendDirectory(dst []byte, stripes []stripe) []byte {
-	dst = binary.AppendUvarint(dst, uint64(len(stripes)))
-	last := int64(0)
-	for _, s := range stripes {
-		dst = binary.AppendUvarint(dst, uint64(s.size))
-		dst = binary.LittleEndian.AppendUint32(dst, s.crc)
-		if s.minT > s.maxT {
-			dst = binary.AppendUvarint(dst, uint64(s.series)<<1)
-			continue
-		}
-		dst = binary.AppendUvarint(dst, uint64(s.series)<<1|1)
-		dst = binary.AppendVarint(dst, s.minT-last)
-		dst = binary.AppendUvarint(dst, uint64(s.maxT-s.minT))
-		last = s.minT
+// appendColumn adds integers behind their size in bytes.
+func appendColumn(dst []byte, e *encoding.Encoder, x []int64) []byte {
+	if len(x) == 0 {
+		return append(dst, 0)
 	}
-	return dst
+	at := len(dst)
+	dst = e.AppendInts(append(dst, make([]byte, binary.MaxVarintLen32)...), x)
+	data := at + binary.MaxVarintLen32
+	n := binary.PutUvarint(dst[at:data], uint64(len(dst)-data))
+	return append(dst[:at+n], dst[data:]...)
 }
 
-// parseDirectory reads the directory of a block of n series whose stripes are in area.
-func parseDirectory(b []byte, n int, area section) ([]stripe, *cursor) {
-	c := &cursor{b: b}
-	stripes := make([]stripe, 0, c.count(6))
-	off, series, last := area.off, 0, int64(0)
-	for range cap(stripes) {
-		s := stripe{off: off, first: uint32(series), minT: math.MaxInt64, maxT: math.MinInt64}
-		s.size = uint32(c.atMost(maxStripe, "stripe size"))
-		s.crc = c.u32()
-		k := c.uvarint()
-		if k>>1 == 0 || k>>1 > uint64(n-series) {
-			c.fail("series of a stripe out of range")
-		}
-		s.series = uint32(k >> 1)
-		if k&1 != 0 {
-			s.minT = last + c.varint()
-			s.maxT = s.minT + int64(c.uvarint())
-			if s.maxT < s.minT {
-				c.fail("times of a stripe out of range")
-			}
-			last = s.minT
-		}
-		if c.msg != "" {
-			return nil, c
-		}
-		off += int64(s.size)
-		series += int(s.series)
-		stripes = append(stripes, s)
+// ints reads what appendColumn wrote.
+func (c *cursor) ints(n int, what string) []int64 {
+	at := c.off
+	b := c.bytes(c.count(1))
+	if n == 0 && len(b) == 0 || c.msg != "" {
+		return nil
 	}
-	if c.finish(); c.msg == "" && (series != n || off != area.off+area.size) {
-		c.fail(fmt.Sprintf("%d series in stripes, %d in the index; or stripes end at %d", series, n, off))
+	x, err := encoding.DecodeInts(make([]int64, 0, n), b, n, 0, n)
+	if err != nil {
+		c.off = at
+		c.fail(what + ": " + err.Error())
+		return nil
 	}
-	return stripes, c
-}
-
-// findStripe returns the index of the stripe that holds a series.
-func findStripe(stripes []stripe, id uint32) int {
-	return sort.Search(len(stripes), func(i int) bool { return stripes[i].first > id }) - 1
+	return x
 }
 
 // loadedStripe is a stripe in memory, its checksum verified.
 type loadedStripe struct {
 	b     []byte
-	start []uint32 // of the region of each series, and the end of the last
+	pages []page // of each series of the group
 }
 
-func (s *loadedStripe) bytes() int64 { return int64(cap(s.b)) + 4*int64(cap(s.start)) + 64 }
+func (s *loadedStripe) bytes() int64 { return int64(cap(s.b)) + 20*int64(cap(s.pages)) + 64 }
 
-// parseStripe finds the regions in a stripe.
+// parseStripe finds the pages in the stripe of a group of that many series.
 func parseStripe(b []byte, series uint32) (*loadedStripe, *cursor) {
 	c := &cursor{b: b}
-	s := &loadedStripe{b: b}
-	if int64(series) > int64(len(b)) {
-		c.fail("more series than bytes")
-		return nil, c
-	}
-	s.start = make([]uint32, 0, series+1)
-	at := uint64(0)
-	for range series {
-		s.start = append(s.start, uint32(at))
-		at += uint64(c.atMost(len(b), "size of a region"))
-		if at > uint64(len(b)) {
-			c.fail("regions beyond the end")
+	s := &loadedStripe{b: b, pages: make([]page, series)}
+	pages, timed := 0, 0
+	for i, k := range c.ints(int(series), "kinds of pages") {
+		switch k {
+		case pageNone:
+			continue
+		case pageFloats, pageFloats | pageStarts:
+			timed++
+		case pageRows1:
+		default:
+			c.fail(fmt.Sprintf("page of an unknown kind %d", k))
 		}
+		pages++
+		s.pages[i].kind = uint8(k)
 	}
-	if c.msg == "" && at != uint64(c.left()) {
-		c.fail("regions do not fill the stripe")
-	}
-	if c.msg != "" {
-		return nil, c
-	}
-	s.start = append(s.start, uint32(at))
-	for i := range s.start {
-		s.start[i] += uint32(c.off)
+	sizes := c.ints(pages, "sizes of pages")
+	times := c.ints(timed, "times of pages")
+	refs := c.ints(timed, "references of pages")
+	if c.msg == "" {
+		s.place(c, sizes, times, refs)
 	}
 	return s, c
 }
 
-// read appends the rows of the k-th series of the stripe in [mint, maxt] to dst. On error it returns where in
-// the stripe the fault is, and dst may have some of the rows.
-func (s *loadedStripe) read(k uint32, mint, maxt int64, withST bool, dst *column.Block) (at int, err error) {
-	c := cursor{b: s.b[:s.start[k+1]], off: int(s.start[k])}
-	from := len(dst.T)
-	n := c.uvarint()
-	for i := uint64(0); i < n && c.msg == ""; i++ {
-		first, last := int64(math.MinInt64), int64(math.MaxInt64)
-		if n > 1 {
-			first = c.varint()
-			last = first + int64(c.uvarint())
-		}
-		page := c.bytes(c.count(1))
-		if last < mint || first > maxt || c.msg != "" {
+// place gives the pages their place and checks it.
+func (s *loadedStripe) place(c *cursor, sizes, times, refs []int64) {
+	off := int64(c.off)
+	next, timed := 0, 0
+	for i := range s.pages {
+		p := &s.pages[i]
+		if p.kind == pageNone {
 			continue
 		}
-		have := len(dst.T)
-		if err := chunk.DecodePage(page, mint, maxt, withST, dst); err != nil {
-			return c.off - len(page), err
+		size := sizes[next]
+		next++
+		if size < 0 || size > int64(len(s.b))-off {
+			c.fail("page beyond the end of the stripe")
+			return
 		}
-		if len(dst.T) == have {
+		p.off, p.size = uint32(off), uint32(size)
+		off += size
+		if p.kind == pageRows1 {
 			continue
 		}
-		if have > from && dst.T[have] <= dst.T[have-1] || dst.T[have] < first || dst.T[len(dst.T)-1] > last {
-			c.fail("times do not ascend from page to page")
+		time, ref := times[timed], refs[timed]
+		timed++
+		if time < 0 || time > math.MaxUint32 || ref < 0 || ref > int64(i) || ref > 0 && !s.refer(i, i-int(ref), time) {
+			c.fail("page without its column of times, or with a reference to no column like it")
+			return
+		}
+		p.time, p.ref = uint32(time), uint32(ref)
+	}
+	if off != int64(len(s.b)) {
+		c.fail("pages do not fill the stripe")
+	}
+}
+
+// refer notes that page i is expressed by page k, and tells whether it may be.
+func (s *loadedStripe) refer(i, k int, time int64) bool {
+	p, to := &s.pages[i], &s.pages[k]
+	if to.kind&pageKinds != pageFloats || int64(to.time) != time || to.chain >= maxChain || p.kind&pageKinds != pageFloats {
+		return false
+	}
+	p.chain, to.referred = to.chain+1, true
+	return true
+}
+
+// floatPage splits the bytes of a page of floats: its column of values and that of start timestamps, empty without.
+func (s *loadedStripe) floatPage(p *page) (values, starts []byte, ok bool) {
+	b := s.b[p.off : p.off+p.size]
+	if p.kind&pageStarts == 0 {
+		return b, nil, true
+	}
+	c := cursor{b: b}
+	values = c.bytes(c.count(1))
+	return values, c.b[c.off:], c.msg == ""
+}
+
+// appendFloats adds the page of the rows [from, to) of src, all floats with the times of number time, to the stripe.
+func (w *stripeWriter) appendFloats(e *encoding.Encoder, series int, src *column.Block, from, to int, time uint32) {
+	w.begin(series, src.T[from], src.T[to-1])
+	v := src.V[from:to]
+	start, kind, chain := len(w.data), int64(pageFloats), uint8(0)
+	starts := startsOf(src, from, to)
+	var refs [1][]float64
+	var given [][]float64
+	flat := constant(v)
+	var by *candidate
+	if !flat {
+		if by = w.recent.best(v, time); by != nil {
+			refs[0] = by.values
+			given = refs[:]
 		}
 	}
-	if c.finish(); c.msg != "" {
-		return c.bad, &chunk.CorruptError{Msg: c.msg}
+	values := w.appendValues(e, v, given, starts != nil)
+	if starts != nil {
+		kind |= pageStarts
+		w.data = e.AppendInts(w.data, starts)
 	}
-	return 0, nil
+	ref := int64(0)
+	if _, ok := encoding.ValueRef(w.data[values:]); ok && by != nil {
+		ref, chain = int64(series)-int64(by.series), by.chain+1
+	}
+	w.times, w.refs = append(w.times, int64(time)), append(w.refs, ref)
+	w.end(kind, start)
+	if !flat {
+		w.grown += w.recent.add(v, candidate{series: uint32(series), time: time, chain: chain})
+	}
+}
+
+// appendValues adds a column of values, behind its size where another column follows, and returns where it begins.
+func (w *stripeWriter) appendValues(e *encoding.Encoder, v []float64, refs [][]float64, sized bool) int {
+	at := len(w.data)
+	if !sized {
+		w.data = e.AppendValues(w.data, v, refs)
+		return at
+	}
+	var room [binary.MaxVarintLen32]byte
+	w.data = e.AppendValues(append(w.data, room[:]...), v, refs)
+	data := at + len(room)
+	n := binary.PutUvarint(w.data[at:data], uint64(len(w.data)-data))
+	w.data = append(w.data[:at+n], w.data[data:]...)
+	return at + n
+}
+
+// startsOf returns the start timestamps of rows, nil where none has one.
+func startsOf(src *column.Block, from, to int) []int64 {
+	if len(src.ST) == 0 {
+		return nil
+	}
+	for _, st := range src.ST[from:to] {
+		if st != 0 {
+			return src.ST[from:to]
+		}
+	}
+	return nil
 }

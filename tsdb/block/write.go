@@ -43,7 +43,8 @@ type Source struct {
 	// Metadata yields the descriptions of the metric families in name order, each family's newest first;
 	// nil: none.
 	Metadata iter.Seq2[string, []metadata.Metadata]
-	// Account is charged for the memory of the write: one stripe, the index in the making, and exemplars.
+	// Account is charged for the memory of the write: the stripes of one group, what is known of columns of times,
+	// the index in the making, and exemplars.
 	Account *budget.Account
 }
 
@@ -79,6 +80,10 @@ func Write(fsys fsx.FS, dir string, meta Meta, src Source) (Meta, error) {
 	return w.meta, nil
 }
 
+// coldLevel is from which level on a block is read so rarely that its columns may be of forms that are smaller and
+// cost more to decode.
+const coldLevel = 1
+
 // writer is one Write in progress.
 type writer struct {
 	out      io.Writer
@@ -87,8 +92,7 @@ type writer struct {
 	account  *budget.Account
 	reserved int64
 	index    *index.Builder
-	stripe   stripeWriter
-	stripes  []stripe
+	stripes  stripesWriter
 	extras   exemplarWriter
 	buf      []byte
 	footer   footer
@@ -101,7 +105,7 @@ func (w *writer) close() {
 
 // charge brings what is reserved up to the memory of the buffers.
 func (w *writer) charge() error {
-	n := int64(cap(w.stripe.data) + cap(w.stripe.page) + cap(w.buf) + cap(w.extras.data) + 4*cap(w.stripe.sizes))
+	n := w.stripes.bytes() + int64(cap(w.buf)+cap(w.extras.data))
 	if n <= w.reserved {
 		return nil
 	}
@@ -114,11 +118,11 @@ func (w *writer) charge() error {
 
 func (w *writer) write(src Source) error {
 	w.meta.MinT, w.meta.MaxT = math.MaxInt64, math.MinInt64
-	w.stripe.reset(0)
 	w.extras.reset(0)
-	if err := w.emit(appendHeader(nil)); err != nil {
+	if err := w.emit(appendHeader(nil, formatVersion)); err != nil {
 		return err
 	}
+	w.stripes.init(w.out, w.off, w.meta.Slot, w.meta.Level >= coldLevel)
 	for s, err := range src.Series {
 		if err != nil {
 			return err
@@ -133,9 +137,10 @@ func (w *writer) write(src Source) error {
 	if w.index.N() == 0 {
 		return ErrEmpty
 	}
-	if err := w.flushStripe(); err != nil {
+	if err := w.stripes.finish(); err != nil {
 		return err
 	}
+	w.off = w.stripes.off
 	return w.sections(src)
 }
 
@@ -157,31 +162,13 @@ func (w *writer) series(s Series) error {
 	if s.From < s.To {
 		w.meta.MinT, w.meta.MaxT = min(w.meta.MinT, s.Rows.T[s.From]), max(w.meta.MaxT, s.Rows.T[s.To-1])
 	}
-	w.stripe.add(s.Rows, s.From, s.To)
+	if err := w.stripes.add(s.Rows, s.From, s.To); err != nil {
+		return err
+	}
 	w.extras.add(id, s.Exemplars)
 	w.meta.Exemplars += uint64(len(s.Exemplars))
 	w.meta.Series++
-	if len(w.stripe.data) >= stripeTarget {
-		if err := w.flushStripe(); err != nil {
-			return err
-		}
-	}
 	return w.charge()
-}
-
-func (w *writer) flushStripe() error {
-	if w.stripe.info.series == 0 {
-		return nil
-	}
-	w.buf = w.stripe.appendTo(w.buf[:0])
-	if len(w.buf) > maxStripe {
-		return fmt.Errorf("stripe of %d bytes is larger than 1 GiB: write fewer samples per block", len(w.buf))
-	}
-	s := w.stripe.info
-	s.off, s.size, s.crc = w.off, uint32(len(w.buf)), checksum(w.buf)
-	w.stripes = append(w.stripes, s)
-	w.stripe.reset(uint32(w.index.N()))
-	return w.emit(w.buf)
 }
 
 func (w *writer) emit(b []byte) error {
@@ -193,7 +180,7 @@ func (w *writer) emit(b []byte) error {
 // sections writes everything behind the stripes.
 func (w *writer) sections(src Source) error {
 	w.footer.sections = append(w.footer.sections, section{kind: sectionStripes, off: headerBytes, size: w.off - headerBytes})
-	if err := w.section(sectionDirectory, appendDirectory(nil, w.stripes)); err != nil {
+	if err := w.section(sectionDirectory, w.stripes.directory.appendTo(nil)); err != nil {
 		return err
 	}
 	var err error
@@ -214,7 +201,7 @@ func (w *writer) sections(src Source) error {
 		return err
 	}
 	w.footer.sections[len(w.footer.sections)-1].crc = 0
-	if err := w.section(sectionExDir, appendDirectory(nil, chunks)); err != nil {
+	if err := w.section(sectionExDir, appendSpans(nil, chunks)); err != nil {
 		return err
 	}
 	families, err := appendFamilies(nil, src.Metadata)
@@ -236,7 +223,7 @@ func (w *writer) sections(src Source) error {
 	if err := w.section(sectionMeta, facts); err != nil {
 		return err
 	}
-	return w.emit(w.footer.appendTo(nil, w.meta.Writer))
+	return w.emit(w.footer.appendTo(nil, formatVersion, w.meta.Writer))
 }
 
 func (w *writer) section(kind uint32, b []byte) error {

@@ -1,0 +1,78 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package block
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/tidemarkdb/tidemark/tsdb/encoding"
+)
+
+// loadedTimes is a stripe of times in memory, its checksum verified. Columns are parsed when they are first asked
+// for, by whoever comes first, and stay parsed.
+type loadedTimes struct {
+	b      []byte
+	off    []uint32 // where each column begins, and the end of the last
+	parsed []atomic.Pointer[encoding.Times]
+	size   int64
+}
+
+// bytes counts the columns as if all were parsed.
+func (l *loadedTimes) bytes() int64 { return l.size }
+
+// parseTimeStripe finds the columns in a stripe that has cols of them.
+func parseTimeStripe(b []byte, cols uint32) (*loadedTimes, *cursor) {
+	c := &cursor{b: b}
+	l := &loadedTimes{b: b}
+	sizes := c.ints(int(cols), "sizes of columns")
+	if c.msg != "" {
+		return nil, c
+	}
+	l.off = make([]uint32, 0, len(sizes)+1)
+	off := int64(c.off)
+	for _, size := range sizes {
+		if size < 0 || size > int64(len(b))-off {
+			c.fail("column of times beyond the end")
+			return nil, c
+		}
+		l.off = append(l.off, uint32(off))
+		off += size
+	}
+	if off != int64(len(b)) {
+		c.fail("columns of times do not fill the stripe")
+		return nil, c
+	}
+	l.off = append(l.off, uint32(off))
+	l.parsed = make([]atomic.Pointer[encoding.Times], len(sizes))
+	l.size = int64(len(b)) + int64(len(sizes))*(12+int64(unsafe.Sizeof(encoding.Times{}))) + 64
+	for _, size := range sizes {
+		if expands(int(size)) {
+			l.size += timesExpansion * size
+		}
+	}
+	return l, c
+}
+
+// timesExpansion is by how much the columns that expand may take more memory parsed, at eight bytes a row: those of a
+// scrape that jitters by some milliseconds are of three to four bits a row.
+const timesExpansion = 24
+
+// column returns the i-th column. The message says what is wrong with it, and at is where in the stripe.
+func (l *loadedTimes) column(i uint32) (t *encoding.Times, at int64, msg string) {
+	if t = l.parsed[i].Load(); t != nil {
+		return t, 0, ""
+	}
+	at = int64(l.off[i])
+	parsed, err := encoding.ParseTimes(l.b[l.off[i]:l.off[i+1]])
+	if err != nil {
+		return nil, at, err.Error()
+	}
+	if parsed.Len() == 0 || parsed.Len() > maxPageRows {
+		return nil, at, fmt.Sprintf("column of %d times", parsed.Len())
+	}
+	l.parsed[i].Store(&parsed)
+	return &parsed, 0, ""
+}

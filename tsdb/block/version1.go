@@ -1,0 +1,144 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package block
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/tidemarkdb/tidemark/tsdb/chunk"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+)
+
+// In version 1 a stripe holds the regions of neighbouring series, one each, and a region the pages of all times of
+// its series, as package chunk writes them. So such a block has groups of one stripe.
+
+// directoryOf1 makes a directory of the stripes of version 1.
+func directoryOf1(spans []span) directory {
+	var d directory
+	for i, s := range spans {
+		at := uint32(len(d.stripes))
+		g := group{first: s.first, series: s.series, from: at, to: at}
+		if s.minT <= s.maxT {
+			g.to++
+			d.stripes = append(d.stripes, stripe{off: spans[i].off, size: s.size, crc: s.crc, minT: s.minT, maxT: s.maxT})
+		}
+		d.groups = append(d.groups, g)
+	}
+	return d
+}
+
+// loadedRegions is a stripe of version 1 in memory, its checksum verified.
+type loadedRegions struct {
+	b     []byte
+	start []uint32 // of the region of each series, and the end of the last
+}
+
+func (s *loadedRegions) bytes() int64 { return int64(cap(s.b)) + 4*int64(cap(s.start)) + 64 }
+
+// parseRegions finds the regions in a stripe.
+func parseRegions(b []byte, series uint32) (*loadedRegions, *cursor) {
+	c := &cursor{b: b}
+	s := &loadedRegions{b: b}
+	if int64(series) > int64(len(b)) {
+		c.fail("more series than bytes")
+		return nil, c
+	}
+	s.start = make([]uint32, 0, series+1)
+	at := uint64(0)
+	for range series {
+		s.start = append(s.start, uint32(at))
+		at += uint64(c.atMost(len(b), "size of a region"))
+		if at > uint64(len(b)) {
+			c.fail("regions beyond the end")
+		}
+	}
+	if c.msg == "" && at != uint64(c.left()) {
+		c.fail("regions do not fill the stripe")
+	}
+	if c.msg != "" {
+		return nil, c
+	}
+	s.start = append(s.start, uint32(at))
+	for i := range s.start {
+		s.start[i] += uint32(c.off)
+	}
+	return s, c
+}
+
+// read appends the rows of the k-th series of the stripe in [mint, maxt] to dst. On error it returns where in
+// the stripe the fault is, and dst may have some of the rows.
+func (s *loadedRegions) read(k uint32, mint, maxt int64, withST bool, dst *column.Block) (at int, err error) {
+	c := cursor{b: s.b[:s.start[k+1]], off: int(s.start[k])}
+	from := len(dst.T)
+	n := c.uvarint()
+	for i := uint64(0); i < n && c.msg == ""; i++ {
+		first, last := int64(math.MinInt64), int64(math.MaxInt64)
+		if n > 1 {
+			first = c.varint()
+			last = first + int64(c.uvarint())
+		}
+		page := c.bytes(c.count(1))
+		if last < mint || first > maxt || c.msg != "" {
+			continue
+		}
+		have := len(dst.T)
+		if err := chunk.DecodePage(page, mint, maxt, withST, dst); err != nil {
+			if bad, ok := errors.AsType[*chunk.CorruptError](err); ok {
+				return c.off - len(page) + bad.Off, &chunk.CorruptError{Msg: bad.Msg}
+			}
+			return 0, err
+		}
+		if len(dst.T) == have {
+			continue
+		}
+		if have > from && dst.T[have] <= dst.T[have-1] || dst.T[have] < first || dst.T[len(dst.T)-1] > last {
+			c.fail("times do not ascend from page to page")
+		}
+	}
+	if c.finish(); c.msg != "" {
+		return c.bad, &chunk.CorruptError{Msg: c.msg}
+	}
+	return 0, nil
+}
+
+// loadRegions returns the i-th stripe of a block of version 1 from the cache or the disk.
+func (b *Block) loadRegions(i uint32, series uint32) (s *loadedRegions, cached bool, err error) {
+	key := cacheKey{block: b.number, part: i}
+	if s, ok := b.cache.get(key).(*loadedRegions); ok {
+		return s, true, nil
+	}
+	info := &b.directory.stripes[i]
+	raw, err := b.readChecked(info.off, int64(info.size), info.crc)
+	if err != nil {
+		return nil, false, err
+	}
+	s, c := parseRegions(raw, series)
+	if c.msg != "" {
+		return nil, false, b.corrupt(info.off+int64(c.bad), "stripe: "+c.msg)
+	}
+	return s, b.cache.put(key, s), nil
+}
+
+// readRegion appends the rows of series id, whose group is held, from its stripe of version 1.
+func (r *Reader) readRegion(id uint32, w wanted) error {
+	b, g := r.block, &r.block.directory.groups[r.group]
+	h := &r.held[0]
+	if h.regions == nil {
+		s, cached, err := b.loadRegions(g.from, g.series)
+		if err != nil {
+			return err
+		}
+		if err := r.hold(s, cached, w.dst); err != nil {
+			return err
+		}
+		h.regions = s
+	}
+	at, err := h.regions.read(id-g.first, w.mint, w.maxt, w.withST, w.dst)
+	if bad, ok := errors.AsType[*chunk.CorruptError](err); ok {
+		return b.corrupt(b.directory.stripes[g.from].off+int64(at), fmt.Sprintf("series %d: %s", id, bad.Msg))
+	}
+	return err
+}
