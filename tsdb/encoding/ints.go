@@ -3,42 +3,193 @@
 
 package encoding
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
-const intsVarint = 0
+// The first byte of a column of integers.
+const (
+	orderMask   = 3 // how many times differences were taken: 0-2
+	divisorFlag = 4 // the residual is divided
+	formShift   = 3
+)
 
 // AppendInts appends x as a self-describing column and returns the longer slice.
 func (e *Encoder) AppendInts(dst []byte, x []int64) []byte {
-	dst = append(dst, intsVarint)
-	var last int64
-	for _, i := range x {
-		dst = binary.AppendVarint(dst, i-last)
-		last = i
+	first := e.bestOrder(x)
+	return e.appendOrder(dst, x, first)
+}
+
+// bestOrder guesses from the number of bits in each residual.
+func (e *Encoder) bestOrder(x []int64) int {
+	if len(x) < 3 {
+		return 0
 	}
-	return dst
+	sum := weigh(x)
+	switch {
+	case sum[2] < sum[1] && sum[2] < sum[0]:
+		return 2
+	case sum[1] <= sum[0]:
+		return 1
+	}
+	return 0
+}
+
+// guess returns about how many bits x takes.
+func guess(x []int64) int {
+	s := weigh(x)
+	return min(s[0], s[1], s[2])
+}
+
+// weigh sums the numbers of bits of the residuals of each order.
+func weigh(x []int64) (sum [3]int) {
+	mid := middle(x)
+	last, delta := x[0], int64(0)
+	for i, v := range x {
+		d := v - last
+		sum[0] += bits.Len64(zigzag(v - mid))
+		sum[1] += bits.Len64(zigzag(d))
+		if i > 1 {
+			sum[2] += bits.Len64(zigzag(d - delta))
+		}
+		last, delta = v, d
+	}
+	return sum
+}
+
+// appendOrder appends x by its differences of that order.
+func (e *Encoder) appendOrder(dst []byte, x []int64, order int) []byte {
+	r := append(e.orders[0][:0], x...)
+	for range order {
+		for i := range r[1:] {
+			r[i] = r[i+1] - r[i]
+		}
+		r = r[:len(r)-1]
+	}
+	e.orders[0] = r
+	var origin int64
+	if order == 0 && len(x) > 0 {
+		origin = x[0]
+	}
+	divisor := divisorOf(r, origin)
+	if divisor > 1 {
+		divide(r, origin, divisor)
+	}
+	p := e.choose(r, true)
+	kind := byte(order) | p.form<<formShift
+	if divisor > 1 {
+		kind |= divisorFlag
+	}
+	dst = append(dst, kind)
+	if order > 0 || divisor > 1 {
+		dst = binary.AppendVarint(dst, x[0])
+	}
+	if order > 1 {
+		dst = binary.AppendVarint(dst, x[1]-x[0])
+	}
+	if divisor > 1 {
+		dst = binary.AppendUvarint(dst, divisor)
+	}
+	return e.appendResidual(dst, r, &p)
+}
+
+// divisorOf returns the greatest number that divides all of r less origin, 0 or 1 if there is none to speak of.
+func divisorOf(r []int64, origin int64) uint64 {
+	var g uint64
+	for _, v := range r {
+		d := uint64(v - origin)
+		if v < origin {
+			d = -d
+		}
+		if d >= 1<<62 {
+			return 1
+		}
+		for d != 0 {
+			g, d = d, g%d
+		}
+		if g == 1 {
+			return 1
+		}
+	}
+	return g
+}
+
+func divide(r []int64, origin int64, divisor uint64) {
+	for i, v := range r {
+		r[i] = (v - origin) / int64(divisor)
+	}
 }
 
 // DecodeInts appends the rows [from, to) of a column of n rows to dst; 0 <= from <= to <= n. A *CorruptError
 // says that the bytes do not follow the format.
 func DecodeInts(dst []int64, src []byte, n, from, to int) ([]int64, error) {
-	if len(src) == 0 || src[0] != intsVarint {
-		return dst, &CorruptError{Msg: "unknown codec of integers"}
+	h := header{src: src}
+	kind := h.u8()
+	order := int(kind & orderMask)
+	var first, delta int64
+	divisor := uint64(1)
+	if order > 0 || kind&divisorFlag != 0 {
+		first = h.varint()
 	}
-	off := 1
-	var last int64
-	for i := range n {
-		d, w := binary.Varint(src[off:])
-		if w <= 0 {
-			return dst, &CorruptError{Msg: "integer cut short", Off: off}
+	if order > 1 {
+		delta = h.varint()
+	}
+	if kind&divisorFlag != 0 {
+		divisor = h.uvarint()
+	}
+	if h.bad || order > 2 || n < order {
+		return dst, h.corrupt("head of a column of integers")
+	}
+	fail := func(err error) error {
+		if c, ok := err.(*CorruptError); ok { //nolint:errorlint // made here, and not wrapped
+			c.Off += h.off
 		}
-		off += w
-		last += d
-		if i >= from && i < to {
-			dst = append(dst, last)
+		return err
+	}
+	base := len(dst)
+	if order == 0 {
+		dst = grow(dst, to-from)
+		x := dst[base:]
+		if err := decodeResidual(x, kind>>formShift, h.rest(), n, from); err != nil {
+			return dst[:base], fail(err)
+		}
+		if kind&divisorFlag != 0 {
+			for i := range x {
+				x[i] = x[i]*int64(divisor) + first
+			}
+		}
+		return dst, nil
+	}
+	// Sums need all rows before.
+	dst = grow(dst, max(to, order))
+	x := dst[base:]
+	if err := decodeResidual(x[order:], kind>>formShift, h.rest(), n-order, 0); err != nil {
+		return dst[:base], fail(err)
+	}
+	x[0] = first
+	sum := first
+	if order == 1 {
+		for i, d := range x[1:] {
+			sum += d * int64(divisor)
+			x[i+1] = sum
+		}
+	} else {
+		sum += delta
+		x[1] = sum
+		for i, d := range x[2:] {
+			delta += d * int64(divisor)
+			sum += delta
+			x[i+2] = sum
 		}
 	}
-	if off != len(src) {
-		return dst, &CorruptError{Msg: "bytes behind the last integer", Off: off}
+	return dst[:base+copy(x, x[from:to])], nil
+}
+
+// grow makes dst n longer.
+func grow(dst []int64, n int) []int64 {
+	if len(dst)+n <= cap(dst) {
+		return dst[:len(dst)+n]
 	}
-	return dst, nil
+	return append(dst, make([]int64, n)...)
 }

@@ -6,27 +6,57 @@ package encoding
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 )
 
-// Codecs of values.
+// Codecs of values: the first byte of a column, less patchedFlag. Numbers are on disk.
 const (
-	valuesRaw = iota
-	valuesRef
+	valuesRaw     = 0
+	valuesConst   = 1
+	valuesXOR     = 2
+	valuesRef     = 3    // a column of refs
+	valuesDiff    = 4    // decimals, less those of a column of refs
+	valuesOrdered = 5    // the bits as integers that ascend like the values
+	valuesUlp     = 6    // multiples of a power of two
+	valuesDecimal = 0x10 // 0x10 + e: integers divided by 10^e, e at most maxExponent
+	patchedFlag   = 0x80 // some values stand apart
 )
 
 // AppendValues appends v, all of it bit for bit, as a self-describing column and returns the longer slice. refs
 // are columns of the same length by which v may be expressed; ValueRef tells whether and by which it is.
 func (e *Encoder) AppendValues(dst []byte, v []float64, refs [][]float64) []byte {
+	if len(v) == 0 {
+		return append(dst, valuesRaw)
+	}
+	if c := constant(v); c {
+		return appendConst(dst, v[0])
+	}
 	for k, r := range refs {
 		if sameBits(v, r) {
 			return binary.AppendUvarint(append(dst, valuesRef), uint64(k))
 		}
 	}
-	dst = append(dst, valuesRaw)
-	for _, f := range v {
-		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(f))
+	start := len(dst)
+	exponent, ok := e.decimals(v)
+	if ok {
+		dst = e.appendDecimals(dst, v, exponent, refs)
+	} else {
+		dst = e.appendDoubles(dst, v)
+	}
+	if len(dst)-start > 8*len(v) {
+		dst = appendRaw(dst[:start], v)
 	}
 	return dst
+}
+
+func constant(v []float64) bool {
+	first := math.Float64bits(v[0])
+	for _, f := range v {
+		if math.Float64bits(f) != first {
+			return false
+		}
+	}
+	return true
 }
 
 func sameBits(a, b []float64) bool {
@@ -41,44 +71,222 @@ func sameBits(a, b []float64) bool {
 	return true
 }
 
+func appendRaw(dst []byte, v []float64) []byte {
+	dst = append(dst, valuesRaw)
+	for _, f := range v {
+		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(f))
+	}
+	return dst
+}
+
+// appendConst appends one value: its bytes from the highest on, without the zeros at the end.
+func appendConst(dst []byte, f float64) []byte {
+	dst = append(dst, valuesConst)
+	for b := math.Float64bits(f); b != 0; b <<= 8 {
+		dst = append(dst, byte(b>>56))
+	}
+	return dst
+}
+
 // DecodeValues appends the rows [from, to) of a column of n rows to dst; 0 <= from <= to <= n. ref answers the
 // whole column of n rows that a reference means; it is called only for columns of which ValueRef says so. A
 // *CorruptError says that the bytes do not follow the format.
 func DecodeValues(dst []float64, src []byte, n, from, to int, ref func(k int) ([]float64, error)) ([]float64, error) {
-	if len(src) == 0 {
-		return dst, &CorruptError{Msg: "no codec"}
+	h := header{src: src}
+	codec := h.u8()
+	if codec&patchedFlag != 0 {
+		return decodePatched(dst, src, n, from, to)
 	}
-	switch src[0] {
+	switch codec {
 	case valuesRaw:
-		if len(src)-1 != 8*n {
-			return dst, &CorruptError{Msg: "raw values do not fill the column", Off: 1}
+		if h.bad || len(src)-1 != 8*n {
+			return dst, h.corrupt("raw values do not fill the column")
 		}
 		for i := from; i < to; i++ {
 			dst = append(dst, math.Float64frombits(binary.LittleEndian.Uint64(src[1+8*i:])))
 		}
 		return dst, nil
-	case valuesRef:
-		k, ok := ValueRef(src)
-		if !ok || ref == nil {
-			return dst, &CorruptError{Msg: "reference without a column", Off: 1}
+	case valuesConst:
+		var b [8]byte
+		if len(src) > 9 {
+			return dst, h.corrupt("constant of too many bytes")
 		}
-		v, err := ref(k)
-		if err != nil {
-			return dst, err
+		copy(b[:], src[1:])
+		f := math.Float64frombits(binary.BigEndian.Uint64(b[:]))
+		for range to - from {
+			dst = append(dst, f)
 		}
-		if len(v) != n {
-			return dst, &CorruptError{Msg: "reference to a column of another length", Off: 1}
-		}
-		return append(dst, v[from:to]...), nil
+		return dst, nil
+	case valuesXOR:
+		return decodeXOR(dst, &h, n, from, to)
+	case valuesRef, valuesDiff:
+		return decodeByRef(dst, src, n, from, to, ref)
 	}
-	return dst, &CorruptError{Msg: "unknown codec of values"}
+	return decodeIntegers(dst, codec, &h, n, from, to)
+}
+
+// decodeIntegers decodes the codecs that turn values into integers.
+func decodeIntegers(dst []float64, codec uint8, h *header, n, from, to int) ([]float64, error) {
+	unit := int64(0)
+	if codec == valuesUlp {
+		unit = h.varint()
+	}
+	if h.bad || unit < minUnit || unit > maxUnit || codec != valuesOrdered && codec != valuesUlp && codec-valuesDecimal > maxExponent {
+		return dst, h.corrupt("codec of values")
+	}
+	at := len(dst)
+	dst, x, err := decodeInto(dst, h, n, from, to)
+	if err != nil {
+		return dst, err
+	}
+	f := dst[at:]
+	switch codec {
+	case valuesOrdered:
+		for i, v := range x {
+			f[i] = fromOrdered(v)
+		}
+	case valuesUlp:
+		scale := math.Ldexp(1, int(unit))
+		for i, v := range x {
+			f[i] = float64(v) * scale
+		}
+	case valuesDecimal:
+		for i, v := range x {
+			f[i] = float64(v)
+		}
+	default:
+		scale := powers[codec-valuesDecimal]
+		for i, v := range x {
+			f[i] = float64(v) / scale
+		}
+	}
+	return dst, nil
+}
+
+// decodeInto decodes a column of integers to where its values will be, and returns it in both views.
+func decodeInto(dst []float64, h *header, n, from, to int) ([]float64, []int64, error) {
+	at := len(dst)
+	x, err := DecodeInts(asInts(dst), h.rest(), n, from, to)
+	if err != nil {
+		return dst, nil, err
+	}
+	return asFloats(x), x[at:], nil
+}
+
+// decodeByRef decodes the codecs that need another column.
+func decodeByRef(dst []float64, src []byte, n, from, to int, ref func(k int) ([]float64, error)) ([]float64, error) {
+	h := header{src: src, off: 1}
+	k := h.size(math.MaxInt32)
+	if h.bad || ref == nil {
+		return dst, h.corrupt("reference without a column")
+	}
+	other, err := ref(k)
+	if err != nil {
+		return dst, err
+	}
+	if len(other) != n {
+		return dst, h.corrupt("reference to a column of another length")
+	}
+	if src[0] == valuesRef {
+		return append(dst, other[from:to]...), nil
+	}
+	exponent := h.u8()
+	if h.bad || exponent > maxExponent {
+		return dst, h.corrupt("exponent of a difference")
+	}
+	at := len(dst)
+	dst, x, err := decodeInto(dst, &h, n, from, to)
+	if err != nil {
+		return dst, err
+	}
+	f, scale := dst[at:], powers[exponent]
+	for i, o := range other[from:to] {
+		d, ok := decimal(o, scale)
+		if !ok {
+			return dst[:at], h.corrupt("reference to a column of other decimals")
+		}
+		f[i] = float64(x[i]+d) / scale
+	}
+	return dst, nil
 }
 
 // ValueRef tells which of the refs a column of values needs in order to be decoded, if any.
 func ValueRef(src []byte) (k int, ok bool) {
-	if len(src) < 2 || src[0] != valuesRef {
+	if len(src) < 2 || src[0] != valuesRef && src[0] != valuesDiff {
 		return 0, false
 	}
 	u, w := binary.Uvarint(src[1:])
 	return int(u), w > 0 && u <= math.MaxInt32
+}
+
+// ordered maps the bits of a value to an integer such that both ascend together.
+func ordered(f float64) int64 {
+	b := int64(math.Float64bits(f))
+	return b ^ int64(uint64(b>>63)>>1)
+}
+
+func fromOrdered(x int64) float64 {
+	return math.Float64frombits(uint64(x ^ int64(uint64(x>>63)>>1)))
+}
+
+// Units of valuesUlp: the exponents of two that a double can have.
+const (
+	minUnit = -1074
+	maxUnit = 1023
+)
+
+// ulps writes v to e.ints as multiples of the greatest power of two that divides all.
+func (e *Encoder) ulps(v []float64) (unit int, ok bool) {
+	unit = math.MaxInt
+	for _, f := range v {
+		b := math.Float64bits(f) &^ (1 << 63)
+		exp, m := int(b>>52), b&(1<<52-1)
+		switch exp {
+		case 0x7ff:
+			return 0, false
+		case 0:
+			exp = 1
+		default:
+			m |= 1 << 52
+		}
+		if m != 0 {
+			unit = min(unit, exp-1075+bits.TrailingZeros64(m))
+		}
+	}
+	if unit > maxUnit {
+		return 0, false
+	}
+	e.ints = e.ints[:0]
+	scale := math.Ldexp(1, unit)
+	for _, f := range v {
+		x := f / scale
+		if !(math.Abs(x) < 1<<62) || math.Float64bits(float64(int64(x))*scale) != math.Float64bits(f) {
+			return 0, false
+		}
+		e.ints = append(e.ints, int64(x))
+	}
+	return unit, true
+}
+
+// appendDoubles appends values that are not decimals in the shortest of the ways that there are.
+func (e *Encoder) appendDoubles(dst []byte, v []float64) []byte {
+	start := len(dst)
+	e.ints = e.ints[:0]
+	for _, f := range v {
+		e.ints = append(e.ints, ordered(f))
+	}
+	dst = e.AppendInts(append(dst, valuesOrdered), e.ints)
+	shorter := func(t []byte) {
+		if len(t) < len(dst)-start {
+			dst = append(dst[:start], t...)
+		}
+	}
+	if unit, ok := e.ulps(v); ok {
+		e.trial[0] = binary.AppendVarint(append(e.trial[0][:0], valuesUlp), int64(unit))
+		e.trial[0] = e.AppendInts(e.trial[0], e.ints)
+		shorter(e.trial[0])
+	}
+	e.trial[0] = appendXOR(e.trial[0][:0], v, len(dst)-start)
+	shorter(e.trial[0])
+	return dst
 }

@@ -1,0 +1,355 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package encoding
+
+import (
+	"encoding/binary"
+	"math"
+	"math/bits"
+)
+
+const (
+	segmentUnit = 4  // rows; the length of a segment is a multiple, but that of the last
+	maxRange    = 64 // of the digits of a segment
+	maxGroup    = 57 // bits of a group of digits: what one word holds at any bit
+)
+
+// segment is a stretch of rows. A row is (base + digit) << shift plus a number of shift bits; the digit is less
+// than limit.
+type segment struct {
+	rows  int
+	base  int64
+	shift uint
+	limit uint64
+}
+
+// fit returns the segment for numbers of [lo, hi].
+func fit(rows int, lo, hi int64) segment {
+	shift := uint(max(bits.Len64(uint64(hi-lo)), 6) - 6)
+	for uint64(hi>>shift-lo>>shift) >= maxRange {
+		shift++
+	}
+	return segment{rows, lo >> shift, shift, uint64(hi>>shift-lo>>shift) + 1}
+}
+
+// raw returns how many bits of a row stand as they are: where the limit is a power of two, those of the digit too.
+func (s *segment) raw() (width uint, digits bool) {
+	if s.limit&(s.limit-1) == 0 {
+		return s.shift + uint(bits.TrailingZeros64(s.limit)), false
+	}
+	return s.shift, true
+}
+
+// groupSize says how many digits of a range are written as one number: those up to 16 whose number of
+// maxGroup bits or fewer wastes the least of them, the fewest where several do.
+func groupSize(limit uint64) int {
+	best, cost := 1, math.Inf(1)
+	for g := 1; g <= 16; g++ {
+		n := groupBits(limit, g)
+		if n > maxGroup {
+			break
+		}
+		if c := float64(n) / float64(g); c < cost {
+			best, cost = g, c
+		}
+	}
+	return best
+}
+
+// groupBits returns how many bits g digits of a range take.
+func groupBits(limit uint64, g int) uint {
+	p := uint64(1)
+	for range g {
+		hi, lo := bits.Mul64(p, limit)
+		if hi != 0 {
+			return 64
+		}
+		p = lo
+	}
+	return uint(bits.Len64(p - 1))
+}
+
+// radix tells how the digits of each range are grouped.
+type radix struct {
+	size  [maxRange + 1]uint8 // digits of a group
+	group [maxRange + 1]uint8 // its bits
+	cost  [maxRange + 1]int32 // of a digit, in 1/64 bits
+}
+
+// radixes is never written to.
+var radixes = makeRadixes()
+
+func makeRadixes() (t radix) {
+	for limit := 2; limit <= maxRange; limit++ {
+		g := groupSize(uint64(limit))
+		b := groupBits(uint64(limit), g)
+		t.size[limit], t.group[limit], t.cost[limit] = uint8(g), uint8(b), int32(64*int(b)/g)
+	}
+	return t
+}
+
+// bits returns how many bits the rows of a segment take.
+func (s *segment) bits() int {
+	width, digits := s.raw()
+	n := s.rows * int(width)
+	if digits {
+		g := int(radixes.size[s.limit])
+		n += s.rows / g * int(radixes.group[s.limit])
+		if r := s.rows % g; r > 0 {
+			n += int(groupBits(s.limit, r))
+		}
+	}
+	return n
+}
+
+// candidate is the start of a segment that may turn out best.
+type candidate struct {
+	at     int // unit
+	before int // cost of what is before it, 1/64 bits
+	cost   int // with the segment as it is so far
+	lo, hi int64
+}
+
+// cut is the end of a segment in units, and where the best one that ends there starts.
+type cut struct {
+	from int32
+	cost int // 1/64 bits up to here
+}
+
+// planSegments cuts r into segments by dynamic programming over multiples of segmentUnit. Starts that can no longer
+// be part of the best cut are dropped on the way: rows cost no less in a longer segment.
+func (e *Encoder) planSegments(r []int64) plan {
+	units := (len(r) + segmentUnit - 1) / segmentUnit
+	head := 64 * (segmentHead + bits.Len(uint(units)))
+	e.cuts = append(e.cuts[:0], cut{})
+	e.starts = e.starts[:0]
+	for u := range units {
+		rows := r[u*segmentUnit : min((u+1)*segmentUnit, len(r))]
+		lo, hi := rows[0], rows[0]
+		for _, v := range rows[1:] {
+			lo, hi = min(lo, v), max(hi, v)
+		}
+		e.starts = append(e.starts, candidate{at: u, before: e.cuts[u].cost, lo: math.MaxInt64, hi: math.MinInt64})
+		best := cut{cost: math.MaxInt}
+		for i := range e.starts {
+			c := &e.starts[i]
+			c.lo, c.hi = min(c.lo, lo), max(c.hi, hi)
+			d := uint64(c.hi - c.lo)
+			c.cost = c.before
+			if d > 0 {
+				shift := uint(max(bits.Len64(d), 6) - 6)
+				c.cost += (u - c.at + 1) * segmentUnit * (64*int(shift) + int(radixes.cost[d>>shift+1]))
+			}
+			if c.cost < best.cost {
+				best = cut{int32(c.at), c.cost}
+			}
+		}
+		best.cost += head
+		kept := e.starts[:0]
+		for _, c := range e.starts {
+			if c.cost < best.cost {
+				kept = append(kept, c)
+			}
+		}
+		e.starts = kept
+		e.cuts = append(e.cuts, best)
+	}
+	return e.layOut(r, units)
+}
+
+// segmentHead is about how many bits the head of a segment takes beside its length.
+const segmentHead = 17
+
+// layOut makes the segments of the best cut and counts their bits.
+func (e *Encoder) layOut(r []int64, units int) plan {
+	e.segments = e.segments[:0]
+	for u := units; u > 0; u = int(e.cuts[u].from) {
+		rows := r[int(e.cuts[u].from)*segmentUnit : min(u*segmentUnit, len(r))]
+		lo, hi := rows[0], rows[0]
+		for _, v := range rows[1:] {
+			lo, hi = min(lo, v), max(hi, v)
+		}
+		e.segments = append(e.segments, fit(len(rows), lo, hi))
+	}
+	for i, j := 0, len(e.segments)-1; i < j; i, j = i+1, j-1 {
+		e.segments[i], e.segments[j] = e.segments[j], e.segments[i]
+	}
+	w := measure(e.segments)
+	n := 8*(varintLen(w.base)+uvarintLen(uint64(len(e.segments)))) + segmentWidths + w.total()*len(e.segments)
+	for i := range e.segments {
+		n += e.segments[i].bits()
+	}
+	return plan{form: formSegments, bits: n}
+}
+
+// segmentFields are the widths of the fields that describe a segment.
+type segmentFields struct {
+	base                       int64 // the least
+	shift                      uint  // the least
+	rows, bases, shifts, limit uint
+}
+
+const segmentWidths = 5 + 6 + 3 + 3 + 7 // bits of: rows, least shift, shift, limit, base
+
+func (f *segmentFields) total() int { return int(f.rows + f.bases + f.shifts + f.limit) }
+
+func measure(s []segment) segmentFields {
+	f := segmentFields{base: s[0].base, shift: s[0].shift}
+	top, deep := s[0].base, s[0].shift
+	var rows int
+	var limit uint64
+	for i := range s {
+		f.base, f.shift = min(f.base, s[i].base), min(f.shift, s[i].shift)
+		top, deep = max(top, s[i].base), max(deep, s[i].shift)
+		limit = max(limit, s[i].limit)
+		if i < len(s)-1 {
+			rows = max(rows, s[i].rows/segmentUnit)
+		}
+	}
+	f.rows = uint(bits.Len(uint(rows)))
+	f.bases = uint(bits.Len64(uint64(top - f.base)))
+	f.shifts = uint(bits.Len(deep - f.shift))
+	f.limit = uint(bits.Len64(limit - 1))
+	return f
+}
+
+// appendSegments appends the form as layOut has left it.
+func (e *Encoder) appendSegments(dst []byte, r []int64) []byte {
+	f := measure(e.segments)
+	dst = binary.AppendUvarint(dst, uint64(len(e.segments)))
+	w := bitWriter{buf: binary.AppendVarint(dst, f.base)}
+	w.put(uint64(f.rows), 5)
+	w.put(uint64(f.shift), 6)
+	w.put(uint64(f.shifts), 3)
+	w.put(uint64(f.limit), 3)
+	w.put(uint64(f.bases), 7)
+	for i, s := range e.segments {
+		if i < len(e.segments)-1 {
+			w.put(uint64(s.rows/segmentUnit), f.rows)
+		}
+		w.put(uint64(s.shift-f.shift), f.shifts)
+		w.put(s.limit-1, f.limit)
+		w.put(uint64(s.base-f.base), f.bases)
+	}
+	for i := range e.segments {
+		s := &e.segments[i]
+		s.put(&w, r[:s.rows])
+		r = r[s.rows:]
+	}
+	return w.end()
+}
+
+// put writes the rows: their digits in groups, each group a fraction of the numbers that it could be, rounded up,
+// so that multiplying by the range brings up one digit after the other; then their low bits.
+func (s *segment) put(w *bitWriter, r []int64) {
+	width, digits := s.raw()
+	base := uint64(s.base) << s.shift
+	if digits {
+		g := int(radixes.size[s.limit])
+		for at := 0; at < len(r); at += g {
+			part := r[at:min(at+g, len(r))]
+			var v uint64
+			whole := uint64(1)
+			for _, x := range part {
+				v = v*s.limit + (uint64(x)-base)>>s.shift
+				whole *= s.limit
+			}
+			n := uint(bits.Len64(whole - 1))
+			q, rest := bits.Div64(v>>(64-n), v<<n, whole)
+			if rest > 0 {
+				q++
+			}
+			w.put(q, n)
+		}
+	}
+	if width > 0 {
+		for _, x := range r {
+			w.put((uint64(x)-base)&(1<<width-1), width)
+		}
+	}
+}
+
+func decodeSegments(x []int64, h *header, m, from int) error {
+	count := h.size(max(m, 1))
+	f := segmentFields{base: h.varint()}
+	b := h.rest()
+	if h.bad || count < 1 || len(b) < (segmentWidths+7)/8 {
+		return h.corrupt("segments")
+	}
+	w := word(b, 0)
+	f.rows, f.shift, f.shifts = uint(w&31), uint(w>>5&63), uint(w>>11&7)
+	f.limit, f.bases = uint(w>>14&7), uint(w>>17&127)
+	at := uint(segmentWidths)
+	pos := at + uint(count*f.total()) - f.rows
+	if f.limit > 6 || f.bases > 64 || pos > 8*uint(len(b)) {
+		return h.corrupt("widths of segments")
+	}
+	row, to := 0, from+len(x)
+	for i := range count {
+		s := segment{rows: m - row}
+		if i < count-1 {
+			s.rows = int(field(b, at, f.rows)) * segmentUnit
+			at += f.rows
+		}
+		s.shift = f.shift + uint(field(b, at, f.shifts))
+		s.limit = field(b, at+f.shifts, f.limit) + 1
+		s.base = f.base + int64(field(b, at+f.shifts+f.limit, f.bases))
+		at += f.shifts + f.limit + f.bases
+		size := uint(s.bits())
+		if s.shift > 63 || s.rows < 0 || s.rows > m-row || pos+size > 8*uint(len(b)) {
+			return h.corrupt("segment")
+		}
+		lo, hi := max(from, row), min(to, row+s.rows)
+		if lo < hi {
+			s.decode(x[lo-from:hi-from], b, pos, lo-row)
+		}
+		pos += size
+		if row += s.rows; row >= to {
+			break
+		}
+	}
+	if row < to {
+		return h.corrupt("fewer rows than promised")
+	}
+	return nil
+}
+
+// decode decodes the rows [from, from+len(x)) of a segment whose bits start at pos.
+func (s *segment) decode(x []int64, b []byte, pos uint, from int) {
+	width, digits := s.raw()
+	if !digits {
+		base := s.base << s.shift
+		for i := range x {
+			x[i] = base
+		}
+		unpackAdd(x, b, pos+uint(from)*width, width)
+		return
+	}
+	g, n := int(radixes.size[s.limit]), uint(radixes.group[s.limit])
+	full := s.rows / g
+	i := 0
+	for k := from / g; i < len(x); k++ {
+		skip := max(from-k*g, 0)
+		have := g
+		size := n
+		if k >= full {
+			have = s.rows % g
+			size = groupBits(s.limit, have)
+		}
+		frac := word(b, (pos+uint(k)*n)>>3) >> ((pos + uint(k)*n) & 7) << (64 - size)
+		for j := range have {
+			var digit uint64
+			digit, frac = bits.Mul64(frac, s.limit)
+			if j >= skip && i < len(x) {
+				x[i] = (s.base + int64(digit)) << s.shift
+				i++
+			}
+		}
+	}
+	pos += uint(full) * n
+	if r := s.rows % g; r > 0 {
+		pos += groupBits(s.limit, r)
+	}
+	unpackAdd(x, b, pos+uint(from)*width, width)
+}
