@@ -64,6 +64,7 @@ type node struct {
 	args    [][]float64
 	table   *vector.Table
 	in      *vector.Table // of the range vector
+	held    memory        // of table
 }
 
 // Open implements operator.Node.
@@ -84,8 +85,9 @@ func (n *node) Open(ctx context.Context) error {
 		return err
 	}
 	n.in = n.call.Over.Table()
-	n.table = n.resultTable()
-	return nil
+	var err error
+	n.table, err = n.resultTable()
+	return err
 }
 
 func (n *node) openInputs(ctx context.Context) error {
@@ -117,20 +119,27 @@ func (n *node) checkModifier() error {
 	return nil
 }
 
-func (n *node) resultTable() *vector.Table {
+func (n *node) resultTable() (*vector.Table, error) {
+	n.held.account = n.env.Account
 	switch {
 	case n.fn.keepsName && (n.env.DelayedNameRemoval || n.in.Drop == nil):
-		return n.in
+		return n.in, nil
 	case n.fn.keepsName:
-		return n.in.WithoutWhere(n.in.Drop, labels.MetricName, "__type__", "__unit__")
+		if err := n.held.charge(int64(n.in.N) * 3 * 4); err != nil { // the columns of the labels
+			return nil, err
+		}
+		return n.in.WithoutWhere(n.in.Drop, labels.MetricName, "__type__", "__unit__"), nil
 	case n.env.DelayedNameRemoval:
-		return n.in.WithDrop(true)
+		if err := n.held.charge(int64(n.in.N)); err != nil {
+			return nil, err
+		}
+		return n.in.WithDrop(true), nil
 	default:
 		if n.in.Column("__type__") != nil || n.in.Column("__unit__") != nil {
 			// Series that differ in these only are equal without, an error also where they are there at different times.
 			n.env.NoteWhole()
 		}
-		return n.in.Without(labels.MetricName, "__type__", "__unit__")
+		return n.in.Without(labels.MetricName, "__type__", "__unit__"), nil
 	}
 }
 
@@ -160,4 +169,5 @@ func (n *node) Close() {
 	for _, a := range n.call.Args {
 		a.Close()
 	}
+	n.held.release()
 }

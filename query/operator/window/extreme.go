@@ -62,6 +62,9 @@ func extremeKernel(f *frame, o order) error {
 			from := l
 			cut, end = h, h
 			run = math.NaN()
+			if err := f.spend(h - l); err != nil {
+				return err
+			}
 			m := math.NaN()
 			for j := cut - 1; j >= from; j-- {
 				if !o.beats(m, v[j]) {
@@ -69,6 +72,9 @@ func extremeKernel(f *frame, o order) error {
 				}
 				suffix[j] = m
 			}
+		}
+		if err := f.spend(h - end); err != nil {
+			return err
 		}
 		for ; end < h; end++ {
 			if o.beats(v[end], run) {
@@ -121,6 +127,9 @@ func extremeTimeKernel(f *frame, worse order) error {
 		}
 		if l >= cut {
 			cut, end, run = h, h, -1
+			if err := f.spend(h - l); err != nil {
+				return err
+			}
 			m := h - 1
 			for j := cut - 1; j >= l; j-- {
 				if worse.loses(v[m], v[j]) {
@@ -128,6 +137,9 @@ func extremeTimeKernel(f *frame, worse order) error {
 				}
 				suffix[j] = int32(m)
 			}
+		}
+		if err := f.spend(h - end); err != nil {
+			return err
 		}
 		for ; end < h; end++ {
 			if run < 0 || !worse.loses(v[end], v[run]) {

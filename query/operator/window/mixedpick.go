@@ -64,9 +64,14 @@ func (m *mixed) pick(i, j int) error {
 		m.f.set(i, m.s.V[j])
 		return nil
 	}
-	if m.copied != m.s.H[j] || m.copy == nil {
-		m.copied, m.copy = m.s.H[j], m.s.H[j].Copy()
-		return m.set(i, m.copy)
+	if h := m.s.H[j]; m.copied != h || m.copy == nil {
+		if err := m.f.spend(histogramWork); err != nil {
+			return err
+		}
+		if err := m.results.charge(int64(h.Size())); err != nil {
+			return err
+		}
+		m.copied, m.copy = h, h.Copy()
 	}
 	m.share(i, m.copy)
 	return nil
@@ -224,6 +229,9 @@ func (m *mixed) newStart(a, b int) bool {
 func (m *mixed) instantHistogram(i, a, b int) error {
 	prev, last := m.s.H[a], m.s.H[b]
 	counter := m.f.fn.counter
+	if err := m.f.spend(histogramWork); err != nil {
+		return err
+	}
 	m.checkHints(prev, last, counter)
 	result := last.Copy()
 	if !counter || !m.newStart(a, b) && !last.DetectReset(prev) {
