@@ -12,14 +12,18 @@
 // counts late writes and deletions (column.StampReader), and an entry keeps the count over its input from before it was
 // computed. Equal counts, equal input.
 //
-// Entries are bytes in a fastcache, outside the Go heap; the oldest make room for new ones. A Cache is safe for
-// concurrent use.
+// Entries are bytes in a fastcache, outside the Go heap; the oldest make room for new ones. Under the key of a block
+// there is a head, which says how long the bytes are and under which key they are, so that who reads them is charged
+// before there is memory for them. That key is used once: a head never names the bytes of another Put.
+//
+// A Cache is safe for concurrent use.
 package cache
 
 import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/VictoriaMetrics/fastcache"
 
@@ -79,7 +83,37 @@ func (l Line) key(block int64) []byte {
 const maxEntry = 16 << 20
 
 // Cache keeps entries.
-type Cache struct{ mem *fastcache.Cache }
+type Cache struct {
+	mem          *fastcache.Cache
+	puts         atomic.Uint64 // numbers the bytes
+	gets, misses atomic.Uint64
+}
+
+// head is what is kept under the key of a block.
+type head struct{ put, bytes uint64 }
+
+// headBytes is how long a head is.
+const headBytes = 16
+
+func (h head) encode() []byte {
+	b := make([]byte, 0, headBytes)
+	b = binary.LittleEndian.AppendUint64(b, h.put)
+	return binary.LittleEndian.AppendUint64(b, h.bytes)
+}
+
+// key is that of the bytes. It ends in a zero byte, which the key of a block does not.
+func (h head) key() []byte { return binary.LittleEndian.AppendUint64(nil, h.put) }
+
+// head returns that of a block; ok is false where there is none.
+func (c *Cache) head(key []byte) (h head, ok bool) {
+	var room [headBytes]byte
+	b := c.mem.Get(room[:0], key)
+	if len(b) != headBytes {
+		return head{}, false
+	}
+	h = head{put: binary.LittleEndian.Uint64(b), bytes: binary.LittleEndian.Uint64(b[8:])}
+	return h, h.bytes <= maxEntry
+}
 
 // MinBytes is the least memory that a cache works with.
 const MinBytes = 32 << 20
@@ -90,27 +124,52 @@ func New(bytes int) *Cache { return &Cache{mem: fastcache.New(max(bytes, MinByte
 // Close gives the memory back.
 func (c *Cache) Close() { c.mem.Reset() }
 
-// Get returns the entry of a block, nil if there is none. What it takes is charged to account, and is the caller's to
-// release: Entry.Bytes. The error is a *budget.ExceededError.
+// Get returns the entry of a block, nil if there is none. What it takes is charged to account before it is read, and is
+// the caller's to release: Entry.Bytes. The error is a *budget.ExceededError.
 func (c *Cache) Get(l Line, block int64, account *budget.Account) (*Entry, error) {
-	raw := c.mem.GetBig(nil, l.key(block))
-	if len(raw) == 0 {
+	c.gets.Add(1)
+	e, err := c.get(l, block, account)
+	if e == nil && err == nil {
+		c.misses.Add(1)
+	}
+	return e, err
+}
+
+func (c *Cache) get(l Line, block int64, account *budget.Account) (*Entry, error) {
+	h, ok := c.head(l.key(block))
+	if !ok {
 		return nil, nil
 	}
+	n := int64(h.bytes)
+	if err := account.Reserve(n); err != nil {
+		return nil, err
+	}
+	raw := c.mem.GetBig(make([]byte, 0, n), h.key())
+	if int64(len(raw)) != n {
+		account.Release(n)
+		return nil, nil // They had to make room, the head has not yet.
+	}
 	e, err := decode(raw, account)
+	if err != nil {
+		account.Release(n)
+	}
 	if errors.Is(err, errDamaged) {
 		return nil, nil // As good as none: the cache checks what it keeps, so this is none of ours.
 	}
 	return e, err
 }
 
-// Put keeps an entry for a block, and tells whether it is small enough for that.
+// Put keeps an entry for a block, and tells whether it is small enough for that. While it does, it takes as much memory
+// as the entry has bytes.
 func (c *Cache) Put(l Line, block int64, e *Entry) bool {
-	b := e.encode(nil)
-	if len(b) > maxEntry {
+	n := e.size()
+	if n > maxEntry {
 		return false
 	}
-	c.mem.SetBig(l.key(block), b)
+	b := e.encode(make([]byte, 0, n))
+	h := head{put: c.puts.Add(1), bytes: uint64(len(b))}
+	c.mem.SetBig(h.key(), b)
+	c.mem.Set(l.key(block), h.encode())
 	return true
 }
 
@@ -126,7 +185,7 @@ type Stats struct {
 func (c *Cache) Stats() Stats {
 	var s fastcache.Stats
 	c.mem.UpdateStats(&s)
-	return Stats{Bytes: s.BytesSize, Entries: s.EntriesCount, Gets: s.GetBigCalls, Misses: s.Misses}
+	return Stats{Bytes: s.BytesSize, Entries: s.EntriesCount, Gets: c.gets.Load(), Misses: c.misses.Load()}
 }
 
 // Entry is the answer of a query for the steps [From, To) of its line, which lie in one block.

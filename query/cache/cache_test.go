@@ -6,6 +6,7 @@ package cache
 import (
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"testing"
 
@@ -66,6 +67,70 @@ func TestEntriesComeBackAsTheyWerePut(t *testing.T) {
 	} {
 		if e, _ := c.Get(other, 3, account); e != nil {
 			t.Errorf("%+v has an entry of another line", other)
+		}
+	}
+}
+
+func TestAnEntryIsChargedBeforeItIsRead(t *testing.T) {
+	c := New(512 << 20)
+	defer c.Close()
+	l := LineOf("x", "", 0, 1000)
+	want := random(rand.New(rand.NewPCG(7, 8)), 0, BlockSteps, 5000)
+	if !c.Put(l, 0, want) {
+		t.Fatal("an entry of 10 MB is too large")
+	}
+	size := int64(len(want.encode(nil)))
+	read := func(limit int64) (allocated int64, account *budget.Account, err error) {
+		account = budget.NewRoot("query", limit)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err = c.Get(l, 0, account)
+		runtime.ReadMemStats(&after)
+		return int64(after.TotalAlloc - before.TotalAlloc), account, err
+	}
+	if allocated, account, err := read(0); err != nil || allocated > account.Used()+64<<10 {
+		t.Errorf("%v: %d bytes were allocated, %d charged", err, allocated, account.Used())
+	}
+	for _, limit := range []int64{size - 1, size + 1000} {
+		allocated, account, err := read(limit)
+		if err == nil || account.Used() != 0 {
+			t.Errorf("%d bytes are charged, error %v", account.Used(), err)
+		}
+		if allocated > limit+64<<10 || limit < size && allocated > 64<<10 {
+			t.Errorf("%d bytes were allocated, the limit is %d and the entry has %d", allocated, limit, size)
+		}
+	}
+	if got := c.Stats(); got.Gets != 3 || got.Misses != 0 {
+		t.Errorf("%+v after three reads", got)
+	}
+}
+
+func TestAnEntryWhoseBytesHaveGoneIsNone(t *testing.T) {
+	c := New(0)
+	defer c.Close()
+	account := budget.NewRoot("query", 0)
+	l := LineOf("x", "", 0, 1000)
+	c.Put(l, 0, random(rand.New(rand.NewPCG(9, 10)), 0, 10, 3))
+	h, ok := c.head(l.key(0))
+	if !ok {
+		t.Fatal("no head")
+	}
+	c.mem.Del(h.key())
+	if e, err := c.Get(l, 0, account); e != nil || err != nil || account.Used() != 0 {
+		t.Errorf("entry %v, error %v, %d bytes are charged", e, err, account.Used())
+	}
+	if got := c.Stats(); got.Gets != 1 || got.Misses != 1 {
+		t.Errorf("%+v after one read that found nothing", got)
+	}
+}
+
+func TestTheSizeOfAnEntryIsKnownBeforeItIsEncoded(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 12))
+	for range 50 {
+		e := random(rng, 0, 1+rng.Int64N(BlockSteps), rng.IntN(20))
+		size, want := e.size(), int64(len(e.encode(nil)))
+		if size < want || size > want+int64(45*len(e.Series)+50) {
+			t.Fatalf("size %d, the entry has %d bytes", size, want)
 		}
 	}
 }
