@@ -132,10 +132,10 @@ func (e *Encoder) appendDecimals(dst []byte, v []float64, exponent int, refs [][
 		}
 		e.ints[i] -= n
 	}
-	e.trial[0] = binary.AppendUvarint(append(e.trial[0][:0], valuesDiff), uint64(k))
-	e.trial[0] = e.AppendInts(append(e.trial[0], byte(exponent)), e.ints)
-	if len(e.trial[0]) < len(dst)-start {
-		dst = append(dst[:start], e.trial[0]...)
+	e.trial = binary.AppendUvarint(append(e.trial[:0], valuesDiff), uint64(k))
+	e.trial = e.AppendInts(append(e.trial, byte(exponent)), e.ints)
+	if len(e.trial) < len(dst)-start {
+		dst = append(dst[:start], e.trial...)
 	}
 	return dst
 }

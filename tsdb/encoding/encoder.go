@@ -16,7 +16,7 @@ type Encoder struct {
 	starts   []candidate
 	cuts     []cut
 	segments []segment
-	back     []byte    // the stream that is written backwards
-	sub      []byte    // a part of a form
-	trial    [2][]byte // columns under trial
+	back     []byte // the stream that is written backwards
+	sub      []byte // a part of a form
+	trial    []byte // a column under trial
 }

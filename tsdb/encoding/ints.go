@@ -42,20 +42,60 @@ func guess(x []int64) int {
 	return min(s[0], s[1], s[2])
 }
 
-// weigh sums the numbers of bits of the residuals of each order.
+// stretch is for how many rows weigh takes a range.
+const stretch = 16
+
+// weigh tells about how many bits the residuals of each order take: by octaves, of which the entropy is taken, or by
+// their ranges in short stretches, whichever is less.
 func weigh(x []int64) (sum [3]int) {
 	mid := middle(x)
+	var ranges [3]int
+	var count [3][octaves]int32
 	last, delta := x[0], int64(0)
-	for i, v := range x {
-		d := v - last
-		sum[0] += bits.Len64(zigzag(v - mid))
-		sum[1] += bits.Len64(zigzag(d))
-		if i > 1 {
-			sum[2] += bits.Len64(zigzag(d - delta))
+	if len(x) > 1 {
+		delta = x[1] - x[0]
+	}
+	for at := 0; at < len(x); at += stretch {
+		var lo, hi [3]int64
+		part := x[at:min(at+stretch, len(x))]
+		for i, v := range part {
+			d := v - last
+			dd := d - delta
+			count[0][bits.Len64(zigzag(v-mid))]++
+			count[1][bits.Len64(zigzag(d))]++
+			count[2][bits.Len64(zigzag(dd))]++
+			last, delta = v, d
+			if i == 0 {
+				lo, hi = [3]int64{v, d, dd}, [3]int64{v, d, dd}
+				continue
+			}
+			lo[0], hi[0] = min(lo[0], v), max(hi[0], v)
+			lo[1], hi[1] = min(lo[1], d), max(hi[1], d)
+			lo[2], hi[2] = min(lo[2], dd), max(hi[2], dd)
 		}
-		last, delta = v, d
+		for k := range ranges {
+			ranges[k] += len(part)*log2(uint64(hi[k]-lo[k])+1) + 8*64
+		}
+	}
+	for k := range sum {
+		n := len(x) * log2(uint64(len(x)))
+		for c, m := range count[k] {
+			if m > 0 {
+				n += int(m) * (64*max(c-1, 0) - log2(uint64(m)))
+			}
+		}
+		sum[k] = min(n, ranges[k])
 	}
 	return sum
+}
+
+// log2 returns about 64 times the binary logarithm of u, and that of 2^64 for 0.
+func log2(u uint64) int {
+	if u == 0 {
+		return 64 * 64
+	}
+	n := bits.Len64(u) - 1
+	return 64*n + int(u<<(63-n)>>57&63)
 }
 
 // appendOrder appends x by its differences of that order.

@@ -131,7 +131,7 @@ func report(b *testing.B, shares map[string][2]int, size, rows, times int) {
 		s := shares[name]
 		fmt.Fprintf(&t, "%-24s %7.1f%% %7.1f%% %8.3f\n", name, 100*float64(s[0])/float64(rows), 100*float64(s[1])/float64(size), float64(s[1])/float64(s[0]))
 	}
-	b.Log(t.String())
+	fmt.Print(t.String())
 	b.ReportMetric(float64(size)/float64(rows), "B/sample")
 	b.ReportMetric(float64(times)/float64(rows), "B/sample(times)")
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(rows), "ns/sample")

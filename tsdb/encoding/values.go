@@ -40,8 +40,9 @@ func (e *Encoder) AppendValues(dst []byte, v []float64, refs [][]float64) []byte
 	exponent, ok := e.decimals(v)
 	if ok {
 		dst = e.appendDecimals(dst, v, exponent, refs)
-	} else {
-		dst = e.appendDoubles(dst, v)
+	}
+	if !ok || exponent >= doubtful || len(e.odd) > 0 {
+		dst = e.appendDoubles(dst, start, v)
 	}
 	if len(dst)-start > 8*len(v) {
 		dst = appendRaw(dst[:start], v)
@@ -268,25 +269,29 @@ func (e *Encoder) ulps(v []float64) (unit int, ok bool) {
 	return unit, true
 }
 
-// appendDoubles appends values that are not decimals in the shortest of the ways that there are.
-func (e *Encoder) appendDoubles(dst []byte, v []float64) []byte {
-	start := len(dst)
-	e.ints = e.ints[:0]
-	for _, f := range v {
-		e.ints = append(e.ints, ordered(f))
-	}
-	dst = e.AppendInts(append(dst, valuesOrdered), e.ints)
+// doubtful is the exponent from which on any double of its size may look like a decimal.
+const doubtful = 12
+
+// appendDoubles appends values in the shortest of the ways that do not need decimals, and cuts off what is there from
+// start on, unless that is shorter still.
+func (e *Encoder) appendDoubles(dst []byte, start int, v []float64) []byte {
 	shorter := func(t []byte) {
-		if len(t) < len(dst)-start {
+		if len(dst) == start || len(t) < len(dst)-start {
 			dst = append(dst[:start], t...)
 		}
 	}
-	if unit, ok := e.ulps(v); ok {
-		e.trial[0] = binary.AppendVarint(append(e.trial[0][:0], valuesUlp), int64(unit))
-		e.trial[0] = e.AppendInts(e.trial[0], e.ints)
-		shorter(e.trial[0])
+	e.ints = room(e.ints, len(v))
+	for i, f := range v {
+		e.ints[i] = ordered(f)
 	}
-	e.trial[0] = appendXOR(e.trial[0][:0], v, len(dst)-start)
-	shorter(e.trial[0])
+	e.trial = e.AppendInts(append(e.trial[:0], valuesOrdered), e.ints)
+	shorter(e.trial)
+	if unit, ok := e.ulps(v); ok {
+		e.trial = binary.AppendVarint(append(e.trial[:0], valuesUlp), int64(unit))
+		e.trial = e.AppendInts(e.trial, e.ints)
+		shorter(e.trial)
+	}
+	e.trial = appendXOR(e.trial[:0], v, len(dst)-start)
+	shorter(e.trial)
 	return dst
 }
