@@ -5,6 +5,9 @@ package window
 
 import (
 	"math"
+	"slices"
+
+	"github.com/tidemarkdb/tidemark/query/operator"
 )
 
 // quantileKernel is quantile_over_time.
@@ -32,9 +35,47 @@ func quantileKernel(f *frame) error {
 				return err
 			}
 			f.out[i] = s.quantile(q)
+			if f.out[i] == 0 && s.bothZeros() {
+				var err error
+				if f.out[i], err = s.zeroQuantile(q); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
+}
+
+// bothZeros tells whether there is a 0 and a -0 among the values.
+func (s *sorted) bothZeros() bool {
+	i, negative := slices.BinarySearch(s.keys, keyOf(math.Copysign(0, -1)))
+	_, positive := slices.BinarySearch(s.keys[i:], keyOf(0))
+	return negative && positive
+}
+
+// zeroQuantile is quantile where its sign depends on which of a 0 and a -0 comes first. To Prometheus they are equal, so
+// they are put in its order by asking the same questions of the same algorithm; a NaN comes before even another NaN.
+func (s *sorted) zeroQuantile(q float64) (float64, error) {
+	values, err := room(&s.f.scratch.memory, s.f.scratch.distances, s.len(), 8)
+	if err != nil {
+		return 0, err
+	}
+	s.f.scratch.distances = values
+	for i, x := range s.f.v[s.l:s.h] {
+		values[i] = math.Float64bits(x)
+	}
+	slices.SortFunc(values, operator.Until(s.f.env, func(a, b uint64) int {
+		if x := math.Float64frombits(a); math.IsNaN(x) || x < math.Float64frombits(b) {
+			return -1
+		}
+		return 0
+	}))
+	if err := s.f.env.Check(); err != nil {
+		return 0, err
+	}
+	l, u, weight := rank(q, len(values))
+	lower, upper := math.Float64frombits(values[l]), math.Float64frombits(values[u])
+	return float64(lower*(1-weight)) + float64(upper*weight), s.f.spend(len(values))
 }
 
 // madKernel is mad_over_time: the median of how far the samples are from their median.
