@@ -10,9 +10,11 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -153,7 +155,7 @@ func (p *serverPair) requireSame(tb testing.TB, q benchQuery) {
 	if size > large && p.prometheus.packed != p.tidemark.packed {
 		tb.Errorf("%s: compressed by Prometheus %t, by Tidemark %t", q.expr, p.prometheus.packed, p.tidemark.packed)
 	}
-	if diff := p.tidemark.answer.diff(p.prometheus.answer); diff != "" {
+	if diff := p.tidemark.answer.diff(p.prometheus.answer, q.tolerance()); diff != "" {
 		tb.Fatalf("%s: Tidemark's answer is not Prometheus': %.1500s", q.expr, diff)
 	}
 	if len(p.prometheus.answer.rows) == 0 {
@@ -161,13 +163,14 @@ func (p *serverPair) requireSame(tb testing.TB, q benchQuery) {
 	}
 }
 
-// diff says what is wrong with an answer, or nothing.
-func (a answerText) diff(want answerText) string {
+// diff says what is wrong with an answer, or nothing. Values may be off by a tolerance, a part of the value wanted; with
+// 0 rows have to be equal as text.
+func (a answerText) diff(want answerText, tolerance float64) string {
 	if a.kind != want.kind || len(a.rows) != len(want.rows) {
 		return fmt.Sprintf("%s of %d rows, want %s of %d", a.kind, len(a.rows), want.kind, len(want.rows))
 	}
 	for i := range a.rows {
-		if a.rows[i] != want.rows[i] {
+		if a.rows[i] != want.rows[i] && !nearRow(a.rows[i], want.rows[i], tolerance) {
 			diff := cmp.Diff(strings.Split(want.rows[i], "],"), strings.Split(a.rows[i], "],"))
 			return fmt.Sprintf("row %d of %d (-want +got):\n%s", i, len(a.rows), diff)
 		}
@@ -196,6 +199,26 @@ func (s *benchedServer) takeApart() error {
 	return err
 }
 
+// nearRow tells whether two rows have the same labels and times, and values that differ by a tolerance at most.
+func nearRow(got, want string, tolerance float64) bool {
+	var rows [2]struct {
+		Metric map[string]string
+		Values []point
+	}
+	for i, text := range []string{got, want} {
+		if err := json.Unmarshal([]byte(text), &rows[i]); err != nil {
+			return false
+		}
+	}
+	return tolerance > 0 && maps.Equal(rows[0].Metric, rows[1].Metric) &&
+		slices.EqualFunc(rows[0].Values, rows[1].Values, func(a, b point) bool {
+			x, err1 := strconv.ParseFloat(a.V, 64)
+			y, err2 := strconv.ParseFloat(b.V, 64)
+			return a.T == b.T && err1 == nil && err2 == nil && (a.V == b.V || math.Abs(x-y) <= tolerance*math.Abs(y))
+		})
+}
+
+// readAnswer takes an answer apart.
 func readAnswer(text []byte) (answerText, error) {
 	var body struct {
 		Status, Error   string
@@ -229,12 +252,13 @@ func TestDifferentAnswersAreSeen(t *testing.T) {
 		}
 		return a
 	}
-	c := func(same bool, a, b string) {
+	near := func(same bool, a, b string, tolerance float64) {
 		t.Helper()
-		if diff := read(a).diff(read(b)); (diff == "") != same {
+		if diff := read(a).diff(read(b), tolerance); (diff == "") != same {
 			t.Errorf("%s and %s: the difference is %q", a, b, diff)
 		}
 	}
+	c := func(same bool, a, b string) { t.Helper(); near(same, a, b, 0) }
 	x, y := `{"metric":{"a":"x"},"values":[[1,"1"],[2,"2"]]}`, `{"metric":{"a":"y"},"values":[[1,"1"],[2,"2"]]}`
 	c(true, `"matrix","result":[`+x+`,`+y+`]}`, `"matrix","result":[`+y+`,`+x+`]}`)
 	c(true, `"matrix","result":[]}`, `"matrix","result":[]}`)
@@ -243,6 +267,14 @@ func TestDifferentAnswersAreSeen(t *testing.T) {
 	c(false, `"matrix","result":[`+x+`]}`, `"matrix","result":[`+y+`]}`)
 	c(false, `"matrix","result":[`+x+`]}`, `"matrix","result":[{"metric":{"a":"x"},"values":[[1,"1"],[2,"2.0000000000000004"]]}]}`)
 	c(false, `"matrix","result":[]},"infos":["one"]`, `"matrix","result":[]},"infos":["another"]`)
+	row := func(label, at, value string) string {
+		return `"matrix","result":[{"metric":{"a":"` + label + `"},"values":[[` + at + `,"` + value + `"]]}]}`
+	}
+	near(true, row("x", "1", "2"), row("x", "1", "2.0000000000000004"), 1e-15)
+	near(false, row("x", "1", "2"), row("x", "1", "2.000000000000004"), 1e-15)
+	near(false, row("x", "1", "2"), row("x", "1", "NaN"), 1e-15)
+	near(false, row("x", "1", "2"), row("y", "1", "2"), 1e-15)
+	near(false, row("x", "1", "2"), row("x", "2", "2"), 1e-15)
 	for _, text := range []string{`{"status":"error","error":"e"}`, `{"status":"success"`, `{"status":"success","data":{"resultType":"vector","result":{}}}`} {
 		if _, err := readAnswer([]byte(text)); err == nil {
 			t.Errorf("%s is taken for an answer", text)
