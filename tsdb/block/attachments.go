@@ -119,9 +119,9 @@ func (b *Block) Exemplars(ctx context.Context, id uint32, mint, maxt int64) ([]e
 	if !ok {
 		return nil, nil
 	}
-	c := cursor{b: l.b, off: int(l.off[i])}
+	c := newCursor(l.b, int(l.off[i]))
 	var out []exemplar.Exemplar
-	eachExemplar(&c, func(e exemplar.Exemplar) {
+	eachExemplar(c, func(e exemplar.Exemplar) {
 		if e.Ts >= mint && e.Ts <= maxt {
 			out = append(out, e)
 		}
@@ -137,22 +137,22 @@ func (b *Block) loadExemplars(k int) (*loadedExemplars, error) {
 		return nil, err
 	}
 	l := &loadedExemplars{b: raw}
-	c := cursor{b: raw}
-	for next := uint64(info.first); c.left() > 0; {
-		next += c.uvarint()
+	c := newCursor(raw, 0)
+	for next := uint64(info.first); c.Left() > 0; {
+		next += c.Uvarint()
 		if next >= uint64(info.first+info.series) || len(l.ids) > 0 && uint32(next) <= l.ids[len(l.ids)-1] {
-			c.fail("series out of order")
+			c.Fail("series out of order")
 		}
 		l.ids = append(l.ids, uint32(next))
-		l.off = append(l.off, uint32(c.off))
-		eachExemplar(&c, func(e exemplar.Exemplar) {
+		l.off = append(l.off, uint32(c.Off))
+		eachExemplar(c, func(e exemplar.Exemplar) {
 			if e.Ts < info.minT || e.Ts > info.maxT {
-				c.fail("time beyond those of the directory")
+				c.Fail("time beyond those of the directory")
 			}
 		})
 	}
-	if c.msg != "" {
-		return nil, b.corrupt(info.off+int64(c.bad), "exemplars: "+c.msg)
+	if c.Failed() {
+		return nil, c.fault(b, info.off, "exemplars")
 	}
 	return l, nil
 }
@@ -161,16 +161,16 @@ func (b *Block) loadExemplars(k int) (*loadedExemplars, error) {
 func eachExemplar(c *cursor, f func(exemplar.Exemplar)) {
 	var lb labels.ScratchBuilder
 	t := int64(0)
-	for range c.count(11) {
+	for range c.Count(11) {
 		lb.Reset()
-		for range c.count(2) {
-			name := c.text()
-			lb.Add(name, c.text())
+		for range c.Count(2) {
+			name := c.Text()
+			lb.Add(name, c.Text())
 		}
-		e := exemplar.Exemplar{Labels: lb.Labels(), Value: c.float()}
-		t += c.varint()
+		e := exemplar.Exemplar{Labels: lb.Labels(), Value: c.Float()}
+		t += c.Varint()
 		e.Ts, e.HasTs = t, c.atMost(1, "flag") == 1
-		if c.msg != "" {
+		if c.Failed() {
 			return
 		}
 		f(e)
@@ -187,7 +187,7 @@ func (b *Block) verifyExemplars() (n uint64, err error) {
 			continue
 		}
 		for _, off := range l.off {
-			eachExemplar(&cursor{b: l.b, off: int(off)}, func(exemplar.Exemplar) { n++ })
+			eachExemplar(newCursor(l.b, int(off)), func(exemplar.Exemplar) { n++ })
 		}
 	}
 	return n, errors.Join(errs...)
@@ -197,14 +197,14 @@ func (b *Block) verifyExemplars() (n uint64, err error) {
 // alone where it is not empty.
 func (b *Block) Metadata(metric string) iter.Seq2[string, []metadata.Metadata] {
 	return func(yield func(string, []metadata.Metadata) bool) {
-		c := cursor{b: b.families}
-		for c.left() > 0 {
-			name := c.text()
-			all := make([]metadata.Metadata, c.count(3))
+		c := newCursor(b.families, 0)
+		for c.Left() > 0 {
+			name := c.Text()
+			all := make([]metadata.Metadata, c.Count(3))
 			for i := range all {
-				all[i] = metadata.Metadata{Type: model.MetricType(c.text()), Unit: c.text(), Help: c.text()}
+				all[i] = metadata.Metadata{Type: model.MetricType(c.Text()), Unit: c.Text(), Help: c.Text()}
 			}
-			if c.msg != "" {
+			if c.Failed() {
 				return
 			}
 			if (metric == "" || metric == name) && !yield(name, all) {

@@ -231,8 +231,8 @@ func (b *Block) loadDirectory(s, area section) error {
 		return err
 	}
 	d, c := parseGroups(raw, b.index.N(), area)
-	if c.msg != "" {
-		return b.corrupt(s.off+int64(c.bad), "directory: "+c.msg)
+	if c.Failed() {
+		return c.fault(b, s.off, "directory")
 	}
 	b.directory = d
 	return b.charge(d.bytes() - s.size)
@@ -249,8 +249,8 @@ func (b *Block) loadSpans(s, area section) ([]span, error) {
 		n = 0
 	}
 	spans, c := parseSpans(raw, n, area)
-	if c.msg != "" {
-		return nil, b.corrupt(s.off+int64(c.bad), "directory: "+c.msg)
+	if c.Failed() {
+		return nil, c.fault(b, s.off, "directory")
 	}
 	return spans, nil
 }

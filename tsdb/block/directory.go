@@ -114,7 +114,7 @@ func (w *directoryWriter) appendTo(dst []byte) []byte {
 
 // directoryParser reads what directoryWriter made.
 type directoryParser struct {
-	cursor
+	*cursor
 	directory
 	off      int64 // of the next stripe
 	lastCell uint32
@@ -125,34 +125,34 @@ type directoryParser struct {
 
 // parseGroups reads the directory of a block of n series whose stripes are in area.
 func parseGroups(b []byte, n int, area section) (directory, *cursor) {
-	p := &directoryParser{cursor: cursor{b: b}, off: area.off}
-	count := p.count(2)
+	p := &directoryParser{cursor: newCursor(b, 0), off: area.off}
+	count := p.Count(2)
 	p.maxCell = count
 	for range count {
 		p.entry(n)
-		if p.msg != "" {
-			return directory{}, &p.cursor
+		if p.Failed() {
+			return directory{}, p.cursor
 		}
 	}
-	if p.finish(); p.msg == "" && (p.series != n || p.off != area.off+area.size) {
-		p.fail("stripes do not hold the series of the index, or do not fill their section")
+	if p.Finish(); !p.Failed() && (p.series != n || p.off != area.off+area.size) {
+		p.Fail("stripes do not hold the series of the index, or do not fill their section")
 	}
-	if p.msg != "" {
-		return directory{}, &p.cursor
+	if p.Failed() {
+		return directory{}, p.cursor
 	}
 	p.sortTimes()
-	return p.directory, &p.cursor
+	return p.directory, p.cursor
 }
 
 func (p *directoryParser) entry(n int) {
-	head := p.uvarint()
+	head := p.Uvarint()
 	size, kind := head>>2, head&3
 	if size > maxStripe || kind == entryEmpty && size > 0 {
-		p.fail("stripe size out of range")
+		p.Fail("stripe size out of range")
 	}
 	crc := uint32(0)
 	if kind != entryEmpty {
-		crc = p.u32()
+		crc = p.LE32()
 	}
 	switch kind {
 	case entryTimes:
@@ -163,7 +163,7 @@ func (p *directoryParser) entry(n int) {
 	case entryGroup, entryEmpty:
 		series := p.atMost(n-p.series, "series of a group")
 		if series == 0 {
-			p.fail("group without series")
+			p.Fail("group without series")
 		}
 		at := uint32(len(p.stripes))
 		p.groups = append(p.groups, group{first: uint32(p.series), series: uint32(series), from: at, to: at})
@@ -176,21 +176,21 @@ func (p *directoryParser) entry(n int) {
 }
 
 func (p *directoryParser) stripe(s stripe) {
-	cell := int64(p.lastCell) + p.varint()
-	s.minT = p.lastT + p.varint()
-	s.maxT = s.minT + int64(p.uvarint())
+	cell := int64(p.lastCell) + p.Varint()
+	s.minT = p.lastT + p.Varint()
+	s.maxT = s.minT + int64(p.Uvarint())
 	if cell < 0 || cell > int64(p.maxCell) {
-		p.fail("cell out of range")
+		p.Fail("cell out of range")
 	}
 	if s.maxT < s.minT || len(p.groups) == 0 {
-		p.fail("stripe out of place")
+		p.Fail("stripe out of place")
 	}
-	if p.msg != "" {
+	if p.Failed() {
 		return
 	}
 	g := &p.groups[len(p.groups)-1]
 	if g.to > g.from && s.minT <= p.stripes[g.to-1].maxT {
-		p.fail("stripes of a group overlap in time")
+		p.Fail("stripes of a group overlap in time")
 	}
 	s.cell = uint32(cell)
 	p.lastCell, p.lastT = s.cell, s.minT

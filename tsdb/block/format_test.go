@@ -218,8 +218,8 @@ func stripesOf(t testing.TB, p parts) (samples, times []byte) {
 	t.Helper()
 	area, _ := p.footer.find(sectionStripes)
 	d, c := parseGroups(p.bytes[sectionDirectory], 2, area)
-	if c.msg != "" || len(d.stripes) != 1 || len(d.times) != 1 {
-		t.Fatalf("%s: %d stripes, %d of times", c.msg, len(d.stripes), len(d.times))
+	if c.Failed() || len(d.stripes) != 1 || len(d.times) != 1 {
+		t.Fatalf("%v: %d stripes, %d of times", c.Fault(), len(d.stripes), len(d.times))
 	}
 	cut := func(off int64, size uint32) []byte {
 		return p.bytes[sectionStripes][off-area.off:][:size]

@@ -49,8 +49,8 @@ func (b *Block) loadStripe(i, series uint32) (*loadedStripe, error) {
 		return nil, err
 	}
 	s, c := parseStripe(raw, series)
-	if c.msg != "" {
-		return nil, b.corrupt(info.off+int64(c.bad), "stripe: "+c.msg)
+	if c.Failed() {
+		return nil, c.fault(b, info.off, "stripe")
 	}
 	return s, nil
 }
@@ -74,8 +74,8 @@ func (b *Block) loadTimes(i uint32) (*loadedTimes, error) {
 		return nil, err
 	}
 	l, c := parseTimeStripe(raw, info.cols)
-	if c.msg != "" {
-		return nil, b.corrupt(info.off+int64(c.bad), "stripe of times: "+c.msg)
+	if c.Failed() {
+		return nil, c.fault(b, info.off, "stripe of times")
 	}
 	return l, nil
 }

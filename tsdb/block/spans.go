@@ -42,35 +42,35 @@ func appendSpans(dst []byte, spans []span) []byte {
 
 // parseSpans reads the directory of a block of n series whose spans are in area.
 func parseSpans(b []byte, n int, area section) ([]span, *cursor) {
-	c := &cursor{b: b}
-	spans := make([]span, 0, c.count(6))
+	c := newCursor(b, 0)
+	spans := make([]span, 0, c.Count(6))
 	off, series, last := area.off, 0, int64(0)
 	for range cap(spans) {
 		s := span{off: off, first: uint32(series), minT: math.MaxInt64, maxT: math.MinInt64}
 		s.size = uint32(c.atMost(maxStripe, "size"))
-		s.crc = c.u32()
-		k := c.uvarint()
+		s.crc = c.LE32()
+		k := c.Uvarint()
 		if k>>1 == 0 || k>>1 > uint64(n-series) {
-			c.fail("series out of range")
+			c.Fail("series out of range")
 		}
 		s.series = uint32(k >> 1)
 		if k&1 != 0 {
-			s.minT = last + c.varint()
-			s.maxT = s.minT + int64(c.uvarint())
+			s.minT = last + c.Varint()
+			s.maxT = s.minT + int64(c.Uvarint())
 			if s.maxT < s.minT {
-				c.fail("times out of range")
+				c.Fail("times out of range")
 			}
 			last = s.minT
 		}
-		if c.msg != "" {
+		if c.Failed() {
 			return nil, c
 		}
 		off += int64(s.size)
 		series += int(s.series)
 		spans = append(spans, s)
 	}
-	if c.finish(); c.msg == "" && (series != n || off != area.off+area.size) {
-		c.fail(fmt.Sprintf("%d series in spans, %d in the index; or spans end at %d", series, n, off))
+	if c.Finish(); !c.Failed() && (series != n || off != area.off+area.size) {
+		c.Fail(fmt.Sprintf("%d series in spans, %d in the index; or spans end at %d", series, n, off))
 	}
 	return spans, c
 }

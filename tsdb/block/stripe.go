@@ -95,15 +95,15 @@ func appendColumn(dst []byte, e *encoding.Encoder, x []int64) []byte {
 
 // ints reads what appendColumn wrote.
 func (c *cursor) ints(n int, what string) []int64 {
-	at := c.off
-	b := c.bytes(c.count(1))
-	if n == 0 && len(b) == 0 || c.msg != "" {
+	at := c.Off
+	b := c.Sized()
+	if n == 0 && len(b) == 0 || c.Failed() {
 		return nil
 	}
 	x, err := encoding.DecodeInts(make([]int64, 0, n), b, n, 0, n)
 	if err != nil {
-		c.off = at
-		c.fail(what + ": " + err.Error())
+		c.Off = at
+		c.Fail(what + ": " + err.Error())
 		return nil
 	}
 	return x
@@ -119,7 +119,7 @@ func (s *loadedStripe) bytes() int64 { return int64(cap(s.b)) + 20*int64(cap(s.p
 
 // parseStripe finds the pages in the stripe of a group of that many series.
 func parseStripe(b []byte, series uint32) (*loadedStripe, *cursor) {
-	c := &cursor{b: b}
+	c := newCursor(b, 0)
 	s := &loadedStripe{b: b, pages: make([]page, series)}
 	pages, timed := 0, 0
 	for i, k := range c.ints(int(series), "kinds of pages") {
@@ -130,7 +130,7 @@ func parseStripe(b []byte, series uint32) (*loadedStripe, *cursor) {
 			timed++
 		case pageRows1:
 		default:
-			c.fail(fmt.Sprintf("page of an unknown kind %d", k))
+			c.Fail(fmt.Sprintf("page of an unknown kind %d", k))
 		}
 		pages++
 		s.pages[i].kind = uint8(k)
@@ -138,7 +138,7 @@ func parseStripe(b []byte, series uint32) (*loadedStripe, *cursor) {
 	sizes := c.ints(pages, "sizes of pages")
 	times := c.ints(timed, "times of pages")
 	refs := c.ints(timed, "references of pages")
-	if c.msg == "" {
+	if !c.Failed() {
 		s.place(c, sizes, times, refs)
 	}
 	return s, c
@@ -146,7 +146,7 @@ func parseStripe(b []byte, series uint32) (*loadedStripe, *cursor) {
 
 // place gives the pages their place and checks it.
 func (s *loadedStripe) place(c *cursor, sizes, times, refs []int64) {
-	off := int64(c.off)
+	off := int64(c.Off)
 	next, timed := 0, 0
 	for i := range s.pages {
 		p := &s.pages[i]
@@ -156,7 +156,7 @@ func (s *loadedStripe) place(c *cursor, sizes, times, refs []int64) {
 		size := sizes[next]
 		next++
 		if size < 0 || size > int64(len(s.b))-off {
-			c.fail("page beyond the end of the stripe")
+			c.Fail("page beyond the end of the stripe")
 			return
 		}
 		p.off, p.size = uint32(off), uint32(size)
@@ -167,13 +167,13 @@ func (s *loadedStripe) place(c *cursor, sizes, times, refs []int64) {
 		time, ref := times[timed], refs[timed]
 		timed++
 		if time < 0 || time > math.MaxUint32 || ref < 0 || ref > int64(i) || ref > 0 && !s.refer(i, i-int(ref), time) {
-			c.fail("page without its column of times, or with a reference to no column like it")
+			c.Fail("page without its column of times, or with a reference to no column like it")
 			return
 		}
 		p.time, p.ref = uint32(time), uint32(ref)
 	}
 	if off != int64(len(s.b)) {
-		c.fail("pages do not fill the stripe")
+		c.Fail("pages do not fill the stripe")
 	}
 }
 
@@ -193,9 +193,9 @@ func (s *loadedStripe) floatPage(p *page) (values, starts []byte, ok bool) {
 	if p.kind&pageStarts == 0 {
 		return b, nil, true
 	}
-	c := cursor{b: b}
-	values = c.bytes(c.count(1))
-	return values, c.b[c.off:], c.msg == ""
+	c := newCursor(b, 0)
+	values = c.Sized()
+	return values, c.B[c.Off:], !c.Failed()
 }
 
 // appendFloats adds the page of the rows [from, to) of src, all floats with the times of number time, to the stripe.

@@ -25,24 +25,24 @@ func (l *loadedTimes) bytes() int64 { return l.size }
 
 // parseTimeStripe finds the columns in a stripe that has cols of them.
 func parseTimeStripe(b []byte, cols uint32) (*loadedTimes, *cursor) {
-	c := &cursor{b: b}
+	c := newCursor(b, 0)
 	l := &loadedTimes{b: b}
 	sizes := c.ints(int(cols), "sizes of columns")
-	if c.msg != "" {
+	if c.Failed() {
 		return nil, c
 	}
 	l.off = make([]uint32, 0, len(sizes)+1)
-	off := int64(c.off)
+	off := int64(c.Off)
 	for _, size := range sizes {
 		if size < 0 || size > int64(len(b))-off {
-			c.fail("column of times beyond the end")
+			c.Fail("column of times beyond the end")
 			return nil, c
 		}
 		l.off = append(l.off, uint32(off))
 		off += size
 	}
 	if off != int64(len(b)) {
-		c.fail("columns of times do not fill the stripe")
+		c.Fail("columns of times do not fill the stripe")
 		return nil, c
 	}
 	l.off = append(l.off, uint32(off))

@@ -40,10 +40,10 @@ func (s *loadedRegions) bytes() int64 { return int64(cap(s.b)) + 4*int64(cap(s.s
 
 // parseRegions finds the regions in a stripe.
 func parseRegions(b []byte, series uint32) (*loadedRegions, *cursor) {
-	c := &cursor{b: b}
+	c := newCursor(b, 0)
 	s := &loadedRegions{b: b}
 	if int64(series) > int64(len(b)) {
-		c.fail("more series than bytes")
+		c.Fail("more series than bytes")
 		return nil, c
 	}
 	s.start = make([]uint32, 0, series+1)
@@ -52,18 +52,18 @@ func parseRegions(b []byte, series uint32) (*loadedRegions, *cursor) {
 		s.start = append(s.start, uint32(at))
 		at += uint64(c.atMost(len(b), "size of a region"))
 		if at > uint64(len(b)) {
-			c.fail("regions beyond the end")
+			c.Fail("regions beyond the end")
 		}
 	}
-	if c.msg == "" && at != uint64(c.left()) {
-		c.fail("regions do not fill the stripe")
+	if !c.Failed() && at != uint64(c.Left()) {
+		c.Fail("regions do not fill the stripe")
 	}
-	if c.msg != "" {
+	if c.Failed() {
 		return nil, c
 	}
 	s.start = append(s.start, uint32(at))
 	for i := range s.start {
-		s.start[i] += uint32(c.off)
+		s.start[i] += uint32(c.Off)
 	}
 	return s, c
 }
@@ -71,23 +71,23 @@ func parseRegions(b []byte, series uint32) (*loadedRegions, *cursor) {
 // read appends the rows of the k-th series of the stripe in [mint, maxt] to dst. On error it returns where in
 // the stripe the fault is, and dst may have some of the rows.
 func (s *loadedRegions) read(k uint32, mint, maxt int64, withST bool, dst *column.Block) (at int, err error) {
-	c := cursor{b: s.b[:s.start[k+1]], off: int(s.start[k])}
+	c := newCursor(s.b[:s.start[k+1]], int(s.start[k]))
 	from := len(dst.T)
-	n := c.uvarint()
-	for i := uint64(0); i < n && c.msg == ""; i++ {
+	n := c.Uvarint()
+	for i := uint64(0); i < n && !c.Failed(); i++ {
 		first, last := int64(math.MinInt64), int64(math.MaxInt64)
 		if n > 1 {
-			first = c.varint()
-			last = first + int64(c.uvarint())
+			first = c.Varint()
+			last = first + int64(c.Uvarint())
 		}
-		page := c.bytes(c.count(1))
-		if last < mint || first > maxt || c.msg != "" {
+		page := c.Sized()
+		if last < mint || first > maxt || c.Failed() {
 			continue
 		}
 		have := len(dst.T)
 		if err := chunk.DecodePage(page, mint, maxt, withST, dst); err != nil {
 			if bad, ok := errors.AsType[*chunk.CorruptError](err); ok {
-				return c.off - len(page) + bad.Off, &chunk.CorruptError{Msg: bad.Msg}
+				return c.Off - len(page) + bad.Off, &chunk.CorruptError{Msg: bad.Msg}
 			}
 			return 0, err
 		}
@@ -95,11 +95,11 @@ func (s *loadedRegions) read(k uint32, mint, maxt int64, withST bool, dst *colum
 			continue
 		}
 		if have > from && dst.T[have] <= dst.T[have-1] || dst.T[have] < first || dst.T[len(dst.T)-1] > last {
-			c.fail("times do not ascend from page to page")
+			c.Fail("times do not ascend from page to page")
 		}
 	}
-	if c.finish(); c.msg != "" {
-		return c.bad, &chunk.CorruptError{Msg: c.msg}
+	if c.Finish(); c.Failed() {
+		return c.Fault().Off, &chunk.CorruptError{Msg: c.Fault().Msg}
 	}
 	return 0, nil
 }
@@ -116,8 +116,8 @@ func (b *Block) loadRegions(i uint32, series uint32) (s *loadedRegions, cached b
 		return nil, false, err
 	}
 	s, c := parseRegions(raw, series)
-	if c.msg != "" {
-		return nil, false, b.corrupt(info.off+int64(c.bad), "stripe: "+c.msg)
+	if c.Failed() {
+		return nil, false, c.fault(b, info.off, "stripe")
 	}
 	return s, b.cache.put(key, s), nil
 }
