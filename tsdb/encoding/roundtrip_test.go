@@ -96,27 +96,100 @@ func TestIntegersComeBack(t *testing.T) {
 	}
 }
 
+// timeShapes make ascending times.
+var timeShapes = map[string]func(r *rand.Rand) func() int64{
+	"exact": func(*rand.Rand) func() int64 {
+		return ticks(15000, func() int64 { return 0 }, func() bool { return false })
+	},
+	"gaps": func(r *rand.Rand) func() int64 {
+		return ticks(15000, func() int64 { return 0 }, func() bool { return r.IntN(30) == 0 })
+	},
+	"jitter": func(r *rand.Rand) func() int64 {
+		return ticks(15000, func() int64 { return int64(r.IntN(7)) - 3 }, func() bool { return false })
+	},
+	"jitter and gaps": func(r *rand.Rand) func() int64 {
+		return ticks(5000, func() int64 { return int64(r.ExpFloat64() * 5) }, func() bool { return r.IntN(50) == 0 })
+	},
+	"drift": func(r *rand.Rand) func() int64 {
+		at := float64(r.IntN(1e9))
+		return func() int64 { at += 10000.3; return int64(at) }
+	},
+	"dense": func(r *rand.Rand) func() int64 {
+		at := int64(r.Uint64() >> 20)
+		return func() int64 { at += 1 + int64(r.IntN(9)); return at }
+	},
+	"wild": func(r *rand.Rand) func() int64 {
+		at := int64(math.MinInt64)
+		return func() int64 { at += 1 + int64(r.Uint64()>>(10+r.IntN(50))); return at }
+	},
+	"far apart": func(*rand.Rand) func() int64 {
+		at := int64(math.MinInt64)
+		return func() int64 { at += math.MaxInt64 / 600; return at }
+	},
+}
+
+func ticks(step int64, beside func() int64, missed func() bool) func() int64 {
+	at := int64(1_760_000_000_123)
+	return func() int64 {
+		for at += step; missed(); {
+			at += step
+		}
+		return at + beside()
+	}
+}
+
 func TestTimesComeBack(t *testing.T) {
 	r := newRand(t)
 	var e encoding.Encoder
-	for n := range 500 {
-		ts := make([]int64, n)
-		last := int64(r.Uint64() >> 20)
-		for i := range n {
-			last += 1 + int64(r.Uint64N(9))
-			ts[i] = last
-		}
-		from := r.IntN(n + 1)
-		to := from + r.IntN(n-from+1)
-		times, err := encoding.ParseTimes(e.AppendTimes(nil, ts))
-		if err != nil || times.Len() != n || !slices.Equal(times.AppendTo(nil, from, to), ts[from:to]) {
-			t.Fatalf("times: %v", err)
-		}
-		for _, q := range ts {
-			want, _ := slices.BinarySearch(ts, q)
-			if got := times.Search(q); got != want {
-				t.Fatalf("search %d: %d, want %d", q, got, want)
+	for name, make := range timeShapes {
+		for n := range 1000 {
+			next := make(r)
+			var ts []int64
+			for range n {
+				ts = append(ts, next())
 			}
+			src := e.AppendTimes([]byte("x"), ts)[1:]
+			times, err := encoding.ParseTimes(src)
+			if err != nil || times.Len() != n {
+				t.Fatalf("%s: %d rows, want %d: %v", name, times.Len(), n, err)
+			}
+			from := r.IntN(n + 1)
+			to := from + r.IntN(n-from+1)
+			if got := times.AppendTo([]int64{42}, from, to); got[0] != 42 || !slices.Equal(got[1:], ts[from:to]) {
+				t.Fatalf("%s: got\n%d\nwant\n%d\n% x", name, got, ts[from:to], src)
+			}
+			if n > 0 && (times.First() != ts[0] || times.Last() != ts[n-1]) {
+				t.Fatalf("%s: from %d to %d, want %d to %d", name, times.First(), times.Last(), ts[0], ts[n-1])
+			}
+			checkSearch(t, &times, ts)
 		}
+	}
+}
+
+func checkSearch(t *testing.T, times *encoding.Times, ts []int64) {
+	t.Helper()
+	asked := []int64{math.MinInt64, math.MaxInt64, 0}
+	for _, x := range ts {
+		asked = append(asked, x-1, x, x+1)
+	}
+	for _, x := range asked {
+		want, _ := slices.BinarySearch(ts, x)
+		if got := times.Search(x); got != want {
+			t.Fatalf("search %d: %d, want %d", x, got, want)
+		}
+	}
+}
+
+// A few bytes may not ask for much memory; so many rows take more bytes.
+func TestManyRegularTimesComeBack(t *testing.T) {
+	ts := make([]int64, 300_000)
+	for i := range ts {
+		ts[i] = int64(i) * 10
+	}
+	ts[1000]++
+	var e encoding.Encoder
+	times, err := encoding.ParseTimes(e.AppendTimes(nil, ts))
+	if err != nil || !slices.Equal(times.AppendTo(nil, 0, len(ts)), ts) {
+		t.Fatalf("%d rows, %v", times.Len(), err)
 	}
 }

@@ -107,13 +107,14 @@ func refsOf(all []column, i int) (refs [][]float64) {
 	return refs
 }
 
+// timesBytes returns how many bytes the distinct columns of times take.
 func timesBytes(e *encoding.Encoder, all []column) (n int) {
-	var last []int64
+	seen := map[string]bool{}
 	for _, c := range all {
-		if len(last) == 0 || &c.times[0] != &last[0] || len(c.times) != len(last) {
-			n += len(e.AppendTimes(nil, c.times))
+		if b := e.AppendTimes(nil, c.times); !seen[string(b)] {
+			seen[string(b)] = true
+			n += len(b)
 		}
-		last = c.times
 	}
 	return n
 }

@@ -1,0 +1,156 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package encoding_test
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/tidemarkdb/tidemark/tsdb/encoding"
+)
+
+// checkHostile reads src as a column of every type. It must not panic, and either answer the rows that were asked for
+// or a *CorruptError; part of the rows must equal those of the whole.
+func checkHostile(t *testing.T, src []byte, n, from, to int) {
+	t.Helper()
+	other := make([]float64, n)
+	for i := range other {
+		other[i] = float64(i * i)
+	}
+	ref := func(int) ([]float64, error) { return other, nil }
+	check := func(kind string, got int, err error) bool {
+		var c *encoding.CorruptError
+		if err != nil && (!errors.As(err, &c) || got != 0) {
+			t.Fatalf("%s: %d rows, %v", kind, got, err)
+		}
+		return err == nil
+	}
+	v, err := encoding.DecodeValues(nil, src, n, 0, n, ref)
+	if check("values", len(v), err) {
+		part, err := encoding.DecodeValues(nil, src, n, from, to, ref)
+		if err != nil || !slices.EqualFunc(part, v[from:to], sameBits) {
+			t.Fatalf("values [%d,%d) of %d: %v\n%v\n%v", from, to, n, err, part, v)
+		}
+	}
+	x, err := encoding.DecodeInts(nil, src, n, 0, n)
+	if check("integers", len(x), err) {
+		part, err := encoding.DecodeInts(nil, src, n, from, to)
+		if err != nil || !slices.Equal(part, x[from:to]) {
+			t.Fatalf("integers [%d,%d) of %d: %v\n%v\n%v", from, to, n, err, part, x)
+		}
+	}
+	times, err := encoding.ParseTimes(src)
+	if check("times", times.Len(), err) && times.Len() <= 1<<17 {
+		ts := times.AppendTo(nil, 0, times.Len())
+		for i := range ts {
+			if i > 0 && ts[i] <= ts[i-1] {
+				t.Fatalf("times %d", ts)
+			}
+			if got := times.Search(ts[i]); got != i {
+				t.Fatalf("row %d found at %d", i, got)
+			}
+		}
+	}
+	encoding.ValueRef(src)
+}
+
+// seeds returns a column of each shape.
+func seeds(r *rand.Rand) (all [][]byte) {
+	var e encoding.Encoder
+	for _, s := range append(slices.Clone(hostShapes), oddShapes...) {
+		v := s.column(r, 100)
+		w := s.column(r, 100)
+		for i := range w {
+			w[i] += v[i]
+		}
+		all = append(all, e.AppendValues(nil, v, nil), e.AppendValues(nil, w, [][]float64{v}))
+		x := make([]int64, len(v))
+		for i, f := range v {
+			x[i] = int64(math.Float64bits(f))
+		}
+		all = append(all, e.AppendInts(nil, x))
+	}
+	for _, next := range timeShapes {
+		f := next(r)
+		var ts []int64
+		for range 100 {
+			ts = append(ts, f())
+		}
+		all = append(all, e.AppendTimes(nil, ts))
+	}
+	return all
+}
+
+func TestHostileBytesAreRefusedOrRead(t *testing.T) {
+	r := newRand(t)
+	all := seeds(r)
+	for range 60_000 {
+		src := slices.Clone(all[r.IntN(len(all))])
+		for range 1 + r.IntN(3) {
+			switch r.IntN(3) {
+			case 0:
+				src[r.IntN(len(src))] = byte(r.Uint32())
+			case 1:
+				src[r.IntN(min(8, len(src)))] ^= 1 << r.IntN(8)
+			default:
+				src = src[:1+r.IntN(len(src))]
+			}
+		}
+		n := []int{100, 99, 101, r.IntN(300)}[r.IntN(4)]
+		from := r.IntN(n + 1)
+		checkHostile(t, src, n, from, from+r.IntN(n-from+1))
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, s := range seeds(rand.New(rand.NewPCG(5, 6))) {
+		f.Add(s, uint16(100), uint16(10), uint16(50))
+	}
+	f.Fuzz(func(t *testing.T, src []byte, n, from, to uint16) {
+		from, to = min(from, n), min(to, n)
+		checkHostile(t, src, int(n), int(min(from, to)), int(max(from, to)))
+	})
+}
+
+// FuzzEncode reads its input as doubles, as integers, and as the steps between times.
+func FuzzEncode(f *testing.F) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for _, s := range append(slices.Clone(hostShapes), oddShapes...) {
+		var b []byte
+		for _, v := range s.column(r, 60) {
+			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))
+		}
+		f.Add(b)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var v []float64
+		var x, ts []int64
+		last := int64(math.MinInt64)
+		for ; len(b) >= 8; b = b[8:] {
+			u := binary.LittleEndian.Uint64(b)
+			v, x = append(v, math.Float64frombits(u)), append(x, int64(u))
+			if step := int64(u>>16) + 1; last+step > last {
+				last += step
+				ts = append(ts, last)
+			}
+		}
+		var e encoding.Encoder
+		r := rand.New(rand.NewPCG(9, uint64(len(v))))
+		half := len(v) / 2
+		checkValues(t, &e, r, v, nil)
+		checkValues(t, &e, r, v[half:half+half], [][]float64{v[:half]})
+		got, err := encoding.DecodeInts(nil, e.AppendInts(nil, x), len(x), 0, len(x))
+		if err != nil || !slices.Equal(got, x) {
+			t.Fatalf("%v: got %d, want %d", err, got, x)
+		}
+		times, err := encoding.ParseTimes(e.AppendTimes(nil, ts))
+		if err != nil || !slices.Equal(times.AppendTo(nil, 0, times.Len()), ts) {
+			t.Fatalf("%v: want %d", err, ts)
+		}
+	})
+}
