@@ -102,7 +102,7 @@ func (t *labelTable) add(src source, ids, rows []uint32) {
 			p.col[row] = p.text
 		}
 	}
-	for from, to := range t.task.Runs(len(ids)) {
+	for from, to := 0, t.task.Run(0, len(ids)); from < to; from, to = to, t.task.Run(to, len(ids)) {
 		src.eachPairs(ids[from:to], read)
 	}
 	t.name(src, fresh)
@@ -133,7 +133,7 @@ func (t *labelTable) column(src source, known *symbolMap, sym uint32) []uint32 {
 // this one, has brought gets two numbers, which order makes one.
 func (t *labelTable) name(src source, syms []uint32) {
 	t.texts = slices.Grow(t.texts, len(syms))
-	for from, to := range t.task.Runs(len(syms)) {
+	for from, to := 0, t.task.Run(0, len(syms)); from < to; from, to = to, t.task.Run(to, len(syms)) {
 		n, bytes := len(t.texts), 0
 		t.texts = src.texts(syms[from:to], t.texts)
 		for _, text := range t.texts[n:] {
@@ -172,7 +172,7 @@ func (t *labelTable) sortTexts() {
 	slices.SortFunc(byText, budget.Until(t.task, func(a, b uint32) int { return strings.Compare(t.texts[a], t.texts[b]) }))
 	rank := make([]uint32, len(t.texts))
 	sorted := make([]string, 0, len(t.texts))
-	for from, to := range t.task.Runs(len(byText)) {
+	for from, to := 0, t.task.Run(0, len(byText)); from < to; from, to = to, t.task.Run(to, len(byText)) {
 		for _, i := range byText[from:to] {
 			if n := len(sorted); n == 0 || sorted[n-1] != t.texts[i] {
 				sorted = append(sorted, t.texts[i])
@@ -182,7 +182,7 @@ func (t *labelTable) sortTexts() {
 	}
 	t.texts = sorted
 	for _, col := range t.cols {
-		for from, to := range t.task.Runs(len(col)) {
+		for from, to := 0, t.task.Run(0, len(col)); from < to; from, to = to, t.task.Run(to, len(col)) {
 			for i, x := range col[from:to] {
 				col[from+i] = rank[x]
 			}
@@ -205,7 +205,7 @@ func (t *labelTable) set(perm []uint32) column.SeriesSet {
 			}
 			out = make([]uint32, n)
 		}
-		for from, to := range t.task.Runs(n) {
+		for from, to := 0, t.task.Run(0, n); from < to; from, to = to, t.task.Run(to, n) {
 			for r := from; r < to; r++ {
 				out[r] = col[perm[r]]
 			}

@@ -21,6 +21,13 @@ type part struct {
 	rows   []uint32 // of each of ids; nil: 0, 1, 2, …
 }
 
+func (p *part) row(i int) uint32 {
+	if p.rows == nil {
+		return uint32(i)
+	}
+	return p.rows[i]
+}
+
 // seriesMerge builds one set. A row is one series of the union, numbered as found. The task pays for what it makes; in
 // the steps a call that finds it ended leaves the rest undone.
 type seriesMerge struct {
@@ -29,6 +36,7 @@ type seriesMerge struct {
 	parts   []part // in the order of their sources
 	n       int    // rows
 	hashes  []index.Hash128
+	found   []index.Hash128 // of some series at a time, memory to be used again
 	table   hashTable
 	labels  labelTable
 }
@@ -80,7 +88,7 @@ func (m *seriesMerge) find(ms []*labels.Matcher, limit int) (column.SeriesSet, *
 func (m *seriesMerge) measure(set *column.SeriesSet, at *places) {
 	n := stringBytes*int64(len(set.Text)) + columnBytes*int64(len(set.Names)) + numberBytes*int64(set.N)*int64(len(set.Syms))
 	n += numberBytes*int64(len(at.off)) + locationBytes*int64(len(at.locs))
-	for from, to := range m.task.Runs(len(set.Text)) {
+	for from, to := 0, m.task.Run(0, len(set.Text)); from < to; from, to = to, m.task.Run(to, len(set.Text)) {
 		for _, text := range set.Text[from:to] {
 			n += int64(len(text))
 		}
@@ -104,7 +112,7 @@ func (m *seriesMerge) union() {
 		return
 	}
 	first := m.parts[0]
-	for from, to := range m.task.Runs(m.n) {
+	for from, to := 0, m.task.Run(0, m.n); from < to; from, to = to, m.task.Run(to, m.n) {
 		m.hashes = m.sources[first.source].hashes(first.ids[from:to], m.hashes)
 	}
 	rows := int64(0)
@@ -137,15 +145,14 @@ func (m *seriesMerge) room(n int) bool {
 
 // join finds or makes the rows of a part.
 func (m *seriesMerge) join(p *part) {
-	var hashes []index.Hash128
 	next := uint32(0)
-	for from, to := range m.task.Runs(len(p.ids)) {
+	for from, to := 0, m.task.Run(0, len(p.ids)); from < to; from, to = to, m.task.Run(to, len(p.ids)) {
 		if !m.room(to - from) {
 			return
 		}
-		hashes = m.sources[p.source].hashes(p.ids[from:to], hashes[:0])
+		m.found = m.sources[p.source].hashes(p.ids[from:to], slices.Grow(m.found[:0], to-from))
 		rows := p.rows[from:to]
-		for i, h := range hashes {
+		for i, h := range m.found {
 			if int(next) < len(m.hashes) && m.hashes[next] == h {
 				rows[i] = next
 				next++
@@ -179,13 +186,9 @@ func (m *seriesMerge) collect() {
 			return
 		}
 		ids, rows := make([]uint32, 0, most), make([]uint32, 0, most)
-		for from, to := range m.task.Runs(len(p.ids)) {
+		for from, to := 0, m.task.Run(0, len(p.ids)); from < to; from, to = to, m.task.Run(to, len(p.ids)) {
 			for i := from; i < to; i++ {
-				row := uint32(i)
-				if p.rows != nil {
-					row = p.rows[i]
-				}
-				if done.add(row) {
+				if row := p.row(i); done.add(row) {
 					ids, rows = append(ids, p.ids[i]), append(rows, row)
 				}
 			}
@@ -208,12 +211,20 @@ func (m *seriesMerge) places(perm []uint32) *places {
 		return h
 	}
 	at := make([]uint32, m.n) // of a row as found: its place in label order + 1
-	for from, to := range m.task.Runs(len(perm)) {
+	for from, to := 0, m.task.Run(0, len(perm)); from < to; from, to = to, m.task.Run(to, len(perm)) {
 		for r := from; r < to; r++ {
 			at[perm[r]] = uint32(r) + 1
 		}
 	}
-	m.each(at, func(r, _, _ uint32) { h.off[r+1]++ })
+	for _, p := range m.parts {
+		for from, to := 0, m.task.Run(0, len(p.ids)); from < to; from, to = to, m.task.Run(to, len(p.ids)) {
+			for i := from; i < to; i++ {
+				if r := at[p.row(i)]; r > 0 {
+					h.off[r]++
+				}
+			}
+		}
+	}
 	for r := range perm {
 		h.off[r+1] += h.off[r]
 	}
@@ -222,10 +233,16 @@ func (m *seriesMerge) places(perm []uint32) *places {
 	}
 	h.locs = make([]location, h.off[len(perm)])
 	next := slices.Clone(h.off)
-	m.each(at, func(r, source, id uint32) {
-		h.locs[next[r]] = location{source, id}
-		next[r]++
-	})
+	for _, p := range m.parts {
+		for from, to := 0, m.task.Run(0, len(p.ids)); from < to; from, to = to, m.task.Run(to, len(p.ids)) {
+			for i := from; i < to; i++ {
+				if r := at[p.row(i)]; r > 0 {
+					h.locs[next[r-1]] = location{p.source, p.ids[i]}
+					next[r-1]++
+				}
+			}
+		}
+	}
 	return h
 }
 
@@ -236,27 +253,10 @@ func (m *seriesMerge) placesOfOne(h *places, perm []uint32) {
 		return
 	}
 	h.locs = make([]location, len(perm))
-	for from, to := range m.task.Runs(len(perm)) {
+	for from, to := 0, m.task.Run(0, len(perm)); from < to; from, to = to, m.task.Run(to, len(perm)) {
 		for r := from; r < to; r++ {
 			h.locs[r] = location{p.source, p.ids[perm[r]]}
 			h.off[r+1] = uint32(r) + 1
-		}
-	}
-}
-
-// each calls f with every location: its place in label order, its source and its id.
-func (m *seriesMerge) each(at []uint32, f func(r, source, id uint32)) {
-	for _, p := range m.parts {
-		for from, to := range m.task.Runs(len(p.ids)) {
-			for i := from; i < to; i++ {
-				row := uint32(i)
-				if p.rows != nil {
-					row = p.rows[i]
-				}
-				if r := at[row]; r > 0 {
-					f(r-1, p.source, p.ids[i])
-				}
-			}
 		}
 	}
 }
@@ -315,7 +315,7 @@ func (t *hashTable) grow(task *budget.Task, hashes []index.Hash128) bool {
 		return false
 	}
 	t.slots, t.n = make([]uint32, size), len(hashes)
-	for from, to := range task.Runs(len(hashes)) {
+	for from, to := 0, task.Run(0, len(hashes)); from < to; from, to = to, task.Run(to, len(hashes)) {
 		for row := from; row < to; row++ {
 			i := hashes[row].Lo & uint64(size-1)
 			for t.slots[i] != 0 {

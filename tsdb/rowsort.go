@@ -105,7 +105,7 @@ func (s *rowSorter) column(cols [][]uint32, c int) {
 		}
 		if lacks && s.ends == nil {
 			s.ends = make([]bool, len(col))
-			for from, to := range s.task.Runs(len(col)) {
+			for from, to := 0, s.task.Run(0, len(col)); from < to; from, to = to, s.task.Run(to, len(col)) {
 				for r := from; r < to; r++ {
 					s.ends[r] = lacking(cols[c+1:], uint32(r)) < 0
 				}
@@ -123,7 +123,7 @@ func (s *rowSorter) column(cols [][]uint32, c int) {
 // number gives the texts of a column numbers from 0, in order, and returns how many there are.
 func (s *rowSorter) number(col []uint32) (values int, lacks bool) {
 	clear(s.dense)
-	for from, to := range s.task.Runs(len(col)) {
+	for from, to := 0, s.task.Run(0, len(col)); from < to; from, to = to, s.task.Run(to, len(col)) {
 		for _, x := range col[from:to] {
 			s.dense[x] = 1
 		}
@@ -139,7 +139,7 @@ func (s *rowSorter) number(col []uint32) (values int, lacks bool) {
 
 func (s *rowSorter) take(col []uint32, values uint32, lacks bool) {
 	width := uint32(s.width)
-	for from, to := range s.task.Runs(len(col)) {
+	for from, to := 0, s.task.Run(0, len(col)); from < to; from, to = to, s.task.Run(to, len(col)) {
 		for r := from; r < to; r++ {
 			x := col[r]
 			key := s.dense[x]
@@ -162,7 +162,7 @@ func (s *rowSorter) take(col []uint32, values uint32, lacks bool) {
 func (s *rowSorter) pass() {
 	for shift := 0; (s.width-1)>>shift > 0; shift += 16 {
 		s.counts = append(s.counts[:0], make([]uint32, min(radix, s.width))...)
-		for from, to := range s.task.Runs(len(s.keys)) {
+		for from, to := 0, s.task.Run(0, len(s.keys)); from < to; from, to = to, s.task.Run(to, len(s.keys)) {
 			for _, key := range s.keys[from:to] {
 				s.counts[key>>shift&(radix-1)]++
 			}
@@ -172,7 +172,7 @@ func (s *rowSorter) pass() {
 			s.counts[k] = sum
 			sum += n
 		}
-		for from, to := range s.task.Runs(len(s.perm)) {
+		for from, to := 0, s.task.Run(0, len(s.perm)); from < to; from, to = to, s.task.Run(to, len(s.perm)) {
 			for _, row := range s.perm[from:to] {
 				at := &s.counts[s.keys[row]>>shift&(radix-1)]
 				s.out[*at] = row

@@ -5,7 +5,6 @@ package budget
 
 import (
 	"context"
-	"iter"
 )
 
 // Task is one piece of work of unknown length, such as listing series: it takes its memory from an account, and looks
@@ -62,16 +61,16 @@ func (t *Task) Done() <-chan struct{} { return t.ctx.Done() }
 // Context is that of the task, for calls that take one.
 func (t *Task) Context() context.Context { return t.ctx }
 
-// Runs yields the parts of 0 to n-1, from and the end, that are worked on between two looks at the context.
-func (t *Task) Runs(n int) iter.Seq2[int, int] {
-	return func(yield func(from, to int) bool) {
-		for from := 0; from < n; from += taskItems {
-			to := min(from+taskItems, n)
-			if !t.Go(to-from) || !yield(from, to) {
-				return
-			}
-		}
+// Run returns the end of the part of 0 to n-1 that begins at from and is worked on before the next look at the context:
+// from itself where there is none, or where the task ended.
+//
+//	for from, to := 0, t.Run(0, n); from < to; from, to = to, t.Run(to, n) {
+func (t *Task) Run(from, n int) (to int) {
+	to = min(from+taskItems, n)
+	if to > from && !t.Go(to-from) {
+		return from
 	}
+	return to
 }
 
 // Reserve takes n bytes for what is allocated next, and reports whether it may be.

@@ -183,7 +183,7 @@ func (v *memView) addNew(t *budget.Task, lists []uint32, x *labels.Matcher) []ui
 	if info == nil || !after(info.opened, v.opened) {
 		return lists
 	}
-	for from, to := range t.Runs(len(info.values)) {
+	for from, to := 0, t.Run(0, len(info.values)); from < to; from, to = to, t.Run(to, len(info.values)) {
 		for _, num := range info.values[from:to] {
 			if !after(v.m.mu.pairs.at(num).born+1, v.opened) {
 				continue
@@ -224,7 +224,7 @@ func (v *memView) mark(list uint32, ids []uint32, hit bitset) {
 
 func (v *memView) overlaps(t *budget.Task, list uint32, ids []uint32) bool {
 	p := &v.m.mu.pairs.at(list).postings
-	for from, to := range t.Runs(len(ids)) {
+	for from, to := 0, t.Run(0, len(ids)); from < to; from, to = to, t.Run(to, len(ids)) {
 		if v.m.mu.lists.overlaps(p, ids[from:to]) {
 			return true
 		}
@@ -295,7 +295,7 @@ func (v *memView) scanHeld(t *budget.Task, name, prefix string, f func(string, u
 		return
 	}
 	found := make([]valueList, 0, len(info.values))
-	for from, to := range t.Runs(len(info.values)) {
+	for from, to := 0, t.Run(0, len(info.values)); from < to; from, to = to, t.Run(to, len(info.values)) {
 		for _, num := range info.values[from:to] {
 			if text := v.m.pairTextLocked(num); strings.HasPrefix(text, prefix) {
 				found = append(found, valueList{text, num, v.m.mu.pairs.at(num).n > 0})
@@ -353,7 +353,7 @@ func (m *Mem) unsorted(t *budget.Task, name string) (fresh []valueList, removals
 		return nil, 0
 	}
 	fresh = make([]valueList, 0, len(values))
-	for from, to := range t.Runs(len(values)) {
+	for from, to := 0, t.Run(0, len(values)); from < to; from, to = to, t.Run(to, len(values)) {
 		for _, num := range values[from:to] {
 			fresh = append(fresh, valueList{text: m.pairTextLocked(num), list: num})
 		}

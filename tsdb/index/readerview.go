@@ -127,7 +127,7 @@ func (v readerView) listsOf(t *budget.Task, name string) []uint32 {
 // ascending returns n numbers in a row, fewer where the task ends.
 func ascending(t *budget.Task, first uint32, n int) []uint32 {
 	out := newList(t, n)
-	for from, to := range t.Runs(n) {
+	for from, to := 0, t.Run(0, n); from < to; from, to = to, t.Run(to, n) {
 		for i := from; i < to; i++ {
 			out = append(out, first+uint32(i))
 		}

@@ -298,7 +298,7 @@ func b2i(b bool) int {
 
 // sizeOf returns how many series are in the lists, those in two of them twice.
 func sizeOf(t *budget.Task, src source, lists []uint32) (n int) {
-	for from, to := range t.Runs(len(lists)) {
+	for from, to := 0, t.Run(0, len(lists)); from < to; from, to = to, t.Run(to, len(lists)) {
 		for _, list := range lists[from:to] {
 			n += src.size(list)
 		}
@@ -340,7 +340,7 @@ func sortIDs(t *budget.Task, ids []uint32) []uint32 {
 	if set == nil {
 		return nil
 	}
-	for from, to := range t.Runs(len(ids)) {
+	for from, to := 0, t.Run(0, len(ids)); from < to; from, to = to, t.Run(to, len(ids)) {
 		for _, id := range ids[from:to] {
 			set.set(int(id))
 		}
@@ -372,13 +372,13 @@ func filter(t *budget.Task, src source, ids []uint32, x term) []uint32 {
 		}
 	} else {
 		all := union(t, src, x)
-		for from, to := range t.Runs(len(ids)) {
+		for from, to := 0, t.Run(0, len(ids)); from < to; from, to = to, t.Run(to, len(ids)) {
 			all = all[gallop(all, ids[from]):]
 			markSorted(all, ids[from:to], hit, from)
 		}
 	}
 	keep := ids[:0]
-	for from, to := range t.Runs(len(ids)) {
+	for from, to := 0, t.Run(0, len(ids)); from < to; from, to = to, t.Run(to, len(ids)) {
 		for i := from; i < to; i++ {
 			if hit.has(i) != x.exclude {
 				keep = append(keep, ids[i])
