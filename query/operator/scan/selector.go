@@ -60,7 +60,7 @@ type source struct {
 
 	set    *column.SeriesSet
 	table  *vector.Table
-	memory int64 // charged for the table
+	memory int64 // charged for the set, and for the table where that is another
 
 	mu   sync.Mutex
 	free []*column.Block // guarded by mu
@@ -82,18 +82,30 @@ func (s *source) init(env *operator.Env, sel Selector, from, to int64) {
 }
 
 func (s *source) open(ctx context.Context) error {
-	set, err := s.env.View.Series(ctx, s.sel.Matchers, s.sel.Hint)
+	hint := s.sel.Hint
+	hint.Account = s.env.Account
+	set, err := s.env.View.Series(ctx, s.sel.Matchers, hint)
 	if err != nil {
 		return fmt.Errorf("expanding series: %w", err)
 	}
-	bytes := int64(set.N) * int64(4*len(set.Names)+4)
-	if err := s.env.Account.Reserve(bytes); err != nil {
+	s.memory += set.Bytes
+	if err := s.charge(int64(set.N) * symbolBytes); err != nil { // the ids
 		return err
 	}
-	s.memory += bytes
+	columns := int64(set.N) * int64(len(set.Names)) * symbolBytes
+	if set.Bytes > 0 && s.env.Dict.Len() == 1 {
+		columns = 0 // the symbols of the first set are those of the query
+	}
+	if err := s.charge(columns); err != nil {
+		return err
+	}
 	s.set = set
 	if s.table, err = s.env.Dict.Table(set); err != nil {
 		return err
+	}
+	if set.Bytes > 0 && sameColumns(set.Syms, s.table.Cols) {
+		s.env.Account.Release(columns)
+		s.memory -= columns
 	}
 	if keepsHints(s.env.View) {
 		// Storages of others may give a series twice.
@@ -101,6 +113,23 @@ func (s *source) open(ctx context.Context) error {
 		s.table.Distinct, err = s.table.Unique()
 	}
 	return err
+}
+
+// symbolBytes is what a symbol takes, and an id.
+const symbolBytes = 4
+
+// charge charges for n bytes until Close.
+func (s *source) charge(n int64) error {
+	if err := s.env.Account.Reserve(n); err != nil {
+		return err
+	}
+	s.memory += n
+	return nil
+}
+
+// sameColumns reports whether a table has taken over the columns of its set.
+func sameColumns(a, b [][]uint32) bool {
+	return len(a) == 0 || len(a[0]) == 0 || &a[0][0] == &b[0][0]
 }
 
 // ids returns ids, or those of all series for nil.
