@@ -3,7 +3,11 @@
 
 package operator
 
-import "github.com/tidemarkdb/tidemark/query/vector"
+import (
+	"slices"
+
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
 
 // Ledger follows Prometheus' engine through an expression and counts as it counts: samples per step, samples read, and
 // samples held at once. It computes nothing but sums over what meters have counted.
@@ -52,6 +56,14 @@ func (l *Ledger) count(step int, total, read int64) {
 
 // Select is an instant vector selector that yielded c.
 func (l *Ledger) Select(c *Cells) {
+	if c.same() && l.steps.totals == nil {
+		sum := c.weight(l.steps.grid.N)
+		l.steps.total += sum
+		l.steps.read += sum
+		l.held += sum
+		l.check(l.held)
+		return
+	}
 	for i := range l.steps.grid.N {
 		_, size := c.at(i)
 		l.count(i, size, size)
@@ -82,8 +94,20 @@ func (l *Ledger) Timestamps(found, out *Cells) {
 
 // Combine is a function, an operator or count_values, evaluated step by step from its inputs.
 func (l *Ledger) Combine(mark int64, out *Cells, in ...*Cells) {
+	n := l.steps.grid.N
 	held, sum := l.held, int64(0)
-	for i := range l.steps.grid.N {
+	if out.same() && !slices.ContainsFunc(in, func(c *Cells) bool { return !c.same() }) {
+		// What is held grows from step to step, so that it is the most at the last.
+		for _, c := range in {
+			held += c.Every
+		}
+		sum = out.weight(n)
+		l.check(held + sum)
+		l.held = mark + sum
+		l.note(l.held)
+		return
+	}
+	for i := range n {
 		var gathered int64
 		for _, c := range in {
 			n, _ := c.at(i)

@@ -46,8 +46,14 @@ func (c *Cells) vector(i int) int64 {
 	return size
 }
 
+// same tells whether all steps have the same cells.
+func (c *Cells) same() bool { return c.Count == nil }
+
 // weight returns what the cells of n steps weigh.
 func (c *Cells) weight(n int) (sum int64) {
+	if c.same() {
+		return int64(n) * c.Every
+	}
 	for i := range n {
 		_, size := c.at(i)
 		sum += size

@@ -135,10 +135,12 @@ func newVector(env *operator.Env, grid vector.Grid, s operator.Scalar) operator.
 			return err
 		}
 		copy(v, s.Values())
-		for j := range k {
-			k[j] = vector.Float
+		for from, to := range env.Runs(len(k)) {
+			for j := from; j < to; j++ {
+				k[j] = vector.Float
+			}
 		}
-		return nil
+		return env.Check()
 	}
 	return &single{env: env, grid: grid, fill: fill, inputs: []closer{s}}
 }
@@ -146,10 +148,12 @@ func newVector(env *operator.Env, grid vector.Grid, s operator.Scalar) operator.
 // newDateNow returns a date function of the evaluation time.
 func newDateNow(env *operator.Env, grid vector.Grid, f func(int64) float64) operator.Node {
 	fill := func(_ context.Context, v []float64, k []vector.Kind) error {
-		for j := range k {
-			v[j], k[j] = f(grid.At(j)/1000), vector.Float
+		for from, to := range env.Runs(len(k)) {
+			for j := from; j < to; j++ {
+				v[j], k[j] = f(grid.At(j)/1000), vector.Float
+			}
 		}
-		return nil
+		return env.Check()
 	}
 	return &single{env: env, grid: grid, fill: fill}
 }

@@ -113,10 +113,12 @@ func Time(env *operator.Env, grid vector.Grid) operator.Scalar {
 		if err := n.alloc(grid.N); err != nil {
 			return err
 		}
-		for i := range n.values {
-			n.values[i] = float64(grid.At(i)) / 1000
+		for from, to := range env.Runs(grid.N) {
+			for i := from; i < to; i++ {
+				n.values[i] = float64(grid.At(i)) / 1000
+			}
 		}
-		return nil
+		return env.Check()
 	}}
 }
 
@@ -165,10 +167,12 @@ func pairwise(env *operator.Env, lhs, rhs operator.Scalar, f func(a, b float64) 
 		if err := n.alloc(len(a)); err != nil {
 			return err
 		}
-		for i := range a {
-			n.values[i] = f(a[i], b[i])
+		for from, to := range env.Runs(len(a)) {
+			for i := from; i < to; i++ {
+				n.values[i] = f(a[i], b[i])
+			}
 		}
-		return nil
+		return env.Check()
 	}}
 }
 
