@@ -6,6 +6,7 @@ package block_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -201,32 +202,39 @@ func partOf(got, all []row) bool {
 
 func TestEveryFlippedBitIsNoticed(t *testing.T) {
 	c := fullContent()
-	raw := rawBlock(t, c)
-	fs := fsx.NewCrashable()
-	place(t, fs, raw)
-	f, err := fs.OpenReadWrite(block.Path("blocks", testID))
+	check := func(version string, raw []byte) {
+		fs := fsx.NewCrashable()
+		place(t, fs, raw)
+		f, err := fs.OpenReadWrite(block.Path("blocks", testID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		opened := 0
+		for i := range raw {
+			for bit := range 8 {
+				if _, err := f.WriteAt([]byte{raw[i] ^ 1<<bit}, int64(i)); err != nil {
+					t.Fatal(err)
+				}
+				if !soundOrRefused(t, fs, c, fmt.Sprintf("%s: byte %d bit %d", version, i, bit)) {
+					opened++
+				}
+			}
+			if _, err := f.WriteAt(raw[i:i+1], int64(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		t.Logf("%s: %d bits; %d of the damaged files opened with a part unreadable", version, 8*len(raw), opened)
+		if opened == 0 {
+			t.Errorf("%s: damage in a stripe keeps the rest of the block from being read", version)
+		}
+	}
+	check("as written", rawBlock(t, c))
+	first, err := os.ReadFile(block.Path("testdata/blocks/v1", testID))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	opened := 0
-	for i := range raw {
-		for bit := range 8 {
-			if _, err := f.WriteAt([]byte{raw[i] ^ 1<<bit}, int64(i)); err != nil {
-				t.Fatal(err)
-			}
-			if !soundOrRefused(t, fs, c, fmt.Sprintf("byte %d bit %d", i, bit)) {
-				opened++
-			}
-		}
-		if _, err := f.WriteAt(raw[i:i+1], int64(i)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("%d bits; %d of the damaged files opened with a part unreadable", 8*len(raw), opened)
-	if opened == 0 {
-		t.Error("damage in a stripe keeps the rest of the block from being read")
-	}
+	check("version 1", first)
 }
 
 func TestEveryTruncationIsRefused(t *testing.T) {

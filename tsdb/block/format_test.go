@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -81,8 +82,10 @@ func takeApart(t testing.TB, raw []byte) parts {
 }
 
 // put makes a file of the parts, with the checksums and places that belong to them.
-func (p *parts) put() []byte {
-	out := appendHeader(nil, formatVersion)
+func (p *parts) put() []byte { return p.putAs(formatVersion) }
+
+func (p *parts) putAs(version uint16) []byte {
+	out := appendHeader(nil, version)
 	for i := range p.footer.sections {
 		s := &p.footer.sections[i]
 		b := p.bytes[s.kind]
@@ -92,7 +95,7 @@ func (p *parts) put() []byte {
 		}
 		out = append(out, b...)
 	}
-	return p.footer.appendTo(out, formatVersion, "9.9.9")
+	return p.footer.appendTo(out, version, "9.9.9")
 }
 
 // openRaw opens the bytes of a block.
@@ -205,6 +208,11 @@ func FuzzOpen(f *testing.F) {
 	raw := smallBlock(f)
 	f.Add(raw)
 	f.Add(raw[:len(raw)-1])
+	first, err := os.ReadFile(Path("testdata/blocks/v1", id))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(first)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if b, err := openRaw(t, raw); err == nil {
 			readAll(t, b)
@@ -264,6 +272,27 @@ func FuzzSection(f *testing.F) {
 			p.bytes[kind] = b
 		}
 		if b, err := openRaw(t, p.put()); err == nil {
+			readAll(t, b)
+			_ = b.Close()
+		}
+	})
+}
+
+// FuzzStripeOfVersion1 puts hostile bytes into the place of the stripe of a block of version 1.
+func FuzzStripeOfVersion1(f *testing.F) {
+	raw, err := os.ReadFile(Path("testdata/blocks/v1", id))
+	if err != nil {
+		f.Fatal(err)
+	}
+	first := takeApart(f, raw)
+	f.Add(first.bytes[sectionStripes])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p := takeApart(t, raw)
+		p.bytes[sectionStripes] = b
+		p.bytes[sectionDirectory] = appendSpans(nil, []span{{
+			size: uint32(len(b)), crc: checksum(b), series: 5, minT: -4000, maxT: 5000,
+		}})
+		if b, err := openRaw(t, p.putAs(1)); err == nil {
 			readAll(t, b)
 			_ = b.Close()
 		}

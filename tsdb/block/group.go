@@ -44,7 +44,12 @@ func (w *stripesWriter) init(out io.Writer, off, slot int64, cold bool) {
 }
 
 // bytes returns the memory that the writer holds.
-func (w *stripesWriter) bytes() int64 { return w.memory + w.times.bytes() + int64(cap(w.buf)) }
+func (w *stripesWriter) bytes() int64 {
+	return w.memory + w.times.bytes() + int64(cap(w.buf)+cap(w.directory.b)) + cellBytes*int64(len(w.cells))
+}
+
+// cellBytes is what the writer knows of a cell, in two tables.
+const cellBytes = 128
 
 // add makes the rows [from, to) of src the next series.
 func (w *stripesWriter) add(src *column.Block, from, to int) error {

@@ -4,6 +4,7 @@
 package block_test
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -15,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 )
 
@@ -22,7 +24,7 @@ import (
 func genRows(t *rapid.T) []row {
 	n := rapid.SampledFrom([]int{0, 1, 2, 20, 300, 4500}).Draw(t, "rows")
 	at := rapid.Int64Range(-1<<40, 1<<41).Draw(t, "start")
-	step := rapid.SampledFrom([]int64{1, 15_000, 1 << 33}).Draw(t, "step")
+	step := rapid.SampledFrom([]int64{1, 1000, 15_000, 1 << 33}).Draw(t, "step")
 	period := rapid.IntRange(1, 50).Draw(t, "period")
 	kinds := rapid.SliceOfN(rapid.IntRange(0, 4), 1, 4).Draw(t, "kinds")
 	bits := rapid.Uint64().Draw(t, "bits")
@@ -46,10 +48,29 @@ func genRows(t *rapid.T) []row {
 	return rows
 }
 
+// genNeighbour makes rows at the times of others, in part: the same values, or values that are some more.
+func genNeighbour(t *rapid.T, of []row) []row {
+	skip := rapid.IntRange(0, 3).Draw(t, "skip") * len(of) / 4
+	more := rapid.SampledFrom([]uint64{0, 0, 1, 3}).Draw(t, "more")
+	rows := slices.Clone(of[skip:])
+	for i := range rows {
+		r := &rows[i]
+		if r.H == nil && r.FH == nil && more > 0 && !math.IsNaN(math.Float64frombits(r.Bits)) {
+			r.Bits = math.Float64bits(math.Float64frombits(r.Bits) + float64(uint64(i)*more/5))
+		}
+	}
+	return rows
+}
+
 func genContent(t *rapid.T) content {
 	var c content
 	for i := range rapid.IntRange(1, 12).Draw(t, "series") {
-		s := testSeries{labels: labels.FromStrings("__name__", "m", "i", fmt.Sprintf("%02d", i)), rows: genRows(t)}
+		s := testSeries{labels: labels.FromStrings("__name__", "m", "i", fmt.Sprintf("%02d", i))}
+		if n := len(c.series); n > 0 && rapid.IntRange(0, 2).Draw(t, "neighbour") > 0 {
+			s.rows = genNeighbour(t, c.series[n-1].rows)
+		} else {
+			s.rows = genRows(t)
+		}
 		for k := range rapid.IntRange(0, 2).Draw(t, "exemplars") {
 			s.exemplars = append(s.exemplars, exemplar.Exemplar{Labels: labels.FromStrings("k", "v"), Value: float64(k), Ts: int64(k * 1000)})
 		}
@@ -67,7 +88,15 @@ func TestRandomBlocksComeBack(t *testing.T) {
 			return
 		}
 		fs := fsx.NewCrashable()
-		write(t, fs, c)
+		if err := fs.MkdirAll("blocks"); err != nil {
+			rt.Fatal(err)
+		}
+		meta := testMeta()
+		meta.Slot = rapid.SampledFrom([]int64{60_000, 7_200_000, 1 << 37}).Draw(rt, "slot")
+		meta.Level = rapid.IntRange(0, 1).Draw(rt, "level")
+		if _, err := block.Write(fs, "blocks", meta, c.source()); err != nil {
+			rt.Fatal(err)
+		}
 		b, err := block.Open(fs, block.Path("blocks", testID), block.NewCache(1<<20, nil), block.Options{})
 		if err != nil {
 			rt.Fatal(err)
@@ -79,18 +108,40 @@ func TestRandomBlocksComeBack(t *testing.T) {
 		if err := b.Verify(t.Context()); err != nil {
 			rt.Fatal(err)
 		}
-		id := rapid.IntRange(0, len(c.series)-1).Draw(rt, "id")
-		rows := c.series[id].rows
-		if len(rows) == 0 {
-			return
-		}
-		i := rapid.IntRange(0, len(rows)-1).Draw(rt, "from")
-		k := rapid.IntRange(i, len(rows)-1).Draw(rt, "to")
-		mint := rows[i].T + rapid.Int64Range(0, 1).Draw(rt, "past the first")
-		want := slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return r.T < mint || r.T > rows[k].T })
-		got, err := rowsOf(b, uint32(id), mint, rows[k].T, true)
-		if diff := sameRows(got, want); err != nil || diff != "" {
-			rt.Fatalf("rows %d to %d: %v\n%s", i, k, err, diff)
+		for range 3 {
+			readPart(rt, b, c)
 		}
 	})
+}
+
+// readPart reads some of the series, in their order and with one reader, between two of the times there are.
+func readPart(t *rapid.T, b *block.Block, c content) {
+	rows := c.series[rapid.IntRange(0, len(c.series)-1).Draw(t, "id")].rows
+	if len(rows) == 0 {
+		return
+	}
+	i := rapid.IntRange(0, len(rows)-1).Draw(t, "from")
+	k := rapid.IntRange(i, len(rows)-1).Draw(t, "to")
+	mint, maxt := rows[i].T+rapid.Int64Range(0, 1).Draw(t, "past the first"), rows[k].T
+	withST := rapid.Bool().Draw(t, "with start timestamps")
+	r := b.Reader()
+	var dst column.Block
+	for id := 0; id < len(c.series); id += rapid.IntRange(1, 2).Draw(t, "next") {
+		dst.Reset()
+		if err := r.Read(context.Background(), uint32(id), mint, maxt, withST, &dst); err != nil {
+			t.Fatal(err)
+		}
+		var want []row
+		for _, r := range c.series[id].rows {
+			if !withST {
+				r.ST = 0
+			}
+			if r.T >= mint && r.T <= maxt {
+				want = append(want, r)
+			}
+		}
+		if diff := sameRows(rowsIn(&dst), want); diff != "" {
+			t.Fatalf("series %d in [%d, %d]:\n%s", id, mint, maxt, diff)
+		}
+	}
 }

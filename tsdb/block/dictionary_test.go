@@ -1,0 +1,109 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package block
+
+import (
+	"testing"
+
+	"github.com/tidemarkdb/tidemark/tsdb/encoding"
+)
+
+// timesOf makes the i-th of many columns of times.
+func timesOf(i int) []int64 { return []int64{int64(i), int64(i) + 10, int64(i) + 20 + int64(i%3)} }
+
+// newTimes returns a writer of times that knows at most limit of them, and notes what it writes by cell.
+func newTimes(limit int, stored *[]int) *timeWriter {
+	w := &timeWriter{}
+	w.init(&encoding.Encoder{}, limit)
+	w.emit = func(cell uint32, s *timeStripeWriter) error {
+		*stored = append(*stored, len(s.sizes))
+		return nil
+	}
+	return w
+}
+
+// number asks for the number of a column and fails the test on an error.
+func (w *timeWriter) mustNumber(t *testing.T, cell uint32, times []int64) uint32 {
+	t.Helper()
+	n, err := w.number(cell, times)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestTimesAreStoredOncePerCell(t *testing.T) {
+	var stored []int
+	w := newTimes(100, &stored)
+	for range 3 {
+		for cell := range uint32(2) {
+			for i := range 5 {
+				if n := w.mustNumber(t, cell, timesOf(i)); n != uint32(i) {
+					t.Errorf("column %d of cell %d has number %d", i, cell, n)
+				}
+			}
+		}
+	}
+	for cell := range uint32(2) {
+		if n := w.cells[cell].next; n != 5 {
+			t.Errorf("cell %d has %d columns", cell, n)
+		}
+	}
+}
+
+func TestTimesThatNobodySharesAreForgottenFirst(t *testing.T) {
+	const limit = 40
+	var stored []int
+	w := newTimes(limit, &stored)
+	numbers := map[int]uint32{}
+	for range 2 { // shared by two pages
+		for i := range 20 {
+			numbers[i] = w.mustNumber(t, 0, timesOf(i))
+		}
+	}
+	for i := 1000; i < 11_000; i++ { // and ten thousand series with times of their own
+		w.mustNumber(t, 0, timesOf(i))
+		if len(w.known) > limit {
+			t.Fatalf("%d columns are known", len(w.known))
+		}
+	}
+	for i := range 20 {
+		if n := w.mustNumber(t, 0, timesOf(i)); n != numbers[i] {
+			t.Errorf("column %d was forgotten", i)
+		}
+	}
+	if n := w.mustNumber(t, 0, timesOf(1000)); n == 20 {
+		t.Error("a column that nobody shares was kept over ten thousand others")
+	}
+	total := 0
+	for _, n := range stored {
+		total += n
+	}
+	if got := total + len(w.cells[0].sizes); got != int(w.cells[0].next) || got < 10_020 {
+		t.Errorf("%d columns stored, %d numbers given", got, w.cells[0].next)
+	}
+}
+
+func TestSharedTimesAreKeptWhenThereAreTooMany(t *testing.T) {
+	const limit, all = 100, 1000
+	var stored []int
+	w := newTimes(limit, &stored)
+	for range 4 { // metric after metric, over targets that are more than the limit
+		for i := range all {
+			w.mustNumber(t, 0, timesOf(i))
+			w.mustNumber(t, 0, timesOf(i))
+		}
+	}
+	known := 0
+	for i := range all {
+		before := w.cells[0].next
+		w.mustNumber(t, 0, timesOf(i))
+		if w.cells[0].next == before {
+			known++
+		}
+	}
+	if known < limit/2 || len(w.known) > limit {
+		t.Errorf("%d of %d columns known", known, all)
+	}
+}
