@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/prometheus/model/labels"
@@ -417,5 +418,23 @@ func TestMemStopsWhenTheContextEnds(t *testing.T) {
 	}
 	if _, err := h.mem.LabelValues(budget.NewTask(ctx, nil), "i", nil, 0); !errors.Is(err, context.Canceled) {
 		t.Errorf("LabelValues: %v", err)
+	}
+}
+
+func TestWhoWaitsForTheSortingOfValuesMayGiveUp(t *testing.T) {
+	h := newHead()
+	h.add(t, 1, labels.FromStrings("i", "1"))
+	task := budget.NewTask(t.Context(), nil)
+	if !h.mem.sorting.enter(task) {
+		t.Fatal("somebody sorts")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := h.mem.LabelValues(budget.NewTask(ctx, nil), "i", nil, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	h.mem.sorting.leave()
+	if values, err := h.mem.LabelValues(task, "i", nil, 0); err != nil || len(values) != 1 {
+		t.Errorf("values %q, error %v", values, err)
 	}
 }

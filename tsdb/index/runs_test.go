@@ -5,6 +5,7 @@ package index
 
 import (
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -155,5 +156,29 @@ func TestBitmapTakesLongAndShortRuns(t *testing.T) {
 	}
 	if got := ls.meter.used; got > 40_000 {
 		t.Errorf("%d bytes for a run and 30,000 ids in 4 containers", got)
+	}
+}
+
+func TestRunsAreMergedIntoIDs(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(3, 4))
+	for range 500 {
+		var r runs
+		var ids, all []uint32
+		n := uint32(rnd.IntN(200))
+		share := rnd.IntN(10)
+		for id := range n {
+			switch x := rnd.IntN(12); {
+			case x < share:
+				ids = append(ids, id)
+				all = append(all, id)
+			case x < 11:
+				r = r.add(id, id)
+				all = append(all, id)
+			}
+		}
+		got := r.mergeInto(append([]uint32{7, 5}, ids...), 2)
+		if !slices.Equal(got, append([]uint32{7, 5}, all...)) {
+			t.Fatalf("%v and %v make %v", r, ids, got)
+		}
 	}
 }
