@@ -223,7 +223,10 @@ func DecodeInts(dst []int64, src []byte, n, from, to int) ([]int64, error) {
 			x[i+2] = sum
 		}
 	}
-	return dst[:base+copy(x, x[from:to])], nil
+	if from > 0 {
+		copy(x, x[from:to])
+	}
+	return dst[:base+to-from], nil
 }
 
 // grow makes dst n longer.

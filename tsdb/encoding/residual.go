@@ -69,25 +69,6 @@ func appendPack(dst []byte, r []int64, base int64, width uint) []byte {
 	return w.end()
 }
 
-// unpackAdd adds to each of x a number of width bits, which stand one after the other from bit pos on.
-func unpackAdd(x []int64, b []byte, pos, width uint) {
-	if width == 0 {
-		return
-	}
-	if width > 57 {
-		for i := range x {
-			x[i] += int64(field(b, pos, width))
-			pos += width
-		}
-		return
-	}
-	mask := uint64(1)<<width - 1
-	for i := range x {
-		x[i] += int64(word(b, pos>>3) >> (pos & 7) & mask)
-		pos += width
-	}
-}
-
 // riceMax is the longest code of a number in the Rice form: what one word holds at any bit.
 const riceMax = 57
 

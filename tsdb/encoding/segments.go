@@ -12,7 +12,6 @@ import (
 const (
 	segmentUnit = 4  // rows; the length of a segment is a multiple, but that of the last
 	maxRange    = 64 // of the digits of a segment
-	maxGroup    = 57 // bits of a group of digits: what one word holds at any bit
 )
 
 // segment is a stretch of rows. A row is (base + digit) << shift plus a number of shift bits; the digit is less
@@ -41,50 +40,22 @@ func (s *segment) raw() (width uint, digits bool) {
 	return s.shift, true
 }
 
-// groupSize says how many digits of a range are written as one number: those up to 16 whose number of
-// maxGroup bits or fewer wastes the least of them, the fewest where several do.
-func groupSize(limit uint64) int {
-	best, cost := 1, math.Inf(1)
-	for g := 1; g <= 16; g++ {
-		n := groupBits(limit, g)
-		if n > maxGroup {
-			break
-		}
-		if c := float64(n) / float64(g); c < cost {
-			best, cost = g, c
-		}
-	}
-	return best
-}
+// groupDigits is how many digits are written as one number. More would save little: of less than a bit per group.
+const groupDigits = 8
 
-// groupBits returns how many bits g digits of a range take.
-func groupBits(limit uint64, g int) uint {
-	p := uint64(1)
-	for range g {
-		hi, lo := bits.Mul64(p, limit)
-		if hi != 0 {
-			return 64
-		}
-		p = lo
-	}
-	return uint(bits.Len64(p - 1))
-}
-
-// radix tells how the digits of each range are grouped.
-type radix struct {
-	size  [maxRange + 1]uint8 // digits of a group
-	group [maxRange + 1]uint8 // its bits
-	cost  [maxRange + 1]int32 // of a digit, in 1/64 bits
-}
+// radix tells how many bits so many digits of each range take.
+type radix [maxRange + 1][groupDigits + 1]uint8
 
 // radixes is never written to.
 var radixes = makeRadixes()
 
 func makeRadixes() (t radix) {
 	for limit := 2; limit <= maxRange; limit++ {
-		g := groupSize(uint64(limit))
-		b := groupBits(uint64(limit), g)
-		t.size[limit], t.group[limit], t.cost[limit] = uint8(g), uint8(b), int32(64*int(b)/g)
+		numbers := uint64(1)
+		for k := range groupDigits {
+			numbers *= uint64(limit) // 2^48 at most
+			t[limit][k+1] = uint8(bits.Len64(numbers - 1))
+		}
 	}
 	return t
 }
@@ -94,11 +65,8 @@ func (s *segment) bits() int {
 	width, digits := s.raw()
 	n := s.rows * int(width)
 	if digits {
-		g := int(radixes.size[s.limit])
-		n += s.rows / g * int(radixes.group[s.limit])
-		if r := s.rows % g; r > 0 {
-			n += int(groupBits(s.limit, r))
-		}
+		sizes := &radixes[s.limit]
+		n += s.rows/groupDigits*int(sizes[groupDigits]) + int(sizes[s.rows%groupDigits])
 	}
 	return n
 }
@@ -139,7 +107,7 @@ func (e *Encoder) planSegments(r []int64) plan {
 			c.cost = c.before
 			if d > 0 {
 				shift := uint(max(bits.Len64(d), 6) - 6)
-				c.cost += (u - c.at + 1) * segmentUnit * (64*int(shift) + int(radixes.cost[d>>shift+1]))
+				c.cost += (u - c.at + 1) * segmentUnit * (64*int(shift) + 64/groupDigits*int(radixes[d>>shift+1][groupDigits]))
 			}
 			if c.cost < best.cost {
 				best = cut{int32(c.at), c.cost}
@@ -246,9 +214,8 @@ func (s *segment) put(w *bitWriter, r []int64) {
 	width, digits := s.raw()
 	base := uint64(s.base) << s.shift
 	if digits {
-		g := int(radixes.size[s.limit])
-		for at := 0; at < len(r); at += g {
-			part := r[at:min(at+g, len(r))]
+		for at := 0; at < len(r); at += groupDigits {
+			part := r[at:min(at+groupDigits, len(r))]
 			var v uint64
 			whole := uint64(1)
 			for _, x := range part {
@@ -326,30 +293,60 @@ func (s *segment) decode(x []int64, b []byte, pos uint, from int) {
 		unpackAdd(x, b, pos+uint(from)*width, width)
 		return
 	}
-	g, n := int(radixes.size[s.limit]), uint(radixes.group[s.limit])
-	full := s.rows / g
-	i := 0
-	for k := from / g; i < len(x); k++ {
-		skip := max(from-k*g, 0)
-		have := g
-		size := n
-		if k >= full {
-			have = s.rows % g
-			size = groupBits(s.limit, have)
-		}
-		frac := word(b, (pos+uint(k)*n)>>3) >> ((pos + uint(k)*n) & 7) << (64 - size)
-		for j := range have {
-			var digit uint64
-			digit, frac = bits.Mul64(frac, s.limit)
-			if j >= skip && i < len(x) {
-				x[i] = (s.base + int64(digit)) << s.shift
-				i++
-			}
-		}
-	}
-	pos += uint(full) * n
-	if r := s.rows % g; r > 0 {
-		pos += groupBits(s.limit, r)
-	}
+	sizes := &radixes[s.limit]
+	full := uint(s.rows) / groupDigits
+	s.digits(x, b, pos, from)
+	pos += full*uint(sizes[groupDigits]) + uint(sizes[s.rows%groupDigits])
 	unpackAdd(x, b, pos+uint(from)*width, width)
+}
+
+// digits decodes the digits of the rows [from, from+len(x)).
+func (s *segment) digits(x []int64, b []byte, pos uint, from int) {
+	limit, base, shift := s.limit, uint64(s.base), s.shift&63
+	size := uint(radixes[limit&(2*maxRange-1)][groupDigits])
+	pos += uint(from/groupDigits) * size
+	row := from
+	if skip := from % groupDigits; skip > 0 {
+		part := x[:min(len(x), groupDigits-skip)]
+		s.group(part, b, pos, row-skip, skip)
+		x, row, pos = x[len(part):], row+len(part), pos+size
+	}
+	half := limit * limit * limit * limit
+	for ; len(x) >= groupDigits; x = x[groupDigits:] {
+		out := (*[groupDigits]int64)(x)
+		f := word(b, pos>>3) >> (pos & 7) << ((64 - size) & 63)
+		g := f * half // four digits further on
+		pos += size
+		var d, h uint64
+		d, f = bits.Mul64(f, limit)
+		h, g = bits.Mul64(g, limit)
+		out[0], out[4] = int64((base+d)<<shift), int64((base+h)<<shift)
+		d, f = bits.Mul64(f, limit)
+		h, g = bits.Mul64(g, limit)
+		out[1], out[5] = int64((base+d)<<shift), int64((base+h)<<shift)
+		d, f = bits.Mul64(f, limit)
+		h, g = bits.Mul64(g, limit)
+		out[2], out[6] = int64((base+d)<<shift), int64((base+h)<<shift)
+		d, _ = bits.Mul64(f, limit)
+		h, _ = bits.Mul64(g, limit)
+		out[3], out[7] = int64((base+d)<<shift), int64((base+h)<<shift)
+		row += groupDigits
+	}
+	if len(x) > 0 {
+		s.group(x, b, pos, row, 0)
+	}
+}
+
+// group decodes digits of the group that starts at row, after the first few.
+func (s *segment) group(x []int64, b []byte, pos uint, row, skip int) {
+	size := uint(radixes[s.limit][min(groupDigits, s.rows-row)])
+	f := word(b, pos>>3) >> (pos & 7) << (64 - size)
+	for range skip {
+		f *= s.limit
+	}
+	for i := range x {
+		var d uint64
+		d, f = bits.Mul64(f, s.limit)
+		x[i] = (s.base + int64(d)) << s.shift
+	}
 }
