@@ -25,6 +25,7 @@ const (
 	ConditionFailedSync  = "failed_sync"
 	ConditionQuarantined = "quarantined"
 	ConditionMemory      = "memory_pressure"
+	ConditionConversion  = "conversion_paused"
 )
 
 // conditions is the set of conditions that hold now.

@@ -33,6 +33,7 @@ type DB struct {
 	journal *journal.Journal
 	floor   *journal.Floor
 	blocks  *blockSet
+	foreign *foreignSet
 	cache   *block.Cache
 	sets    *seriesCache
 	stamps  stamps
@@ -60,11 +61,15 @@ type DB struct {
 	now            func() time.Time // time.Now; tests of retention set the clock
 	recovery       Recovery
 	gaps           []gap         // complete when Open returns
+	converted      []string      // ids of foreign blocks that are done; replaced, never changed; guarded by maintain
+	foreignAt      foreignCounts // how far the conversion is
 	setGen         atomic.Uint64 // of the last SeriesSet made: equal ones are the same set
 
 	stop  context.CancelFunc
 	done  chan struct{}
 	users users
+
+	convertDone chan struct{} // closed when the conversion of foreign blocks has ended
 }
 
 // Open opens the store in o.Dir, creating it where there is none, and recovers what a crash left. ctx ends the
@@ -75,7 +80,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	o = o.withDefaults()
 	db := &DB{
-		opts: o, log: o.Logger, conds: newConditions(), started: time.Now(), now: time.Now, done: make(chan struct{}),
+		opts: o, log: o.Logger, conds: newConditions(), started: time.Now(), now: time.Now, done: make(chan struct{}), convertDone: make(chan struct{}),
 		upkeep: o.Budget.Exempt("upkeep"), layout: layout{fs: o.FS, root: path.Join(o.Dir, "tidemark")},
 	}
 	db.retention.Store(o.Retention.Milliseconds())
@@ -99,6 +104,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	db.stop = stop
 	go db.run(loop)
+	go db.convert(loop)
 	return db, nil
 }
 
@@ -118,6 +124,9 @@ func (db *DB) open(ctx context.Context) error {
 	db.cache = block.NewCache(db.opts.BlockCache, db.opts.Budget)
 	db.sets = newSeriesCache(db.opts.SeriesCache, db.opts.Budget)
 	if db.blocks, err = db.openBlocks(); err != nil {
+		return err
+	}
+	if err := db.openForeign(ctx); err != nil {
 		return err
 	}
 	if err := db.findGaps(); err != nil {
@@ -147,7 +156,9 @@ func (db *DB) open(ctx context.Context) error {
 func (db *DB) newHead() {
 	db.head = head.New(head.Options{Shards: db.meta.Shards, SlotMillis: db.meta.SlotMillis, Account: db.opts.Budget})
 	for _, b := range db.blocks.all() {
-		db.head.Flushed(b.Meta().SlotStart, b.Meta().LSN)
+		if m := b.Meta(); m.LSN > 0 { // else it is none of the log's: converted
+			db.head.Flushed(m.SlotStart, m.LSN)
+		}
 	}
 }
 
@@ -159,6 +170,7 @@ func (db *DB) Close() error {
 	}
 	db.stop()
 	<-db.done
+	<-db.convertDone
 	err := db.lastWords()
 	if errors.Is(err, errNothingNew) || db.conds.has(ConditionReadOnly) || db.conds.has(ConditionFailedSync) {
 		err = nil // a full disk or a failed sync must not fail the stop: the log holds all that was acknowledged
@@ -187,6 +199,9 @@ func (db *DB) release() error {
 	}
 	if db.blocks != nil {
 		errs = append(errs, db.blocks.close())
+	}
+	if db.foreign != nil {
+		errs = append(errs, db.foreign.close())
 	}
 	if db.lock != nil {
 		errs = append(errs, db.lock.Close())

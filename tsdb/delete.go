@@ -47,6 +47,13 @@ func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matche
 			return fmt.Errorf("delete from block %s: %w", b.Meta().ULID, err)
 		}
 	}
+	for _, b := range db.foreign.acquire(mint, maxt) {
+		err := db.deleteFromForeign(ctx, b, interval{mint, maxt}, ms)
+		b.release()
+		if err != nil {
+			return fmt.Errorf("delete from block %s: %w", b.info.ID, err)
+		}
+	}
 	return db.Durable(ctx, lsn)
 }
 

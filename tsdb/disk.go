@@ -84,6 +84,9 @@ func (db *DB) noteUnreadable(err error) {
 	if corrupt, ok := errors.AsType[*block.CorruptError](err); ok {
 		name = corrupt.File
 	}
+	if foreign, ok := errors.AsType[*ForeignDamage](err); ok {
+		name = "block " + foreign.Block
+	}
 	if db.conds.set(Condition{
 		Code:     ConditionQuarantined,
 		Effect:   fmt.Sprintf("answers over a part of %s lack its samples and carry a warning: %v", name, err),

@@ -199,6 +199,7 @@ func (db *DB) free(ctx context.Context, refs []sample.Ref) error {
 // nothing, nor does one that was set back.
 func (db *DB) applyRetention() error {
 	var gone []storedBlock
+	var errs []error
 	all := db.blocks.all()
 	if keep := db.retention.Load(); keep > 0 {
 		if newest, ok := db.newestSample(); ok {
@@ -208,6 +209,7 @@ func (db *DB) applyRetention() error {
 					gone = append(gone, b)
 				}
 			}
+			errs = append(errs, db.dropForeign(edge))
 		}
 	}
 	if limit := db.retentionBytes.Load(); limit > 0 {
@@ -226,7 +228,6 @@ func (db *DB) applyRetention() error {
 			gone = append(gone, b)
 		}
 	}
-	var errs []error
 	for _, b := range gone {
 		db.log.Info("block is beyond the retention", "block", b.Meta().ULID, "newest", formatTime(b.Meta().MaxT), "bytes", b.Size())
 		db.takeFromViews(b)
@@ -243,6 +244,11 @@ func (db *DB) newestSample() (int64, bool) {
 	for _, b := range db.blocks.all() {
 		if m := b.Meta(); !ok || m.MaxT > newest {
 			newest, ok = m.MaxT, true
+		}
+	}
+	for _, b := range db.foreign.all() {
+		if !ok || b.info.MaxT > newest {
+			newest, ok = b.info.MaxT, true
 		}
 	}
 	return newest, ok

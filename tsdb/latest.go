@@ -62,8 +62,9 @@ func (h *handle) inHead(row uint32) (id uint32, newest int64) {
 		switch s := h.sources[p.source].(type) {
 		case headSource:
 			id = p.id
-		case blockSource:
-			newest = max(newest, s.b.Meta().MaxT)
+		case spanned:
+			_, _, last := s.span()
+			newest = max(newest, last)
 		}
 	}
 	return id, newest

@@ -42,6 +42,11 @@ type Options struct {
 	// MinFree is the free disk space in bytes below which the store is read-only; 0: no such limit.
 	MinFree int64
 
+	// Foreign reads what another program left in Dir, to be queried in place and converted; nil: it is not looked at.
+	Foreign Foreign
+	// DeleteForeign deletes the originals once they are converted; false: they stay as they are.
+	DeleteForeign bool
+
 	// Slot is the length of a head slot and of the blocks cut from it; 0: 2 h. It and Shards are fixed when
 	// the store is created; what is given later is ignored.
 	Slot time.Duration

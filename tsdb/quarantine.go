@@ -26,7 +26,8 @@ type gap struct {
 func damaged(err error) bool {
 	_, inBlock := errors.AsType[*block.CorruptError](err)
 	_, inCheckpoint := errors.AsType[*head.CorruptError](err)
-	return inBlock || inCheckpoint || errors.Is(err, errTombstones) || errors.Is(err, syscall.EIO)
+	_, inForeign := errors.AsType[*ForeignDamage](err)
+	return inBlock || inCheckpoint || inForeign || errors.Is(err, errTombstones) || errors.Is(err, syscall.EIO)
 }
 
 // quarantine takes a file that cannot be read out of the way, where an operator finds it.

@@ -56,8 +56,8 @@ func (v *view) Series(ctx context.Context, ms []*labels.Matcher, h column.Hint) 
 	mint, maxt := v.span(h.MinT, h.MaxT)
 	var sources []source
 	for _, s := range v.sources {
-		if b, ok := s.(blockSource); ok {
-			if meta := b.b.Meta(); meta.MinT > maxt || meta.MaxT < mint {
+		if b, ok := s.(spanned); ok {
+			if _, first, last := b.span(); first > maxt || last < mint {
 				continue
 			}
 		}

@@ -55,8 +55,9 @@ func cacheKey(sources []source, ms []*labels.Matcher, drops uint32) string {
 	texts = slices.Compact(texts)
 	texts = append(texts, strconv.FormatUint(uint64(drops), 10))
 	for _, s := range sources {
-		if b, ok := s.(blockSource); ok {
-			texts = append(texts, b.b.Meta().ULID)
+		if b, ok := s.(spanned); ok {
+			id, _, _ := b.span()
+			texts = append(texts, id)
 		}
 	}
 	return strings.Join(texts, "\n")

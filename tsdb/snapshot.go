@@ -66,6 +66,9 @@ func (db *DB) snapshotTo(ctx context.Context, to layout, skipHead bool) error {
 			return err
 		}
 	}
+	if err := db.snapshotForeign(ctx, to); err != nil {
+		return err
+	}
 	if !skipHead {
 		if err := db.snapshotHead(ctx, to); err != nil {
 			return err

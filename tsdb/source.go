@@ -41,6 +41,11 @@ type source interface {
 	release()
 }
 
+// spanned is a source that holds a stretch of time, both ends included, and never changes: a block.
+type spanned interface {
+	span() (id string, mint, maxt int64)
+}
+
 // rowReader reads series of one source, some hundred at a time.
 type rowReader interface {
 	// load makes ids, which stay as they are, the series that next reads one after the other.
@@ -97,6 +102,11 @@ type blockSource struct {
 }
 
 func newBlockSource(b storedBlock) blockSource { return blockSource{b: b, idx: b.Index()} }
+
+func (s blockSource) span() (id string, mint, maxt int64) {
+	m := s.b.Meta()
+	return m.ULID, m.MinT, m.MaxT
+}
 
 func (s blockSource) selectIDs(t *budget.Task, ms []*labels.Matcher) ([]uint32, error) {
 	return s.idx.Select(t, ms)

@@ -25,6 +25,8 @@ type Stats struct {
 	Durable, Last sample.LSN
 	// Flushes counts the head slots that became blocks, Failures the runs of maintenance that failed.
 	Flushes, Failures uint64
+	// Foreign says how far the conversion of another program's blocks is.
+	Foreign ForeignStats
 }
 
 // Stats returns the counters of the moment.
@@ -32,7 +34,7 @@ func (db *DB) Stats() Stats {
 	s := Stats{
 		Head: db.head.Stats(), Log: db.journal.Stats(), Cache: db.cache.Stats(), Series: db.sets.stats(),
 		Durable: db.journal.Synced(), Last: db.journal.Last(),
-		Flushes: db.flushes.Load(), Failures: db.failures.Load(),
+		Flushes: db.flushes.Load(), Failures: db.failures.Load(), Foreign: db.foreignStats(),
 	}
 	for _, b := range db.blocks.all() {
 		s.Blocks++
@@ -67,6 +69,11 @@ func (db *DB) oldestSample() (int64, bool) {
 	for _, b := range db.blocks.all() {
 		if m := b.Meta(); !ok || m.MinT < oldest {
 			oldest, ok = m.MinT, true
+		}
+	}
+	for _, b := range db.foreign.all() {
+		if !ok || b.info.MinT < oldest {
+			oldest, ok = b.info.MinT, true
 		}
 	}
 	return oldest, ok

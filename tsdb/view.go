@@ -58,10 +58,17 @@ func (db *DB) view(ctx context.Context, mint, maxt int64) (*view, error) {
 	v.pin = db.head.Pin()
 	// Under the same lock as the pin, so that a slot that becomes a block is seen in at least one of them.
 	blocks := db.blocks.acquire(mint, maxt)
+	foreign := db.foreign.acquire(mint, maxt)
 	db.seq.Unlock()
 	for _, g := range db.gaps {
 		if g.mint <= maxt && g.maxt >= mint {
 			v.warn.Add(fmt.Errorf("the answer may be incomplete: %w", g.cause))
+		}
+	}
+	for _, b := range foreign {
+		v.sources = append(v.sources, foreignSource{b: b, warn: v.unreadable})
+		if damage := b.damage.Load(); damage != nil {
+			v.unreadable(damage)
 		}
 	}
 	for _, b := range blocks {

@@ -41,7 +41,7 @@ type mixSeries struct {
 func newMix(rng *rand.Rand, n int, mint, maxt, step int64) *mix {
 	m := &mix{}
 	for i := range n {
-		s := mixSeries{ls: labels.FromStrings("__name__", fmt.Sprintf("m%d", i%5), "i", fmt.Sprint(i), "odd", "ß\"\n"[:1+i%3])}
+		s := mixSeries{ls: labels.FromStrings("__name__", fmt.Sprintf("m%d", i%5), "i", fmt.Sprint(i), "odd", []string{"ß", "\"", "\n"}[i%3])}
 		kind, h, count := i%7, (*histogram.Histogram)(nil), 0.0
 		from, to := mint, maxt
 		if rng.IntN(4) == 0 {

@@ -1,0 +1,137 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+)
+
+// foreignBlock is a block of another program with those who use it.
+type foreignBlock struct {
+	ForeignBlock
+
+	info ForeignInfo
+	syms foreignSymbols
+	// damage is what was found of the index; every view says so, also where it gives answers that are known.
+	damage atomic.Pointer[ForeignDamage]
+
+	mu      sync.Mutex
+	users   int   // guarded by mu; one for the set until it is taken out
+	discard bool  // guarded by mu; what is in scratch goes with the last user
+	ended   error // guarded by mu; of closing
+}
+
+// storedForeign is a foreign block with the tombstones in force for it.
+type storedForeign struct {
+	*foreignBlock
+
+	dead    tombstones // immutable; nil: none
+	deletes int        // how many made it
+}
+
+func newForeignBlock(b ForeignBlock, account *budget.Account) *foreignBlock {
+	f := &foreignBlock{ForeignBlock: b, info: b.Info(), users: 1}
+	f.syms.account = account
+	return f
+}
+
+// acquire makes the caller a user until its release; false where the block is closed.
+func (b *foreignBlock) acquire() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.users == 0 {
+		return false
+	}
+	b.users++
+	return true
+}
+
+// release ends a use. The last one closes the block.
+func (b *foreignBlock) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.users--; b.users > 0 {
+		return
+	}
+	b.syms.free()
+	b.ended = b.Close()
+	if b.discard && b.ended == nil {
+		b.ended = b.Discard()
+	}
+}
+
+// end ends the use of the set, with what is in scratch where discard is true, and returns what went wrong if that was the
+// last use. Others close the block when they end.
+func (b *foreignBlock) end(discard bool) error {
+	b.mu.Lock()
+	b.discard = discard
+	b.mu.Unlock()
+	b.release()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.ended
+}
+
+// foreignSet is the foreign blocks that are not converted, by time.
+type foreignSet struct {
+	mu   sync.RWMutex
+	list []storedForeign // guarded by mu; replaced, never changed in place
+}
+
+func (s *foreignSet) all() []storedForeign {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.list
+}
+
+// acquire returns the blocks that overlap [mint, maxt], each to be released by the caller.
+func (s *foreignSet) acquire(mint, maxt int64) []storedForeign {
+	var out []storedForeign
+	for _, b := range s.all() {
+		if b.info.MinT <= maxt && b.info.MaxT >= mint && b.foreignBlock.acquire() {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// replace puts the blocks in in place of those with the id.
+func (s *foreignSet) replace(id string, in ...storedForeign) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := slices.DeleteFunc(slices.Clone(s.list), func(x storedForeign) bool { return x.info.ID == id })
+	list = append(list, in...)
+	slices.SortFunc(list, func(a, b storedForeign) int {
+		return cmp.Or(cmp.Compare(a.info.MinT, b.info.MinT), strings.Compare(a.info.ID, b.info.ID))
+	})
+	s.list = list
+}
+
+// find returns the block with the id as it is now.
+func (s *foreignSet) find(id string) (storedForeign, bool) {
+	for _, b := range s.all() {
+		if b.info.ID == id {
+			return b, true
+		}
+	}
+	return storedForeign{}, false
+}
+
+func (s *foreignSet) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, b := range s.list {
+		errs = append(errs, b.end(false))
+	}
+	s.list = nil
+	return errors.Join(errs...)
+}
