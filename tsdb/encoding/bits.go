@@ -56,11 +56,14 @@ func wordBack(b []byte, off uint) uint64 {
 	if off+8 <= uint(len(b)) {
 		return bits.ReverseBytes64(binary.LittleEndian.Uint64(b[uint(len(b))-off-8:]))
 	}
-	if off >= uint(len(b)) {
-		return 0
-	}
+	return firstWord(b, off)
+}
+
+func firstWord(b []byte, off uint) uint64 {
 	var t [8]byte
-	copy(t[off+8-uint(len(b)):], b)
+	if off < uint(len(b)) {
+		copy(t[off+8-uint(len(b)):], b)
+	}
 	return bits.ReverseBytes64(binary.LittleEndian.Uint64(t[:]))
 }
 

@@ -5,6 +5,7 @@ package encoding
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math/bits"
 )
 
@@ -161,72 +162,108 @@ func divide(r []int64, origin int64, divisor uint64) {
 	}
 }
 
+// integers is the head of a column of integers.
+type integers struct {
+	h              header // what follows is the residual
+	form           uint8
+	order          int
+	divided        bool
+	first, delta   int64 // the first row, and what the second is more
+	divisor        int64
+	rows, from, to int // of the column; asked for
+}
+
+func (c *integers) parse(n int) error {
+	h := &c.h
+	kind := h.u8()
+	c.form, c.order, c.divided, c.divisor = kind>>formShift, int(kind&orderMask), kind&divisorFlag != 0, 1
+	if c.order > 0 || c.divided {
+		c.first = h.varint()
+	}
+	if c.order > 1 {
+		c.delta = h.varint()
+	}
+	if c.divided {
+		c.divisor = int64(h.uvarint())
+	}
+	if h.bad || c.order > 2 || n < c.order {
+		return h.corrupt("head of a column of integers")
+	}
+	c.rows = n
+	return nil
+}
+
+// need returns from which row on and how many rows must be decoded for those asked for: sums need all before.
+func (c *integers) need() (from, rows int) {
+	if c.order == 0 {
+		return c.from, c.to - c.from
+	}
+	return 0, max(c.to, c.order)
+}
+
+// residual decodes into x what need says; where differences were taken, from row order on.
+func (c *integers) residual(x []int64) error {
+	from, _ := c.need()
+	if err := decodeResidual(x[c.order:], c.form, c.h.rest(), c.rows-c.order, from); err != nil {
+		return fmt.Errorf("residual behind byte %d: %w", c.h.off, err)
+	}
+	return nil
+}
+
+// sum turns the residual into the integers.
+func (c *integers) sum(x []int64) {
+	sum, divisor := c.first, c.divisor
+	switch c.order {
+	case 0:
+		if c.divided {
+			for i := range x {
+				x[i] = x[i]*divisor + sum
+			}
+		}
+	case 1:
+		x[0] = sum
+		x = x[1:]
+		for i, d := range x {
+			sum += d * divisor
+			x[i] = sum
+		}
+	default:
+		delta := c.delta
+		x[0], x[1] = sum, sum+delta
+		sum += delta
+		x = x[2:]
+		for i, d := range x {
+			delta += d * divisor
+			sum += delta
+			x[i] = sum
+		}
+	}
+}
+
 // DecodeInts appends the rows [from, to) of a column of n rows to dst; 0 <= from <= to <= n. A *CorruptError
 // says that the bytes do not follow the format.
 func DecodeInts(dst []int64, src []byte, n, from, to int) ([]int64, error) {
-	h := header{src: src}
-	kind := h.u8()
-	order := int(kind & orderMask)
-	var first, delta int64
-	divisor := uint64(1)
-	if order > 0 || kind&divisorFlag != 0 {
-		first = h.varint()
-	}
-	if order > 1 {
-		delta = h.varint()
-	}
-	if kind&divisorFlag != 0 {
-		divisor = h.uvarint()
-	}
-	if h.bad || order > 2 || n < order {
-		return dst, h.corrupt("head of a column of integers")
-	}
-	fail := func(err error) error {
-		if c, ok := err.(*CorruptError); ok { //nolint:errorlint // made here, and not wrapped
-			c.Off += h.off
-		}
-		return err
+	c := integers{h: header{src: src}, from: from, to: to}
+	if err := c.parse(n); err != nil {
+		return dst, err
 	}
 	base := len(dst)
-	if order == 0 {
-		dst = grow(dst, to-from)
-		x := dst[base:]
-		if err := decodeResidual(x, kind>>formShift, h.rest(), n, from); err != nil {
-			return dst[:base], fail(err)
-		}
-		if kind&divisorFlag != 0 {
-			for i := range x {
-				x[i] = x[i]*int64(divisor) + first
-			}
-		}
-		return dst, nil
-	}
-	// Sums need all rows before.
-	dst = grow(dst, max(to, order))
+	_, rows := c.need()
+	dst = grow(dst, rows)
 	x := dst[base:]
-	if err := decodeResidual(x[order:], kind>>formShift, h.rest(), n-order, 0); err != nil {
-		return dst[:base], fail(err)
+	if err := c.residual(x); err != nil {
+		return dst[:base], err
 	}
-	x[0] = first
-	sum := first
-	if order == 1 {
-		for i, d := range x[1:] {
-			sum += d * int64(divisor)
-			x[i+1] = sum
-		}
-	} else {
-		sum += delta
-		x[1] = sum
-		for i, d := range x[2:] {
-			delta += d * int64(divisor)
-			sum += delta
-			x[i+2] = sum
-		}
+	c.sum(x)
+	return trim(dst, base, &c), nil
+}
+
+// trim removes the rows behind base that were decoded without being asked for.
+func trim[T any](dst []T, base int, c *integers) []T {
+	if c.order > 0 && c.from > 0 {
+		copy(dst[base:], dst[base+c.from:base+c.to])
 	}
-	if from > 0 {
-		copy(x, x[from:to])
-	}
-	return dst[:base+to-from], nil
+	return dst[:base+c.to-c.from]
 }
 
 // grow makes dst n longer.

@@ -6,30 +6,29 @@ package encoding
 import "encoding/binary"
 
 // unpackAdd adds to each of x a number of width bits, which stand one after the other from bit pos on. Eight rows are done
-// at a time, as many as there can be from one word; the last rows, behind which there may be no full word, singly.
+// at a time, as many as there can be from one word.
 func unpackAdd(x []int64, b []byte, pos, width uint) {
 	if width == 0 {
 		return
 	}
-	rows := uint(0) // that may be done in eights
-	if end := 8 * uint(len(b)); end >= pos+128 {
-		rows = min(uint(len(x)), (end-pos-128)/width) &^ 7
+	near := uint(0) // rows behind which there is a full word
+	if end := 8 * uint(len(b)); end >= pos+128 && width <= 57 {
+		near = min(uint(len(x)), (end-pos-128)/width)
 	}
-	fast := x[:rows]
+	rows := near &^ 7
 	switch {
 	case width <= 7:
-		unpack7(fast, b, pos, width)
+		unpack7(x[:rows], b, pos, width)
 	case width <= 14:
-		unpack14(fast, b, pos, width)
+		unpack14(x[:rows], b, pos, width)
 	case width <= 28:
-		unpack28(fast, b, pos, width)
-	case width <= 57:
-		unpack57(fast, b, pos, width)
+		unpack28(x[:rows], b, pos, width)
 	default:
 		rows = 0
 	}
-	pos += rows * width
-	x = x[rows:]
+	unpack57(x[rows:near], b, pos+rows*width, width)
+	pos += near * width
+	x = x[near:]
 	for i := range x {
 		x[i] += int64(field(b, pos, width))
 		pos += width

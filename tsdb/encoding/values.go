@@ -135,19 +135,59 @@ func decodeIntegers(dst []float64, codec uint8, h *header, n, from, to int) ([]f
 	if h.bad || unit < minUnit || unit > maxUnit || codec != valuesOrdered && codec != valuesUlp && codec-valuesDecimal > maxExponent {
 		return dst, h.corrupt("codec of values")
 	}
-	at := len(dst)
-	dst, x, err := decodeInto(dst, h, n, from, to)
-	if err != nil {
+	c := integers{h: header{src: h.rest()}, from: from, to: to}
+	if err := c.parse(n); err != nil {
 		return dst, err
 	}
+	at := len(dst)
+	_, rows := c.need()
+	dst = asFloats(grow(asInts(dst), rows))
 	f := dst[at:]
+	x := asInts(f)
+	if err := c.residual(x); err != nil {
+		return dst[:at], err
+	}
+	switch {
+	case codec == valuesDecimal && c.order == 1:
+		c.sumWholes(f, x)
+	case codec > valuesDecimal && c.order == 1:
+		c.sumDecimals(f, x, powers[codec-valuesDecimal])
+	default:
+		c.sum(x)
+		turn(f, x, codec, int(unit))
+	}
+	return trim(dst, at, &c), nil
+}
+
+// sumWholes is sum and turn in one for differences of whole numbers.
+func (c *integers) sumWholes(f []float64, x []int64) {
+	sum, divisor := c.first, c.divisor
+	x[0] = 0
+	for i := range f {
+		sum += x[i] * divisor
+		f[i] = float64(sum)
+	}
+}
+
+// sumDecimals is sum and turn in one for differences of decimals.
+func (c *integers) sumDecimals(f []float64, x []int64, scale float64) {
+	sum, divisor := c.first, c.divisor
+	x[0] = 0
+	for i := range f {
+		sum += x[i] * divisor
+		f[i] = float64(sum) / scale
+	}
+}
+
+// turn turns integers into values. f and x are the same memory.
+func turn(f []float64, x []int64, codec uint8, unit int) {
 	switch codec {
 	case valuesOrdered:
 		for i, v := range x {
 			f[i] = fromOrdered(v)
 		}
 	case valuesUlp:
-		scale := math.Ldexp(1, int(unit))
+		scale := math.Ldexp(1, unit)
 		for i, v := range x {
 			f[i] = float64(v) * scale
 		}
@@ -161,17 +201,6 @@ func decodeIntegers(dst []float64, codec uint8, h *header, n, from, to int) ([]f
 			f[i] = float64(v) / scale
 		}
 	}
-	return dst, nil
-}
-
-// decodeInto decodes a column of integers to where its values will be, and returns it in both views.
-func decodeInto(dst []float64, h *header, n, from, to int) ([]float64, []int64, error) {
-	at := len(dst)
-	x, err := DecodeInts(asInts(dst), h.rest(), n, from, to)
-	if err != nil {
-		return dst, nil, err
-	}
-	return asFloats(x), x[at:], nil
 }
 
 // decodeByRef decodes the codecs that need another column.
@@ -196,11 +225,12 @@ func decodeByRef(dst []float64, src []byte, n, from, to int, ref func(k int) ([]
 		return dst, h.corrupt("exponent of a difference")
 	}
 	at := len(dst)
-	dst, x, err := decodeInto(dst, &h, n, from, to)
+	ints, err := DecodeInts(asInts(dst), h.rest(), n, from, to)
 	if err != nil {
 		return dst, err
 	}
-	f, scale := dst[at:], powers[exponent]
+	dst = asFloats(ints)
+	f, x, scale := dst[at:], ints[at:], powers[exponent]
 	for i, o := range other[from:to] {
 		d, ok := decimal(o, scale)
 		if !ok {
