@@ -17,9 +17,12 @@ const (
 	// eighty thousand targets.
 	timesKnown = 1 << 20
 	timesBytes = 64
-	// timesRows is how many rows the columns of one stripe of times have at most, those of regular times not counted:
+	// timesRows is about how many rows the columns of one stripe of times have, those of regular times not counted:
 	// parsed, each takes eight bytes.
 	timesRows = 1 << 16
+	// regularBytes is how many bytes a column of times that are equally far apart has at most. Parsed, it takes no more
+	// memory however many they are.
+	regularBytes = 24
 )
 
 // timeKey identifies a column of times within a block: by its content, since writing all columns down to compare
@@ -48,10 +51,11 @@ type timeWriter struct {
 
 // timeStripeWriter is the stripe of times being filled in one cell.
 type timeStripeWriter struct {
-	next  uint32 // number of the next column of the cell
-	sizes []int64
+	next  uint32  // number of the next column of the cell
+	sizes []int64 // of each column
+	rows  []int64 // the same
 	data  []byte
-	rows  int
+	heavy int // rows of columns that are not regular
 }
 
 func (w *timeWriter) init(e *encoding.Encoder, limit int) {
@@ -78,19 +82,16 @@ func (w *timeWriter) number(cell uint32, t []int64) (uint32, error) {
 	w.column = w.encoder.AppendTimes(w.column[:0], t)
 	s.next++
 	s.sizes = append(s.sizes, int64(len(w.column)))
+	s.rows = append(s.rows, int64(len(t)))
 	s.data = append(s.data, w.column...)
-	if expands(len(w.column)) {
-		s.rows += len(t)
+	if len(w.column) > regularBytes {
+		s.heavy += len(t)
 	}
-	if len(s.data) < stripeTarget && s.rows < timesRows && len(s.sizes) < groupSeries {
+	if len(s.data) < stripeTarget && s.heavy < timesRows && len(s.sizes) < groupSeries {
 		return number, nil
 	}
 	return number, w.flush(cell)
 }
-
-// expands tells whether a column of times may take eight bytes a row in memory, by its bytes on disk: those of regular
-// times, with a few gaps perhaps, do not.
-func expands(size int) bool { return size > 48 }
 
 func (w *timeWriter) flush(cell uint32) error {
 	s := &w.cells[cell]
@@ -98,7 +99,7 @@ func (w *timeWriter) flush(cell uint32) error {
 		return nil
 	}
 	err := w.emit(cell, s)
-	s.sizes, s.data, s.rows = s.sizes[:0], s.data[:0], 0
+	s.sizes, s.rows, s.data, s.heavy = s.sizes[:0], s.rows[:0], s.data[:0], 0
 	return err
 }
 
@@ -123,4 +124,6 @@ func (w *timeWriter) bytes() int64 {
 	return int64(len(w.known))*timesBytes + int64(cap(w.column))
 }
 
-func (s *timeStripeWriter) bytes() int64 { return int64(cap(s.data)) + 8*int64(cap(s.sizes)) }
+func (s *timeStripeWriter) bytes() int64 {
+	return int64(cap(s.data)) + 8*int64(cap(s.sizes)+cap(s.rows))
+}

@@ -16,6 +16,7 @@ import (
 type loadedTimes struct {
 	b      []byte
 	off    []uint32 // where each column begins, and the end of the last
+	rows   []uint32 // of each column
 	parsed []atomic.Pointer[encoding.Times]
 	size   int64
 }
@@ -28,18 +29,25 @@ func parseTimeStripe(b []byte, cols uint32) (*loadedTimes, *cursor) {
 	c := newCursor(b, 0)
 	l := &loadedTimes{b: b}
 	sizes := c.ints(int(cols), "sizes of columns")
+	rows := c.ints(int(cols), "rows of columns")
 	if c.Failed() {
 		return nil, c
 	}
+	l.rows = make([]uint32, len(rows))
 	l.off = make([]uint32, 0, len(sizes)+1)
 	off := int64(c.Off)
-	for _, size := range sizes {
-		if size < 0 || size > int64(len(b))-off {
-			c.Fail("column of times beyond the end")
+	l.size = int64(len(b)) + int64(len(sizes))*(16+int64(unsafe.Sizeof(encoding.Times{}))) + 128
+	for i, size := range sizes {
+		if size < 0 || size > int64(len(b))-off || rows[i] < 1 || rows[i] > maxPageRows {
+			c.Fail("column of times beyond the end, or with more rows than a page may have")
 			return nil, c
 		}
 		l.off = append(l.off, uint32(off))
+		l.rows[i] = uint32(rows[i])
 		off += size
+		if size > regularBytes {
+			l.size += 8 * rows[i]
+		}
 	}
 	if off != int64(len(b)) {
 		c.Fail("columns of times do not fill the stripe")
@@ -47,18 +55,8 @@ func parseTimeStripe(b []byte, cols uint32) (*loadedTimes, *cursor) {
 	}
 	l.off = append(l.off, uint32(off))
 	l.parsed = make([]atomic.Pointer[encoding.Times], len(sizes))
-	l.size = int64(len(b)) + int64(len(sizes))*(12+int64(unsafe.Sizeof(encoding.Times{}))) + 64
-	for _, size := range sizes {
-		if expands(int(size)) {
-			l.size += timesExpansion * size
-		}
-	}
 	return l, c
 }
-
-// timesExpansion is by how much the columns that expand may take more memory parsed, at eight bytes a row: those of a
-// scrape that jitters by some milliseconds are of three to four bits a row.
-const timesExpansion = 24
 
 // column returns the i-th column. The message says what is wrong with it, and at is where in the stripe.
 func (l *loadedTimes) column(i uint32) (t *encoding.Times, at int64, msg string) {
@@ -70,8 +68,8 @@ func (l *loadedTimes) column(i uint32) (t *encoding.Times, at int64, msg string)
 	if err != nil {
 		return nil, at, err.Error()
 	}
-	if parsed.Len() == 0 || parsed.Len() > maxPageRows {
-		return nil, at, fmt.Sprintf("column of %d times", parsed.Len())
+	if parsed.Len() != int(l.rows[i]) {
+		return nil, at, fmt.Sprintf("column of %d times, not %d", parsed.Len(), l.rows[i])
 	}
 	l.parsed[i].Store(&parsed)
 	return &parsed, 0, ""
