@@ -54,6 +54,7 @@ func TestATaskGetsTheLastByte(t *testing.T) {
 
 func TestATaskEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	task := budget.NewTask(ctx, nil)
 	n := 1_000_000
 	at := 0
@@ -86,6 +87,7 @@ func TestASortEndsWithItsTask(t *testing.T) {
 		slices.SortFunc(list, budget.Until(task, func(a, b int) int { each(); return cmp.Compare(a, b) }))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	n := 0
 	sort(budget.NewTask(ctx, nil), func() {
 		if n++; n == 50_000 {
