@@ -64,7 +64,7 @@ func decodePatched(dst []float64, src []byte, n, from, to int) ([]float64, error
 		gaps = make([]int64, count)
 	}
 	gaps = gaps[:count]
-	if err := decodeResidual(gaps, kind&^oddSame, gapBytes, count, 0); err != nil {
+	if err := decodePlain(gaps, kind&^oddSame, gapBytes, count, 0); err != nil {
 		return dst[:at], err
 	}
 	f := dst[at:]

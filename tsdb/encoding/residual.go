@@ -23,6 +23,14 @@ const (
 
 // decodeResidual decodes the rows [from, from+len(x)) of a residual of m rows.
 func decodeResidual(x []int64, form uint8, src []byte, m, from int) error {
+	if form == formSparse || form == formPatch {
+		return decodePatches(x, &header{src: src}, form, m, from)
+	}
+	return decodePlain(x, form, src, m, from)
+}
+
+// decodePlain is decodeResidual for forms that have no others within.
+func decodePlain(x []int64, form uint8, src []byte, m, from int) error {
 	h := header{src: src}
 	switch form {
 	case formConst:
@@ -42,8 +50,6 @@ func decodeResidual(x []int64, form uint8, src []byte, m, from int) error {
 		return decodeHuffman(x, &h, m, from)
 	case formSegments:
 		return decodeSegments(x, &h, m, from)
-	case formSparse, formPatch:
-		return decodePatches(x, &h, form, m, from)
 	}
 	return h.corrupt("unknown form of a residual")
 }
@@ -121,59 +127,6 @@ func appendRice(dst []byte, r []int64, base int64, k uint, signed bool) []byte {
 		w.put((u&(1<<k-1)<<1|1)<<q, q+1+k)
 	}
 	return w.end()
-}
-
-// decodePatches decodes the forms in which some rows stand apart.
-func decodePatches(x []int64, h *header, form uint8, m, from int) error {
-	var base int64
-	inner := uint8(formConst)
-	if form == formSparse {
-		base = h.varint()
-	} else if inner = h.u8(); inner >= formSparse {
-		return h.corrupt("patches of patches")
-	}
-	count := h.size(m)
-	kinds := h.u8()
-	gapBytes := h.part()
-	valueBytes := h.rest()
-	if form == formPatch {
-		valueBytes = h.part()
-	}
-	if h.bad || kinds&15 >= formSparse || kinds>>4 >= formSparse {
-		return h.corrupt("patches")
-	}
-	if form == formPatch {
-		if err := decodeResidual(x, inner, h.rest(), m, from); err != nil {
-			return err
-		}
-	} else {
-		for i := range x {
-			x[i] = base
-		}
-	}
-	var room [256]int64
-	buf := room[:]
-	if count > len(buf)/2 {
-		buf = make([]int64, 2*count)
-	}
-	gaps, values := buf[:count], buf[len(buf)-count:]
-	if err := decodeResidual(gaps, kinds&15, gapBytes, count, 0); err != nil {
-		return err
-	}
-	if err := decodeResidual(values, kinds>>4, valueBytes, count, 0); err != nil {
-		return err
-	}
-	at := -1
-	for k, gap := range gaps {
-		if uint64(gap) >= uint64(m-at-1) {
-			return h.corrupt("patch beyond the last row")
-		}
-		at += int(gap) + 1
-		if i := at - from; uint(i) < uint(len(x)) {
-			x[i] = base + values[k]
-		}
-	}
-	return nil
 }
 
 // plan says how a residual is to be written.

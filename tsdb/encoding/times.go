@@ -220,7 +220,7 @@ func parseLine(h *header, n int) ([]int64, error) {
 			if h.bad || form >= formSparse {
 				return nil, h.corrupt("gaps between times")
 			}
-			if err := decodeResidual(list, form, b, count, 0); err != nil {
+			if err := decodePlain(list, form, b, count, 0); err != nil {
 				return nil, err
 			}
 		}

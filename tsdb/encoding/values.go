@@ -139,7 +139,20 @@ func decodeIntegers(dst []float64, codec uint8, h *header, n, from, to int) ([]f
 	if err := c.parse(n); err != nil {
 		return dst, err
 	}
-	at := len(dst)
+	at, body := len(dst), c.h.off
+	if c.form == formSparse && c.order == 1 {
+		var room patchRoom
+		p, err := c.h.patches(formSparse, n-1, &room)
+		if err != nil {
+			return dst, err
+		}
+		if p.base == 0 {
+			dst = asFloats(grow(asInts(dst), to-from))
+			c.steps(dst[at:], &p, codec, int(unit))
+			return dst, nil
+		}
+		c.h.off = body
+	}
 	_, rows := c.need()
 	dst = asFloats(grow(asInts(dst), rows))
 	f := dst[at:]

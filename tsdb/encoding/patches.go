@@ -1,0 +1,111 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package encoding
+
+// patches are the rows of a residual that stand apart.
+type patches struct {
+	base         int64 // of formSparse: what the other rows are, and what the values are more than
+	inner        uint8 // the form of the other rows
+	rest         []byte
+	gaps, values []int64
+}
+
+// patchRoom is room for the patches of most columns.
+type patchRoom [256]int64
+
+// patches reads what stands apart in a residual of m rows.
+func (h *header) patches(form uint8, m int, room *patchRoom) (p patches, err error) {
+	p.inner = formConst
+	if form == formSparse {
+		p.base = h.varint()
+	} else if p.inner = h.u8(); p.inner >= formSparse {
+		return p, h.corrupt("patches of patches")
+	}
+	count := h.size(m)
+	kinds := h.u8()
+	gaps := h.part()
+	values := h.rest()
+	if form == formPatch {
+		values = h.part()
+	}
+	if h.bad || kinds&15 >= formSparse || kinds>>4 >= formSparse {
+		return p, h.corrupt("patches")
+	}
+	p.rest = h.rest()
+	buf := room[:]
+	if count > len(buf)/2 {
+		buf = make([]int64, 2*count)
+	}
+	p.gaps, p.values = buf[:count], buf[len(buf)-count:]
+	if err := decodePlain(p.gaps, kinds&15, gaps, count, 0); err != nil {
+		return p, err
+	}
+	if err := decodePlain(p.values, kinds>>4, values, count, 0); err != nil {
+		return p, err
+	}
+	at := -1
+	for k, gap := range p.gaps {
+		if uint64(gap) >= uint64(m-at-1) {
+			return p, h.corrupt("patch beyond the last row")
+		}
+		at += int(gap) + 1
+		p.gaps[k] = int64(at)
+	}
+	return p, nil
+}
+
+// decodePatches decodes the forms in which some rows stand apart.
+func decodePatches(x []int64, h *header, form uint8, m, from int) error {
+	var room patchRoom
+	p, err := h.patches(form, m, &room)
+	if err != nil {
+		return err
+	}
+	if form == formPatch {
+		if err := decodePlain(x, p.inner, p.rest, m, from); err != nil {
+			return err
+		}
+	} else {
+		for i := range x {
+			x[i] = p.base
+		}
+	}
+	for k, at := range p.gaps {
+		if i := int(at) - from; uint(i) < uint(len(x)) {
+			x[i] = p.base + p.values[k]
+		}
+	}
+	return nil
+}
+
+// steps decodes a column that changes only at its patches into f, run by run.
+func (c *integers) steps(f []float64, p *patches, codec uint8, unit int) {
+	sum, row := c.first, c.from
+	for k, at := range p.gaps {
+		end := int(at) + 1 // the row that is different
+		if end >= c.to {
+			break
+		}
+		if end > row {
+			fill(f[row-c.from:end-c.from], one(sum, codec, unit))
+			row = end
+		}
+		sum += p.values[k] * c.divisor
+	}
+	fill(f[row-c.from:], one(sum, codec, unit))
+}
+
+func fill(f []float64, v float64) {
+	for i := range f {
+		f[i] = v
+	}
+}
+
+// one turns one integer into a value.
+func one(x int64, codec uint8, unit int) float64 {
+	i := [1]int64{x}
+	var f [1]float64
+	turn(f[:], i[:], codec, unit)
+	return f[0]
+}
