@@ -93,7 +93,7 @@ func (w *stripesWriter) page(key cellKey, src *column.Block, from, to int) error
 	} else {
 		s.begin(w.series, src.T[from], src.T[to-1])
 		s.data = chunk.EncodePage(s.data, src, from, to)
-		s.end(pageRows1, size)
+		s.end(kindRows, size)
 	}
 	w.memory += s.bytes() - had
 	w.size += len(s.data) - size

@@ -24,13 +24,16 @@ type pageRead struct {
 func (r *Reader) readPage(x *pageRead) error {
 	p := &x.held.stripe.pages[x.series]
 	var err error
-	switch p.kind & pageKinds {
-	case pageNone:
+	switch p.kind & kindMask {
+	case kindNone:
 		return nil
-	case pageFloats:
+	case kindFloats:
 		err = r.readFloats(x, p)
 	default:
 		err = x.readRows(p)
+	}
+	if err == nil {
+		return nil
 	}
 	off, msg := 0, ""
 	if bad, ok := errors.AsType[*encoding.CorruptError](err); ok {

@@ -14,11 +14,11 @@ import (
 
 // The kinds of page. The numbers are on disk for ever; 2 is kept for histograms in columns.
 const (
-	pageNone   = 0 // the series has no rows in the cell
-	pageFloats = 1 // a column of values
-	pageRows1  = 3 // rows of any kinds with their times, as package chunk writes them
-	pageKinds  = 7 // mask
-	pageStarts = 8 // flag: a column of start timestamps follows; not of pageRows1, which has its own
+	kindNone   = 0 // the series has no rows in the cell
+	kindFloats = 1 // a column of values
+	kindRows  = 3 // rows of any kinds with their times, as package chunk writes them
+	kindMask  = 7 // mask
+	flagStarts = 8 // flag: a column of start timestamps follows; not of kindRows, which has its own
 )
 
 // page is where the rows of one series in a stripe are.
@@ -59,7 +59,7 @@ func (w *stripeWriter) bytes() int64 {
 // begin makes series, by its place in the group, the one whose page comes next.
 func (w *stripeWriter) begin(series int, minT, maxT int64) {
 	for len(w.kinds) < series {
-		w.kinds = append(w.kinds, pageNone)
+		w.kinds = append(w.kinds, kindNone)
 	}
 	w.minT, w.maxT = min(w.minT, minT), max(w.maxT, maxT)
 }
@@ -73,7 +73,7 @@ func (w *stripeWriter) end(kind int64, start int) {
 // appendTo adds the stripe of a group of that many series to dst: its directory, then the pages.
 func (w *stripeWriter) appendTo(dst []byte, e *encoding.Encoder, series int) []byte {
 	for len(w.kinds) < series {
-		w.kinds = append(w.kinds, pageNone)
+		w.kinds = append(w.kinds, kindNone)
 	}
 	for _, x := range [][]int64{w.kinds, w.sizes, w.times, w.refs} {
 		dst = appendColumn(dst, e, x)
@@ -124,11 +124,11 @@ func parseStripe(b []byte, series uint32) (*loadedStripe, *cursor) {
 	pages, timed := 0, 0
 	for i, k := range c.ints(int(series), "kinds of pages") {
 		switch k {
-		case pageNone:
+		case kindNone:
 			continue
-		case pageFloats, pageFloats | pageStarts:
+		case kindFloats, kindFloats | flagStarts:
 			timed++
-		case pageRows1:
+		case kindRows:
 		default:
 			c.Fail(fmt.Sprintf("page of an unknown kind %d", k))
 		}
@@ -150,7 +150,7 @@ func (s *loadedStripe) place(c *cursor, sizes, times, refs []int64) {
 	next, timed := 0, 0
 	for i := range s.pages {
 		p := &s.pages[i]
-		if p.kind == pageNone {
+		if p.kind == kindNone {
 			continue
 		}
 		size := sizes[next]
@@ -161,7 +161,7 @@ func (s *loadedStripe) place(c *cursor, sizes, times, refs []int64) {
 		}
 		p.off, p.size = uint32(off), uint32(size)
 		off += size
-		if p.kind == pageRows1 {
+		if p.kind == kindRows {
 			continue
 		}
 		time, ref := times[timed], refs[timed]
@@ -180,7 +180,7 @@ func (s *loadedStripe) place(c *cursor, sizes, times, refs []int64) {
 // refer notes that page i is expressed by page k, and tells whether it may be.
 func (s *loadedStripe) refer(i, k int, time int64) bool {
 	p, to := &s.pages[i], &s.pages[k]
-	if to.kind&pageKinds != pageFloats || int64(to.time) != time || to.chain >= maxChain || p.kind&pageKinds != pageFloats {
+	if to.kind&kindMask != kindFloats || int64(to.time) != time || to.chain >= maxChain || p.kind&kindMask != kindFloats {
 		return false
 	}
 	p.chain, to.referred = to.chain+1, true
@@ -190,7 +190,7 @@ func (s *loadedStripe) refer(i, k int, time int64) bool {
 // floatPage splits the bytes of a page of floats: its column of values and that of start timestamps, empty without.
 func (s *loadedStripe) floatPage(p *page) (values, starts []byte, ok bool) {
 	b := s.b[p.off : p.off+p.size]
-	if p.kind&pageStarts == 0 {
+	if p.kind&flagStarts == 0 {
 		return b, nil, true
 	}
 	c := newCursor(b, 0)
@@ -202,7 +202,7 @@ func (s *loadedStripe) floatPage(p *page) (values, starts []byte, ok bool) {
 func (w *stripeWriter) appendFloats(e *encoding.Encoder, series int, src *column.Block, from, to int, time uint32) {
 	w.begin(series, src.T[from], src.T[to-1])
 	v := src.V[from:to]
-	start, kind, chain := len(w.data), int64(pageFloats), uint8(0)
+	start, kind, chain := len(w.data), int64(kindFloats), uint8(0)
 	starts := startsOf(src, from, to)
 	var refs [1][]float64
 	var given [][]float64
@@ -216,7 +216,7 @@ func (w *stripeWriter) appendFloats(e *encoding.Encoder, series int, src *column
 	}
 	values := w.appendValues(e, v, given, starts != nil)
 	if starts != nil {
-		kind |= pageStarts
+		kind |= flagStarts
 		w.data = e.AppendInts(w.data, starts)
 	}
 	ref := int64(0)
