@@ -13,9 +13,13 @@ type Encoder struct {
 	orders   [2][]int64 // residuals under trial
 	gaps     []int64    // of patches
 	apart    []int64
+	clean    []int64      // rows without patches
+	signed   [octaves]int // how many rows of each, as planHuffman has counted them
 	starts   []candidate
 	cuts     []cut
+	ends     []int // of segments
 	segments []segment
+	planned  int    // how often segments was made
 	back     []byte // the stream that is written backwards
 	sub      []byte // a part of a form
 	trial    []byte // a column under trial

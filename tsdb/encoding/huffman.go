@@ -22,13 +22,13 @@ type huffman struct {
 
 // planHuffman counts the bits of formHuffman.
 func (e *Encoder) planHuffman(r []int64, s *stats) plan {
-	var plain, signed [octaves]int
+	var plain [octaves]int
 	for _, v := range r {
 		plain[bits.Len64(uint64(v-s.min))]++
-		signed[bits.Len64(zigzag(v-s.mid))]++
+		e.signed[bits.Len64(zigzag(v-s.mid))]++
 	}
 	a, b := plan{form: formHuffman, base: s.min}, plan{form: formHuffman, base: s.mid, zig: true}
-	a.bits, b.bits = a.code.build(&plain), b.code.build(&signed)
+	a.bits, b.bits = a.code.build(&plain), b.code.build(&e.signed)
 	if a.bits += 8 * varintLen(a.base); a.bits <= b.bits+8*varintLen(b.base) {
 		return a
 	}

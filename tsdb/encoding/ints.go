@@ -117,7 +117,7 @@ func (e *Encoder) appendOrder(dst []byte, x []int64, order int) []byte {
 	if divisor > 1 {
 		divide(r, origin, divisor)
 	}
-	p := e.choose(r, true)
+	p := e.choose(r)
 	kind := byte(order) | p.form<<formShift
 	if divisor > 1 {
 		kind |= divisorFlag

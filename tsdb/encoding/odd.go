@@ -21,7 +21,7 @@ func (e *Encoder) appendOdd(dst []byte, v []float64) []byte {
 		same = same && math.Float64bits(v[i]) == first
 		last = i
 	}
-	p := e.choose(e.gaps, false)
+	p := e.choosePart(e.gaps)
 	kind := p.form
 	if same {
 		kind |= oddSame

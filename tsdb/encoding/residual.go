@@ -137,6 +137,8 @@ type plan struct {
 	width uint // formPack: bits; formRice: parameter
 	zig   bool // formRice, formHuffman: signed
 	code  huffman
+
+	segments int // formSegments: which plan they are of
 }
 
 // stats are what one look at a residual tells.
@@ -180,40 +182,72 @@ func middle(r []int64) int64 {
 	return t[n/2]
 }
 
-// choose finds the form that takes the fewest bits. With whole, r is the residual of a column and not a part of
-// another form.
-func (e *Encoder) choose(r []int64, whole bool) plan {
+// choose finds the form that takes the fewest bits for the residual of a column.
+func (e *Encoder) choose(r []int64) plan {
 	if len(r) == 0 {
 		return plan{form: formConst, bits: 8}
 	}
 	s := e.look(r)
+	best := e.plain(r, &s)
+	if best.form == formConst {
+		return best
+	}
+	if s.modeCount > len(r)/3 {
+		if p := e.planSparse(r, &s); p.bits < best.bits {
+			best = p
+		}
+	}
+	if cut, ok := e.outliers(len(r)); ok && best.bits > 8*32 {
+		if p := e.planPatch(r, s.mid, cut); p.bits < best.bits {
+			best = p
+		}
+	}
+	return best
+}
+
+// choosePart finds the form that takes the fewest bits for a part of another form.
+func (e *Encoder) choosePart(r []int64) plan {
+	if len(r) == 0 {
+		return plan{form: formConst, bits: 8}
+	}
+	s := e.look(r)
+	return e.plain(r, &s)
+}
+
+// plain finds the best form that has no others within.
+func (e *Encoder) plain(r []int64, s *stats) plan {
 	if s.min == s.max {
 		return plan{form: formConst, base: s.min, bits: 8 * varintLen(s.min)}
 	}
 	width := uint(bits.Len64(uint64(s.max - s.min)))
 	best := plan{form: formPack, base: s.min, width: width, bits: 8*varintLen(s.min) + 8 + len(r)*int(width)}
-	take := func(p plan) {
-		if p.bits < best.bits {
-			best = p
-		}
-	}
-	if whole && s.modeCount > len(r)/3 {
-		take(e.planSparse(r, &s))
-	}
 	if s.max-s.min > 0 && width < 62 && len(r) >= 2*segmentUnit {
 		if p := e.planSegments(r); p.bits < best.bits {
 			best = p
 		}
 	}
-	if best.bits > 8*8 {
-		take(e.planHuffman(r, &s))
+	if len(r) < riceRows {
+		for _, p := range [2]plan{planRice(r, s.min, false), planRice(r, s.mid, true)} {
+			if p.bits < best.bits {
+				best = p
+			}
+		}
 	}
-	if len(r) < 100 || !whole {
-		take(planRice(r, s.min, false))
-		take(planRice(r, s.mid, true))
+	e.signed = [octaves]int{}
+	if best.bits > 8*8 {
+		p := e.planHuffman(r, s)
+		if limit := best.bits; e.Cold && p.bits < limit || p.bits < limit-limit*hotGain/100 {
+			best = p
+		}
 	}
 	return best
 }
+
+// riceRows is the number of rows from which on the Rice form is not tried: a Huffman code then costs little.
+const riceRows = 100
+
+// hotGain is how many percent smaller the Huffman form must be where columns are not cold.
+const hotGain = 8
 
 func planRice(r []int64, base int64, signed bool) plan {
 	p := plan{form: formRice, base: base, zig: signed, bits: 1 << 60}
@@ -248,27 +282,7 @@ func planRice(r []int64, base int64, signed bool) plan {
 	return p
 }
 
-// planSparse counts the bits of formSparse.
-func (e *Encoder) planSparse(r []int64, s *stats) plan {
-	e.split(r, s.mode)
-	gaps, values := e.choose(e.gaps, false), e.choose(e.apart, false)
-	return plan{form: formSparse, base: s.mode, bits: 8*(varintLen(s.mode)+1+1+1) + (gaps.bits+7)&^7 + values.bits}
-}
-
-// split sets apart what differs from base.
-func (e *Encoder) split(r []int64, base int64) {
-	e.gaps, e.apart = e.gaps[:0], e.apart[:0]
-	last := -1
-	for i, v := range r {
-		if v != base {
-			e.gaps = append(e.gaps, int64(i-last-1))
-			e.apart = append(e.apart, v-base)
-			last = i
-		}
-	}
-}
-
-// appendResidual appends r as p says. For formSegments, choose must have looked at r last.
+// appendResidual appends r as p says.
 func (e *Encoder) appendResidual(dst []byte, r []int64, p *plan) []byte {
 	switch p.form {
 	case formConst:
@@ -280,18 +294,10 @@ func (e *Encoder) appendResidual(dst []byte, r []int64, p *plan) []byte {
 	case formHuffman:
 		return e.appendHuffman(dst, r, p)
 	case formSegments:
+		if p.segments != e.planned { // other residuals were looked at since
+			e.planSegments(r)
+		}
 		return e.appendSegments(dst, r)
 	}
-	e.split(r, p.base)
-	dst = binary.AppendVarint(dst, p.base)
-	dst = binary.AppendUvarint(dst, uint64(len(e.gaps)))
-	kinds := len(dst)
-	dst = append(dst, 0)
-	g := e.choose(e.gaps, false)
-	e.sub = e.appendResidual(e.sub[:0], e.gaps, &g)
-	dst = binary.AppendUvarint(dst, uint64(len(e.sub)))
-	dst = append(dst, e.sub...)
-	v := e.choose(e.apart, false)
-	dst[kinds] = g.form | v.form<<4
-	return e.appendResidual(dst, e.apart, &v)
+	return e.appendPatches(dst, r, p)
 }

@@ -7,10 +7,11 @@ import (
 	"encoding/binary"
 	"math"
 	"math/bits"
+	"slices"
 )
 
 const (
-	segmentUnit = 4  // rows; the length of a segment is a multiple, but that of the last
+	segmentUnit = 8  // rows that planSegments looks at together
 	maxRange    = 64 // of the digits of a segment
 )
 
@@ -94,21 +95,13 @@ func (e *Encoder) planSegments(r []int64) plan {
 	e.starts = e.starts[:0]
 	for u := range units {
 		rows := r[u*segmentUnit : min((u+1)*segmentUnit, len(r))]
-		lo, hi := rows[0], rows[0]
-		for _, v := range rows[1:] {
-			lo, hi = min(lo, v), max(hi, v)
-		}
+		lo, hi := extent(rows)
 		e.starts = append(e.starts, candidate{at: u, before: e.cuts[u].cost, lo: math.MaxInt64, hi: math.MinInt64})
 		best := cut{cost: math.MaxInt}
 		for i := range e.starts {
 			c := &e.starts[i]
 			c.lo, c.hi = min(c.lo, lo), max(c.hi, hi)
-			d := uint64(c.hi - c.lo)
-			c.cost = c.before
-			if d > 0 {
-				shift := uint(max(bits.Len64(d), 6) - 6)
-				c.cost += (u - c.at + 1) * segmentUnit * (64*int(shift) + 64/groupDigits*int(radixes[d>>shift+1][groupDigits]))
-			}
+			c.cost = c.before + (u-c.at+1)*segmentUnit*rowCost(c.lo, c.hi)
 			if c.cost < best.cost {
 				best = cut{int32(c.at), c.cost}
 			}
@@ -126,29 +119,94 @@ func (e *Encoder) planSegments(r []int64) plan {
 	return e.layOut(r, units)
 }
 
-// segmentHead is about how many bits the head of a segment takes beside its length.
-const segmentHead = 17
+// segmentHead is about how many bits the head of a segment takes beside its length, and what another one costs the
+// widths of all: found by trial on the host shapes.
+const segmentHead = 28
+
+// rowCost returns about how many 1/64 bits a number of [lo, hi] takes.
+func rowCost(lo, hi int64) int {
+	d := uint64(hi - lo)
+	if d == 0 {
+		return 0
+	}
+	shift := uint(max(bits.Len64(d), 6) - 6)
+	return 64*int(shift) + 64/groupDigits*int(radixes[d>>(shift&63)+1][groupDigits])
+}
 
 // layOut makes the segments of the best cut and counts their bits.
 func (e *Encoder) layOut(r []int64, units int) plan {
-	e.segments = e.segments[:0]
+	e.ends = e.ends[:0]
 	for u := units; u > 0; u = int(e.cuts[u].from) {
-		rows := r[int(e.cuts[u].from)*segmentUnit : min(u*segmentUnit, len(r))]
-		lo, hi := rows[0], rows[0]
-		for _, v := range rows[1:] {
-			lo, hi = min(lo, v), max(hi, v)
-		}
-		e.segments = append(e.segments, fit(len(rows), lo, hi))
+		e.ends = append(e.ends, min(u*segmentUnit, len(r)))
 	}
-	for i, j := 0, len(e.segments)-1; i < j; i, j = i+1, j-1 {
-		e.segments[i], e.segments[j] = e.segments[j], e.segments[i]
+	slices.Reverse(e.ends)
+	e.segments = e.segments[:0]
+	start := 0
+	for i, end := range e.ends {
+		if i+1 < len(e.ends) {
+			end = shiftCut(r, start, end, e.ends[i+1])
+		}
+		if end > start {
+			lo, hi := extent(r[start:end])
+			e.segments = append(e.segments, fit(end-start, lo, hi))
+			start = end
+		}
 	}
 	w := measure(e.segments)
 	n := 8*(varintLen(w.base)+uvarintLen(uint64(len(e.segments)))) + segmentWidths + w.total()*len(e.segments)
 	for i := range e.segments {
 		n += e.segments[i].bits()
 	}
-	return plan{form: formSegments, bits: n}
+	e.planned++
+	return plan{form: formSegments, bits: n, segments: e.planned}
+}
+
+// shiftCut moves the cut between the segments [start, at) and [at, end) by less than a unit to where they take the
+// fewest bits.
+func shiftCut(r []int64, start, at, end int) int {
+	from, to := max(at-segmentUnit+1, start), min(at+segmentUnit-1, end)
+	// What the second segment takes if it starts at from, from + 1, ...
+	var second [2 * segmentUnit]int
+	lo, hi := int64(math.MaxInt64), int64(math.MinInt64)
+	if to < end {
+		lo, hi = extent(r[to:end])
+	}
+	for t := to; ; t-- {
+		if t < end {
+			lo, hi = min(lo, r[t]), max(hi, r[t])
+			second[t-from] = (end - t) * rowCost(lo, hi)
+		}
+		if t == from {
+			break
+		}
+	}
+	lo, hi = int64(math.MaxInt64), int64(math.MinInt64)
+	if from > start {
+		lo, hi = extent(r[start:from])
+	}
+	best, least := at, math.MaxInt
+	for t := from; t <= to; t++ {
+		cost := second[t-from]
+		if t > start {
+			cost += (t - start) * rowCost(lo, hi)
+		}
+		if cost < least {
+			best, least = t, cost
+		}
+		if t < to {
+			lo, hi = min(lo, r[t]), max(hi, r[t])
+		}
+	}
+	return best
+}
+
+// extent returns the least and the greatest of r.
+func extent(r []int64) (lo, hi int64) {
+	lo, hi = r[0], r[0]
+	for _, v := range r[1:] {
+		lo, hi = min(lo, v), max(hi, v)
+	}
+	return lo, hi
 }
 
 // segmentFields are the widths of the fields that describe a segment.
@@ -172,7 +230,7 @@ func measure(s []segment) segmentFields {
 		top, deep = max(top, s[i].base), max(deep, s[i].shift)
 		limit = max(limit, s[i].limit)
 		if i < len(s)-1 {
-			rows = max(rows, s[i].rows/segmentUnit)
+			rows = max(rows, s[i].rows)
 		}
 	}
 	f.rows = uint(bits.Len(uint(rows)))
@@ -194,7 +252,7 @@ func (e *Encoder) appendSegments(dst []byte, r []int64) []byte {
 	w.put(uint64(f.bases), 7)
 	for i, s := range e.segments {
 		if i < len(e.segments)-1 {
-			w.put(uint64(s.rows/segmentUnit), f.rows)
+			w.put(uint64(s.rows), f.rows)
 		}
 		w.put(uint64(s.shift-f.shift), f.shifts)
 		w.put(s.limit-1, f.limit)
@@ -256,7 +314,7 @@ func decodeSegments(x []int64, h *header, m, from int) error {
 	for i := range count {
 		s := segment{rows: m - row}
 		if i < count-1 {
-			s.rows = int(field(b, at, f.rows)) * segmentUnit
+			s.rows = int(field(b, at, f.rows))
 			at += f.rows
 		}
 		s.shift = f.shift + uint(field(b, at, f.shifts))

@@ -142,14 +142,14 @@ func (e *Encoder) appendLine(dst []byte, t []int64, slope uint64) []byte {
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(left)))
 	if len(left) > 0 {
-		g := e.choose(e.gaps, false)
+		g := e.choosePart(e.gaps)
 		e.sub = e.appendResidual(e.sub[:0], e.gaps, &g)
 		dst = append(binary.AppendUvarint(append(dst, g.form), uint64(len(e.sub))), e.sub...)
-		g = e.choose(left, false)
+		g = e.choosePart(left)
 		e.sub = e.appendResidual(e.sub[:0], left, &g)
 		dst = append(binary.AppendUvarint(append(dst, g.form), uint64(len(e.sub))), e.sub...)
 	}
-	p := e.choose(e.ints, true)
+	p := e.choose(e.ints)
 	return e.appendResidual(append(dst, p.form), e.ints, &p)
 }
 
