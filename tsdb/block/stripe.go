@@ -16,8 +16,8 @@ import (
 const (
 	kindNone   = 0 // the series has no rows in the cell
 	kindFloats = 1 // a column of values
-	kindRows  = 3 // rows of any kinds with their times, as package chunk writes them
-	kindMask  = 7 // mask
+	kindRows   = 3 // rows of any kinds with their times, as package chunk writes them
+	kindMask   = 7 // mask
 	flagStarts = 8 // flag: a column of start timestamps follows; not of kindRows, which has its own
 )
 
