@@ -66,6 +66,9 @@ func (s *shard) forgetTombsLocked(local uint32, hd *header) {
 	if hd.flags&hasLate != 0 {
 		oldest = min(oldest, s.late[local].pages[0].rows[0].t)
 	}
+	if t, ok := s.partsOldestLocked(); ok {
+		oldest = min(oldest, t)
+	}
 	left := slices.DeleteFunc(s.tombs[local], func(x tomb) bool { return x.maxt < oldest })
 	s.tombs[local] = left
 	if len(left) == 0 {
@@ -154,6 +157,9 @@ func (s *shard) emptyLocked(local uint32, hd *header) bool {
 			return false
 		}
 		number = c.older
+	}
+	if s.inPartsLocked(hd, (*attached).alive) {
+		return false
 	}
 	if hd.flags&hasLate == 0 {
 		return true

@@ -47,8 +47,8 @@ func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.R
 	before := hd.state(local)
 	joins := hd.n == 0 && s.emptyLocked(local, hd)
 	switch {
-	case w.lsn <= slot.flushed:
-		// A block holds the row already: only what later rows are judged by moves.
+	case w.lsn <= slot.flushed || slot.covers(local, r.t):
+		// A block or a part holds the row already: only what later rows are judged by moves.
 		if !s.closeLocked(local, hd) {
 			return sample.OverLimit
 		}
@@ -70,7 +70,7 @@ func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.R
 		hd.version = s.versions.push(before)
 	}
 	hd.lastT, hd.last, hd.changed = r.t, r.v, w.lsn
-	hd.flags &^= wasIdle | newestGone
+	hd.flags &^= wasIdle | newestGone | newestKept
 	return sample.Accepted
 }
 
@@ -78,7 +78,7 @@ func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.R
 func (hd *header) state(local uint32) version {
 	return version{
 		id: local, from: hd.changed, chunks: hd.chunks, n: hd.n, kind: hd.kind, gone: hd.flags&newestGone != 0,
-		lastT: hd.lastT, last: hd.last,
+		kept: hd.flags&newestKept != 0, lastT: hd.lastT, last: hd.last,
 	}
 }
 
@@ -290,6 +290,9 @@ func (s *shard) forgetOpenLocked(local uint32, hd *header) {
 // freeClosedLocked gives back a closed chunk that is not in a chain any more.
 func (s *shard) freeClosedLocked(number uint32) {
 	c := s.closed.at(number)
+	if c.dead != 0 {
+		s.deadBytes -= int64(c.size + c.startsSize)
+	}
 	s.bytes.Free(c.stream)
 	if c.starts != 0 {
 		s.bytes.Free(c.starts)

@@ -30,8 +30,7 @@ func (h *Head) DropSlot(slot int64, lsn sample.LSN) {
 	for _, s := range h.shards {
 		s.eachRun(func(from, to uint32) { d.runLocked(s, from, to) })
 	}
-	h.drops.Store(d.number)
-	h.garbage.Store(true)
+	h.dropped(d.number, true)
 	h.reclaimLocked()
 }
 
@@ -49,11 +48,13 @@ type dropping struct {
 const lockRun = 4096
 
 // eachRun calls f with the local ids from <= local < to, in runs, with the lock held. Appends come in between.
-func (s *shard) eachRun(f func(from, to uint32)) {
-	for from, end := uint32(0), uint32(1); from < end; from += lockRun {
+func (s *shard) eachRun(f func(from, to uint32)) { s.eachRunOf(lockRun, f) }
+
+func (s *shard) eachRunOf(run uint32, f func(from, to uint32)) {
+	for from, end := uint32(0), uint32(1); from < end; from += run {
 		s.mu.Lock()
 		end = s.headers.len()
-		f(from, min(from+lockRun, end))
+		f(from, min(from+run, end))
 		s.mu.Unlock()
 	}
 }
@@ -65,6 +66,9 @@ func (d *dropping) runLocked(s *shard, from, to uint32) {
 		return
 	}
 	d.inOrder, d.late, d.moved = 0, 0, 0
+	if from == 0 {
+		d.inOrder = s.dropPartsLocked(d.slot, d.lsn, d.number)
+	}
 	for local := from; local < to; local++ {
 		if hd := s.headers.at(local); hd.gen != 0 {
 			d.seriesLocked(s, local, hd)
@@ -87,6 +91,9 @@ func (d *dropping) seriesLocked(s *shard, local uint32, hd *header) {
 		for i := range pages {
 			d.late += pages[i].kill(d.lsn, d.number)
 		}
+	}
+	if hd.n == 0 && hd.lastT >= d.slot && hd.lastT <= d.end {
+		hd.flags &^= newestKept
 	}
 	chunks, n, ok := s.stateLocked(local, hd, d.lsn)
 	if !ok {
@@ -126,7 +133,7 @@ func (d *dropping) chunkLocked(s *shard, local uint32, hd *header, c *closedChun
 			return
 		}
 	}
-	c.dead = d.number
+	s.dieLocked(c, d.number)
 	d.inOrder += int(c.n)
 }
 
@@ -175,11 +182,14 @@ func (h *Head) reclaimLocked() {
 	h.garbage.Store(false)
 	drops, epoch := h.reclaimable()
 	var gone []uint32
+	var parts []*attached
 	left := false
 	for _, s := range h.shards {
+		deadParts := false
 		s.mu.Lock()
 		gone = s.releaseEndedLocked(drops, epoch, gone)
-		left = left || len(s.ended) > 0
+		parts, deadParts = s.takeDeadPartsLocked(drops, parts)
+		left = left || len(s.ended) > 0 || deadParts
 		unswept := s.unswept
 		s.mu.Unlock()
 		if unswept {
@@ -191,6 +201,9 @@ func (h *Head) reclaimLocked() {
 	}
 	slices.Sort(gone)
 	h.dir.release(gone)
+	for _, x := range parts {
+		x.part.Discard()
+	}
 }
 
 // releaseEndedLocked empties the headers of the series that no pin sees, and appends their ids to gone.

@@ -5,7 +5,6 @@ package head
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"sort"
 
@@ -262,7 +261,7 @@ func (s *shard) storedLocked(local uint32, hd *header, t int64) (kind sample.Kin
 	if c := s.closedAtLocked(hd, t); c != nil && c.dead == 0 {
 		return s.lookLocked(s.bytes.Bytes(c.stream)[:c.size], int(c.n), c.kind, t)
 	}
-	return 0, 0, false
+	return s.partAtLocked(local, hd, t)
 }
 
 // lookLocked looks for the sample at t in a stream.
@@ -276,10 +275,5 @@ func (s *shard) lookLocked(stream []byte, n int, kind sample.Kind, t int64) (sam
 	if err := decode(stream, n, t, t, b); err != nil || len(b.T) == 0 {
 		return 0, 0, false
 	}
-	if kind == sample.Float {
-		return kind, math.Float64bits(b.V[0]), true
-	}
-	r := row{kind: kind, h: b.H.Int[0], fh: b.H.Float[0]}
-	r.digest()
-	return kind, r.v, true
+	return firstRow(b)
 }

@@ -44,17 +44,19 @@ func (p *Pin) latest(ids []uint32, at int64, dst *column.Latest) {
 	}
 }
 
-// latestLocked returns the newest sample that a series had at an epoch, if it is a float of what is still the open
-// chunk and was not deleted. One that a drop has taken, or that a block holds since a restart, is in no open chunk.
+// latestLocked returns the newest sample that a series had at an epoch, if it is a float, was not deleted, and is still
+// in the open chunk, or was the last of one that a spill has closed. One that a drop of its slot has taken, or that a
+// block holds since a restart, is in neither.
 func (s *shard) latestLocked(local uint32, hd *header, epoch sample.LSN) (t int64, v uint64, ok bool) {
-	if hd.gen == 0 || hd.n == 0 || hd.kind != sample.Float {
+	if hd.gen == 0 {
 		return 0, 0, false
 	}
 	if hd.changed <= epoch {
-		return hd.lastT, hd.last, hd.changed > 0 && hd.flags&newestGone == 0
+		held := hd.n > 0 || hd.flags&newestKept != 0
+		return hd.lastT, hd.last, held && hd.kind == sample.Float && hd.changed > 0 && hd.flags&newestGone == 0
 	}
 	x := s.versionLocked(local, hd, epoch)
-	if x == nil || x.chunks != hd.chunks || x.n == 0 || x.gone {
+	if x == nil || x.kind != sample.Float || x.gone || x.chunks != hd.chunks || x.n == 0 && !x.kept {
 		return 0, 0, false
 	}
 	return x.lastT, x.last, true

@@ -263,7 +263,7 @@ func (l *snapshotLoader) chunksLocked(s *shard, local uint32, hd *header) error 
 		}
 		prev, first = c.maxt, false
 		slot := s.slotLocked(c.mint)
-		if c.changed <= slot.flushed {
+		if c.changed <= slot.flushed || slot.covers(local, c.maxt) {
 			continue
 		}
 		if !s.addClosedLocked(hd, c, stream, starts) {
@@ -282,7 +282,7 @@ func (l *snapshotLoader) chunksLocked(s *shard, local uint32, hd *header) error 
 		return l.corrupt("an open chunk of %d samples from %d to %d out of place", n, mint, hd.lastT)
 	}
 	slot := s.slotLocked(mint)
-	if hd.changed <= slot.flushed {
+	if hd.changed <= slot.flushed || slot.covers(local, hd.lastT) {
 		return nil
 	}
 	if err := l.openLocked(s, local, hd, openCopy{n, mint, form == streamLong, stream, starts}); err != nil {

@@ -46,7 +46,7 @@ func (p *Pin) Members() (x Members, ok bool) {
 	m := &p.head.members
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return Members{Changes: m.changes, Drops: p.drops}, m.since <= p.epoch
+	return Members{Changes: m.changes, Drops: p.slots}, m.since <= p.epoch
 }
 
 // Joined appends to dst the series that came after was, up to x. ok is false where some left, or where too many

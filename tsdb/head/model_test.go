@@ -183,6 +183,7 @@ type machine struct {
 	pins    []pinned
 	flushes []flush
 	stale   []sample.Ref
+	parts   []*memoryPart // in the order of their making
 }
 
 var modelHistograms = []*histogram.Histogram{
@@ -418,10 +419,16 @@ func (x *machine) reload(t *rapid.T) {
 	for _, f := range x.flushes {
 		h.Flushed(f.slot, f.lsn)
 	}
+	x.parts = slices.DeleteFunc(x.parts, func(y *memoryPart) bool {
+		return y.discarded || !h.AttachRecovered(y, y.info, y.series)
+	})
 	if err := h.LoadSnapshot(&file); err != nil {
 		t.Fatal(err)
 	}
 	x.replay(t, h, p.pin.Epoch())
+	if lost := h.Recovered(); lost != 0 {
+		t.Fatalf("%d series of parts are not in the log", lost)
+	}
 	for len(x.pins) > 0 {
 		x.closePin(0)
 	}
@@ -493,7 +500,7 @@ func TestHeadDoesWhatAMapWouldDo(t *testing.T) {
 					x.closePin(rapid.IntRange(0, len(x.pins)-1).Draw(t, "pin"))
 				}
 			},
-			"drop": x.drop, "free": x.free, "delete": x.delete, "reload": x.reload,
+			"drop": x.drop, "spill": x.spill, "free": x.free, "delete": x.delete, "reload": x.reload,
 			"": x.checkPins,
 		})
 	})

@@ -20,6 +20,7 @@ type Pin struct {
 	head   *Head
 	epoch  sample.LSN
 	drops  uint32 // number of the last drop that the pin does not see; rows dropped later are still its own
+	slots  uint32 // how many of them dropped slots
 	closed atomic.Bool
 }
 
@@ -27,6 +28,8 @@ type Pin struct {
 type pins struct {
 	mu   sync.Mutex
 	open []*Pin // guarded by mu; in the order of their making
+	// slotDrops is how many of the drops took slots, so that series may have left by them; guarded by mu.
+	slotDrops uint32
 
 	// What the shards ask without the lock; both are exact for works enqueued before or after, see guard.
 	newest atomic.Uint64 // epoch of the newest open pin, 0 for none
@@ -39,7 +42,7 @@ func (h *Head) Pin() *Pin {
 	p := &Pin{head: h, epoch: sample.LSN(h.order.enqueued.Load())}
 	h.pins.mu.Lock()
 	defer h.pins.mu.Unlock()
-	p.drops = h.drops.Load()
+	p.drops, p.slots = h.drops.Load(), h.pins.slotDrops
 	h.pins.open = append(h.pins.open, p)
 	h.pins.noteLocked()
 	return p
@@ -121,6 +124,7 @@ type version struct {
 	n        uint16 // samples of the open chunk
 	kind     sample.Kind
 	gone     bool // the newest sample was deleted
+	kept     bool // no chunk was open, but the newest sample was in a closed one or in a part
 	lastT    int64
 	last     uint64
 }

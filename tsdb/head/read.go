@@ -4,6 +4,8 @@
 package head
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -82,7 +84,7 @@ func (s *shard) visibleLocked(p *Pin, local uint32, hd *header) bool {
 		}
 		number = c.older
 	}
-	return false
+	return s.inPartsLocked(hd, p.seesPart)
 }
 
 // seesEndedLocked reports whether the series that was at local is one that left after the pin was made.
@@ -172,6 +174,7 @@ func (r *Reader) copyLocked(p *Pin, s *shard, local uint32) (c copied) {
 		if hd := s.headers.at(local); hd.gen != 0 || s.seesEndedLocked(p, local) {
 			r.copyChunksLocked(p, s, local, hd)
 			r.copyLateLocked(p, s, local, hd)
+			c.parts = hd.flags&inPart != 0 && len(r.inParts[s.number].parts) > 0 && r.inParts[s.number].parts[0].Slot <= hd.lastT
 			if hd.flags&hasTombs != 0 {
 				for _, x := range s.tombs[local] {
 					if x.lsn <= p.epoch {
@@ -245,23 +248,65 @@ func (r *Reader) copyLateLocked(p *Pin, s *shard, local uint32, hd *header) {
 	}
 }
 
-// decode appends the rows of series i.
+// decode appends the rows of series i. A *DamageError comes with the rows that could be read.
 func (r *Reader) decode(i int, dst *column.Block) error {
 	c, start := r.series[i], len(dst.T)
 	tombs := r.tombs[c.tombs[0]:c.tombs[1]]
-	for _, x := range r.pieces[c.pieces[0]:c.pieces[1]] {
-		if err := x.decode(r.buf[x.from:x.starts], r.buf[x.starts:x.to], r.want, dst); err != nil {
-			return err
-		}
+	damage, err := r.inOrder(i, dst)
+	if err != nil {
+		return err
 	}
 	if len(tombs) > 0 {
 		keepRows(dst, start, func(t int64) bool { return deletedBy(tombs, t) == 0 })
 	}
-	late := r.late[c.late[0]:c.late[1]]
-	if len(late) == 0 {
-		return nil
+	if late := r.late[c.late[0]:c.late[1]]; len(late) > 0 {
+		if err := mergeLate(dst, start, late, tombs); err != nil {
+			return err
+		}
 	}
-	return mergeLate(dst, start, late, tombs)
+	return damage
+}
+
+// inOrder appends the in-order rows of series i, deleted ones too. Of a slot those in parts come before those in memory.
+func (r *Reader) inOrder(i int, dst *column.Block) (damage, err error) {
+	c, h := r.series[i], r.pin.head
+	pieces := r.pieces[c.pieces[0]:c.pieces[1]]
+	if c.parts {
+		local := h.local(r.ids[i])
+		all := r.inParts[h.shardOf(r.ids[i]).number].parts
+		for k := range all {
+			x := &all[k]
+			if x.lacks(local) {
+				continue
+			}
+			for len(pieces) > 0 && pieces[0].mint < x.Slot {
+				if err := r.piece(&pieces[0], dst); err != nil {
+					return nil, err
+				}
+				pieces = pieces[1:]
+			}
+			if x.reader == nil {
+				x.reader = x.part.Reader()
+			}
+			if err := x.reader.Read(local, r.want.mint, r.want.maxt, r.want.st, dst); err != nil {
+				if _, ok := errors.AsType[*DamageError](err); !ok {
+					return nil, err
+				}
+				damage = cmp.Or(damage, err)
+			}
+		}
+	}
+	for k := range pieces {
+		if err := r.piece(&pieces[k], dst); err != nil {
+			return nil, err
+		}
+	}
+	return damage, nil
+}
+
+// piece appends the wanted samples of a copied chunk.
+func (r *Reader) piece(x *piece, dst *column.Block) error {
+	return x.decode(r.buf[x.from:x.starts], r.buf[x.starts:x.to], r.want, dst)
 }
 
 func deletedBy(tombs []tomb, t int64) (lsn sample.LSN) {

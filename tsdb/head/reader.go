@@ -4,6 +4,7 @@
 package head
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/tidemarkdb/tidemark/tsdb/chunk"
@@ -25,6 +26,7 @@ type Reader struct {
 	late    []lateRow
 	tombs   []tomb
 	series  []copied
+	inParts []shardParts // by shard
 	byShard parts
 	refs    []sample.Ref // scratch
 	touched uint64       // keeps the compiler from dropping the reads of touchLocked
@@ -33,6 +35,20 @@ type Reader struct {
 // copied says which part of the reader's lists belongs to a series.
 type copied struct {
 	pieces, late, tombs [2]int
+	parts               bool // a part that the pin sees may have rows of it
+}
+
+// shardParts is the parts of a shard that a pin sees in the wanted time, by slot, then LSN. Which they are does not
+// change while the pin is open.
+type shardParts struct {
+	known bool
+	parts []partReading
+}
+
+// partReading is a part and, from the first series that is read there on, its reader.
+type partReading struct {
+	*attached
+	reader PartReader
 }
 
 // piece is the copy of a chunk, or of the part of it that the pin sees.
@@ -56,6 +72,16 @@ func (p *Pin) Reader(mint, maxt int64, withST bool) *Reader {
 func (r *Reader) Close() {
 	h := r.pin.head
 	r.forget()
+	for i := range r.inParts {
+		p := &r.inParts[i]
+		for k := range p.parts {
+			if x := p.parts[k].reader; x != nil {
+				x.Close()
+			}
+		}
+		clear(p.parts)
+		p.known, p.parts = false, p.parts[:0]
+	}
 	r.pin = nil
 	h.copies.Put(r)
 }
@@ -83,6 +109,7 @@ func (r *Reader) Load(ids []uint32) {
 func (r *Reader) load(s *shard, list []uint32) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	r.findPartsLocked(s)
 	for len(list) > 0 {
 		run := list[:min(touchRun, len(list))]
 		list = list[len(run):]
@@ -120,16 +147,36 @@ func (r *Reader) touchLocked(s *shard, run []uint32) {
 	}
 }
 
-// Next appends the samples of the next series to dst, ascending in time. It does not end the series in dst. On error
-// dst is as it was.
+// findPartsLocked finds the parts of a shard that are wanted.
+func (r *Reader) findPartsLocked(s *shard) {
+	if r.inParts == nil {
+		r.inParts = make([]shardParts, len(r.pin.head.shards))
+	}
+	p := &r.inParts[s.number]
+	if p.known {
+		return
+	}
+	p.known = true
+	for _, x := range s.parts {
+		if x.MinT <= r.want.maxt && x.MaxT >= r.want.mint && r.pin.seesPart(x) {
+			p.parts = append(p.parts, partReading{attached: x})
+		}
+	}
+}
+
+// Next appends the samples of the next series to dst, ascending in time. It does not end the series in dst. On a
+// *DamageError dst has the samples that could be read, on any other it is as it was.
 func (r *Reader) Next(dst *column.Block) error {
 	rows, i := len(dst.T), r.next
 	r.next++
-	if err := r.decode(i, dst); err != nil {
-		dst.Truncate(rows)
-		return fmt.Errorf("read series %d of the head: %w", r.ids[i], err)
+	err := r.decode(i, dst)
+	if err == nil {
+		return nil
 	}
-	return nil
+	if _, ok := errors.AsType[*DamageError](err); !ok {
+		dst.Truncate(rows)
+	}
+	return fmt.Errorf("read series %d of the head: %w", r.ids[i], err)
 }
 
 // maxCopies is how many bytes a reader keeps for its next use.

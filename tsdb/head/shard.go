@@ -64,6 +64,8 @@ const (
 	hasTombs                           // the shard's tombs map has an entry
 	wasIdle                            // Idle has seen the series without samples once
 	newestGone                         // the newest sample is deleted: what is stored at its time must be looked up
+	newestKept                         // no chunk is open, but the newest sample is in a closed one or in a part
+	inPart                             // a part of the shard has had rows of the series
 )
 
 // kind of lastT's sample and kind of the open chunk are the same while there is an open chunk: another kind
@@ -91,7 +93,12 @@ type shard struct {
 	families map[string][]description
 	counts   counts
 	unswept  bool // chunks or late rows are dead
-	scratch  column.Block
+	// deadBytes is the streams of dead chunks.
+	deadBytes int64
+	parts     []*attached // by slot, then LSN
+	// recovering is what parts hold, while the log is replayed; nil afterwards.
+	recovering *recoveredParts
+	scratch    column.Block
 }
 
 func newShard(h *Head, number uint32) *shard {
@@ -119,7 +126,7 @@ func (s *shard) close() error {
 			s.head.opts.Account.Release(ds[i].bytes())
 		}
 	}
-	return errors.Join(s.headers.records.Close(), s.closed.records.Close(), s.bytes.Close())
+	return errors.Join(s.closePartsLocked(), s.headers.records.Close(), s.closed.records.Close(), s.bytes.Close())
 }
 
 // id returns the series id of a local one.

@@ -23,9 +23,15 @@ type Slot struct {
 type slotCount struct {
 	start, end    int64      // ms, end is the last one in the slot
 	flushed       sample.LSN // up to here a block holds the rows already, while the log is replayed
+	covered       []int64    // by local id: up to here parts hold the in-order rows already, while the log is replayed
 	inOrder, late int
 	mint, maxt    int64
 	last          time.Time
+}
+
+// covers reports whether a part holds the in-order row of a series at t.
+func (c *slotCount) covers(local uint32, t int64) bool {
+	return local < uint32(len(c.covered)) && t <= c.covered[local]
 }
 
 // slotLocked returns the count of the slot that t is in.
@@ -37,6 +43,9 @@ func (s *shard) slotLocked(t int64) *slotCount {
 	c := s.slots[start]
 	if c == nil {
 		c = &slotCount{start: start, end: s.head.slotEnd(start), flushed: s.head.flushed[start]}
+		if s.recovering != nil {
+			c.covered = s.recovering.covered[start]
+		}
 		s.slots[start] = c
 	}
 	s.current = c
@@ -123,14 +132,14 @@ func (s *shard) inSlotLocked(p *Pin, local uint32, slot, end int64) bool {
 	for number := hd.closed; number != 0; {
 		c := s.closed.at(number - 1)
 		if c.maxt < slot {
-			return false
+			break
 		}
 		if c.mint <= end && p.seesClosed(c, chunks, n) > 0 {
 			return true
 		}
 		number = c.older
 	}
-	return false
+	return s.inPartsLocked(hd, func(x *attached) bool { return x.Slot == slot && p.seesPart(x) })
 }
 
 // sortByLabels brings series into label order. The texts are sorted once; the series are compared by the ranks

@@ -28,8 +28,13 @@ const (
 	frameEnd       = 6
 )
 
-// snapshotVersion is the version of the format that is written, and the newest that is read.
-const snapshotVersion = 1
+const (
+	// snapshotVersion is the newest version of the format that is read. Version 2 says that parts hold rows that are
+	// not in the file.
+	snapshotVersion = 2
+	// snapshotWhole is the version of a file that holds all rows.
+	snapshotWhole = 1
+)
 
 // States of an id and flags of an open chunk in a checkpoint.
 const (
@@ -51,7 +56,7 @@ const snapshotRun = 512
 func (h *Head) Snapshot(p *Pin, w io.Writer) error {
 	x := snapshotWriter{head: h, pin: p, w: w, known: map[uint32]uint32{}}
 	ids := h.dir.ids()
-	x.frame = append(x.frame[:0], frameHead, snapshotVersion)
+	x.frame = append(x.frame[:0], frameHead, h.versionFor(p))
 	x.uvarint(uint64(len(h.shards)), uint64(h.opts.SlotMillis), uint64(p.epoch), uint64(ids))
 	x.varint(h.maxT.Load())
 	x.flush()
@@ -69,6 +74,19 @@ func (h *Head) Snapshot(p *Pin, w io.Writer) error {
 		return fmt.Errorf("write checkpoint: %w", x.err)
 	}
 	return nil
+}
+
+// versionFor returns the oldest version that says what a checkpoint at p does.
+func (h *Head) versionFor(p *Pin) byte {
+	for _, s := range h.shards {
+		s.mu.RLock()
+		parts := slices.ContainsFunc(s.parts, p.seesPart)
+		s.mu.RUnlock()
+		if parts {
+			return snapshotVersion
+		}
+	}
+	return snapshotWhole
 }
 
 type snapshotWriter struct {

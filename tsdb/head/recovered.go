@@ -1,0 +1,128 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import "math"
+
+// recoveredParts is what the parts of a shard hold, while the log is replayed.
+//
+// A part holds the first rows, up to some time, of those that each of its series got in order in its slot, but for the
+// ones that earlier parts hold. So an in-order row that comes out of a checkpoint or the log at a time that is not
+// after the last one that parts have of its series is in a part; and a late one never is.
+type recoveredParts struct {
+	gens    []uint32          // by local id: generation of the series that has rows in parts, 0 for none
+	covered map[int64][]int64 // by slot and local id: time of its last row in a part
+}
+
+// AttachRecovered makes a part that an earlier run wrote hold its rows, unless a block holds them: then the answer is
+// false, and the part is not needed. It belongs to the time after Flushed and before LoadSnapshot and the first
+// Enqueue. Parts come in the order of their LSN.
+func (h *Head) AttachRecovered(part Part, info PartInfo, series PartSeries) bool {
+	if info.LSN <= h.flushed[info.Slot] {
+		return false
+	}
+	s := h.shards[info.Shard]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.recovering == nil {
+		s.recovering = &recoveredParts{covered: map[int64][]int64{}}
+	}
+	x := &attached{PartInfo: info, part: part}
+	r := s.recovering
+	r.gens = padded(r.gens, len(series.Gen), 0)
+	covered := padded(r.covered[info.Slot], len(series.Gen), math.MinInt64)
+	for local, gen := range series.Gen {
+		switch {
+		case gen == 0:
+			continue
+		case gen < r.gens[local]:
+			x.exclude(uint32(local)) // the id has another series by now: a block that had this one's rows is gone
+			continue
+		case gen > r.gens[local] && r.gens[local] != 0:
+			for _, y := range s.parts {
+				y.exclude(uint32(local))
+			}
+			covered[local] = math.MinInt64
+		}
+		r.gens[local] = gen
+		covered[local] = max(covered[local], series.Last[local])
+	}
+	r.covered[info.Slot] = covered
+	s.addPartLocked(x)
+	slot := s.slotLocked(info.MinT)
+	slot.covered = covered
+	slot.restore(info.MinT, info.MaxT, slot.last)
+	slot.inOrder += info.Rows
+	return true
+}
+
+func padded[T any](s []T, n int, with T) []T {
+	for len(s) < n {
+		s = append(s, with)
+	}
+	return s
+}
+
+func (x *attached) exclude(local uint32) {
+	if x.without == nil {
+		x.without = map[uint32]struct{}{}
+	}
+	x.without[local] = struct{}{}
+}
+
+// Recovered ends the replay of the log: series know from now on that they have rows in parts. It returns how many
+// series have rows there but were not in the log, which lost them; they cannot be read, and their ids are never given
+// out again with their generations.
+func (h *Head) Recovered() (lost int) {
+	for _, s := range h.shards {
+		s.mu.Lock()
+		if r := s.recovering; r != nil {
+			for local, gen := range r.gens {
+				if gen != 0 && !s.recoveredLocked(r, uint32(local), gen) {
+					lost++
+				}
+			}
+			s.recovering = nil
+			for _, c := range s.slots {
+				c.covered = nil
+			}
+		}
+		s.mu.Unlock()
+	}
+	return lost
+}
+
+// recoveredLocked tells a series that it has rows in parts, and reports whether it is there.
+func (s *shard) recoveredLocked(r *recoveredParts, local, gen uint32) bool {
+	if local < s.headers.len() {
+		if hd := s.headers.at(local); hd.gen == gen {
+			hd.flags |= inPart
+			if c := r.covered[s.head.slotOf(hd.lastT)]; hd.n == 0 && local < uint32(len(c)) && hd.lastT == c[local] {
+				hd.flags |= newestKept
+			}
+			return true
+		}
+	}
+	for _, x := range s.parts {
+		x.exclude(local)
+	}
+	s.head.dir.burn(s.id(local), gen)
+	return false
+}
+
+// burn makes the next series with an id be of a generation above gen.
+func (d *directory) burn(id, gen uint32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for d.entries.len() <= id {
+		next, err := d.entries.take()
+		if err != nil {
+			return // what has no memory for its number has none for a series either
+		}
+		d.freeLocked(next)
+	}
+	if e := d.entries.at(id); e.state == vacant {
+		e.gen = max(e.gen, gen)
+	}
+}

@@ -1,0 +1,251 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// Spilling takes closed chunks out of memory into parts, a shard and a slot at a time:
+//
+//	Seal     closes the open chunks that are worth it, so that the chunks that leave are whole
+//	a Pin    is made, and waited for until its epoch is durable
+//	Spills   names the slots that the shard has chunks of; Rows yields what goes into a part
+//	Attach   takes the part, and in one step the chunks that are in it
+//
+// A row that comes meanwhile begins a new chunk, or is in one that was closed after the pin; it stays.
+
+// sealRun is how many series are sealed under one hold of a shard's lock: a few hundred microseconds.
+const sealRun = 1024
+
+// Load is what a shard holds in memory.
+type Load struct {
+	Shard  uint32
+	Series int
+	Bytes  int64 // of streams that a spill would take, and of open chunks
+}
+
+// Loads returns what each shard holds, by number.
+func (h *Head) Loads() []Load {
+	out := make([]Load, 0, len(h.shards))
+	for _, s := range h.shards {
+		s.mu.RLock()
+		out = append(out, Load{Shard: s.number, Series: s.counts.Series, Bytes: s.bytes.Stats().InUse - s.deadBytes})
+		s.mu.RUnlock()
+	}
+	return out
+}
+
+// Seal closes the open chunks of a shard that have at least so many samples. Where memory runs out the others stay open.
+func (h *Head) Seal(shard uint32, least int) {
+	s := h.shards[shard]
+	s.eachRunOf(sealRun, func(from, to uint32) {
+		for local := from; local < to; local++ {
+			hd := s.headers.at(local)
+			if hd.gen == 0 || int(hd.n) < least || hd.n == 0 {
+				continue
+			}
+			if !s.closeLocked(local, hd) {
+				return
+			}
+			hd.flags |= newestKept
+		}
+	})
+}
+
+// Spill is the chunks of one shard and one slot on their way into a part.
+type Spill struct {
+	pin    *Pin
+	shard  *shard
+	end    int64 // last ms of the slot
+	info   PartInfo
+	series PartSeries
+}
+
+// Spills returns what a pin, whose epoch is durable, sees of the shard in closed chunks that are in memory, by slot:
+// of the slots with at least so many bytes of streams. The pin must be open until Attach.
+func (h *Head) Spills(p *Pin, shard uint32, least int64) []*Spill {
+	s := h.shards[shard]
+	bytes := map[int64]int64{}
+	for from, end := uint32(0), uint32(1); from < end; from += lockRun {
+		s.mu.RLock()
+		end = s.headers.len()
+		for local := from; local < min(from+lockRun, end); local++ {
+			s.eachSpilledLocked(p, local, math.MinInt64, math.MaxInt64, func(c *closedChunk) {
+				bytes[h.slotOf(c.mint)] += int64(c.size)
+			})
+		}
+		s.mu.RUnlock()
+	}
+	var out []*Spill
+	for _, slot := range slices.Sorted(maps.Keys(bytes)) {
+		if bytes[slot] >= least {
+			out = append(out, &Spill{
+				pin: p, shard: s, end: h.slotEnd(slot),
+				info: PartInfo{Shard: shard, Slot: slot, LSN: p.epoch, MinT: math.MaxInt64, MaxT: math.MinInt64},
+			})
+		}
+	}
+	return out
+}
+
+// eachSpilledLocked calls f with the chunks of a series that begin in [from, to], were closed at the pin's epoch, and
+// that no drop has taken; the newest first.
+func (s *shard) eachSpilledLocked(p *Pin, local uint32, from, to int64, f func(*closedChunk)) {
+	hd := s.headers.at(local)
+	if hd.gen == 0 || hd.closed == 0 {
+		return
+	}
+	chunks, _, ok := s.stateLocked(local, hd, p.epoch)
+	if !ok {
+		return
+	}
+	for link := hd.closed; link != 0; {
+		c := s.closed.at(link - 1)
+		if c.maxt < from {
+			return
+		}
+		if c.mint >= from && c.mint <= to && c.dead == 0 && c.number < chunks {
+			f(c)
+		}
+		link = c.older
+	}
+}
+
+// Info returns what the part is, complete when Rows has ended.
+func (x *Spill) Info() PartInfo { return x.info }
+
+// Series returns the series of the part, complete when Rows has ended.
+func (x *Spill) Series() PartSeries { return x.series }
+
+// SpillRows is the rows [0, len(Rows.T)) of one series, good until the next one is asked for.
+type SpillRows struct {
+	Local uint32
+	Rows  *column.Block
+}
+
+// spillRun is how many series are copied under one hold of the shard's lock.
+const spillRun = 256
+
+// Rows yields the series with their rows, by local id.
+func (x *Spill) Rows() iter.Seq2[SpillRows, error] {
+	return func(yield func(SpillRows, error) bool) {
+		r := x.pin.Reader(math.MinInt64, math.MaxInt64, true)
+		defer r.Close()
+		var b column.Block
+		x.series = PartSeries{}
+		for from, more := uint32(0), true; more; from += spillRun {
+			var run []spilledSeries
+			run, more = x.copyRun(r, from)
+			for _, y := range run {
+				b.Reset()
+				if err := x.decode(r, y, &b); err != nil {
+					yield(SpillRows{}, fmt.Errorf("series %d of the head: %w", x.shard.id(y.local), err))
+					return
+				}
+				if !yield(SpillRows{y.local, &b}, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// spilledSeries is the copies of the chunks of a series: pieces[from:to] of a reader.
+type spilledSeries struct {
+	local, gen uint32
+	from, to   int
+}
+
+// copyRun copies the chunks of the series from an id on; more is whether there are others behind them.
+func (x *Spill) copyRun(r *Reader, from uint32) (run []spilledSeries, more bool) {
+	s := x.shard
+	r.forget()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	to := min(from+spillRun, s.headers.len())
+	for local := from; local < to; local++ {
+		y := spilledSeries{local: local, gen: s.headers.at(local).gen, from: len(r.pieces)}
+		s.eachSpilledLocked(x.pin, local, x.info.Slot, x.end, func(c *closedChunk) {
+			r.add(s.bytes.Bytes(c.stream)[:c.size], s.startsLocked(c), piece{n: int(c.n), kind: c.kind, mint: c.mint})
+		})
+		if y.to = len(r.pieces); y.to > y.from {
+			slices.Reverse(r.pieces[y.from:])
+			run = append(run, y)
+		}
+	}
+	return run, to < s.headers.len()
+}
+
+func (x *Spill) decode(r *Reader, y spilledSeries, b *column.Block) error {
+	for _, c := range r.pieces[y.from:y.to] {
+		if err := c.decode(r.buf[c.from:c.starts], r.buf[c.starts:c.to], r.want, b); err != nil {
+			return err
+		}
+	}
+	n := len(b.T)
+	x.info.Rows += n
+	x.info.MinT, x.info.MaxT = min(x.info.MinT, b.T[0]), max(x.info.MaxT, b.T[n-1])
+	x.series.add(y.local, y.gen, b.T[n-1])
+	return nil
+}
+
+// Attach puts a part that holds what Rows has yielded in the place of the chunks. Pins that are open go on seeing the
+// chunks, new ones see the part.
+func (x *Spill) Attach(part Part) {
+	s, h := x.shard, x.shard.head
+	h.maintain.Lock()
+	defer h.maintain.Unlock()
+	number := h.drops.Load() + 1
+	h.dropping.Store(number)
+	s.mu.Lock()
+	s.addPartLocked(&attached{PartInfo: x.info, part: part, born: number})
+	s.mu.Unlock()
+	s.eachRun(func(from, to uint32) {
+		for local := from; local < min(to, uint32(len(x.series.Gen))); local++ {
+			if hd := s.headers.at(local); x.series.Gen[local] != 0 && hd.gen == x.series.Gen[local] {
+				hd.flags |= inPart
+				s.eachSpilledLocked(x.pin, local, x.info.Slot, x.end, func(c *closedChunk) { s.dieLocked(c, number) })
+			}
+		}
+	})
+	h.dropped(number, false)
+	h.reclaimLocked()
+}
+
+// dieLocked makes a drop take a closed chunk.
+func (s *shard) dieLocked(c *closedChunk, number uint32) {
+	c.dead = number
+	s.deadBytes += int64(c.size + c.startsSize)
+	s.unswept = true
+}
+
+// dropped ends a drop: new pins see what it did. slot is whether series may have left by it.
+func (h *Head) dropped(number uint32, slot bool) {
+	h.pins.mu.Lock()
+	h.drops.Store(number)
+	if slot {
+		h.pins.slotDrops++
+	}
+	h.pins.mu.Unlock()
+	h.garbage.Store(true)
+}
+
+// firstRow returns kind and value of the first row of b as those of late rows are kept: of a histogram its digest.
+func firstRow(b *column.Block) (sample.Kind, uint64, bool) {
+	kind := b.KindAt(0)
+	if kind == sample.Float {
+		return kind, math.Float64bits(b.V[0]), true
+	}
+	r := row{kind: kind, h: b.H.Int[0], fh: b.H.Float[0]}
+	r.digest()
+	return kind, r.v, true
+}
