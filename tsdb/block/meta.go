@@ -45,6 +45,13 @@ type Meta struct {
 	// Parents are the blocks that this one replaces; Sources the blocks of level 0 that it is made of.
 	Parents []string `json:"parents,omitempty"`
 	Sources []string `json:"sources,omitempty"`
+	// Leader is the last published of the blocks that replace Parents together: without it the block does not count
+	// while there are parents. Empty: the block itself.
+	Leader string `json:"leader,omitempty"`
+	// Class names the retention policy of all series of the block, by the policies whose fingerprint is Policy; where
+	// that is empty, the series have not been told apart.
+	Class  string `json:"class,omitempty"`
+	Policy string `json:"policy,omitempty"`
 
 	// Write counts.
 	Series     uint64 `json:"series"`

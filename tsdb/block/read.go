@@ -30,8 +30,8 @@ func (b *Block) SeriesTimes(id uint32) (first, last int64) {
 }
 
 // stripe returns the i-th stripe, of a group of that many series, from the cache or the disk, and whether the cache
-// keeps it.
-func (b *Block) stripe(i, series uint32) (s *loadedStripe, kept bool, err error) {
+// keeps it. It is offered to the cache if keep is set.
+func (b *Block) stripe(i, series uint32, keep bool) (s *loadedStripe, kept bool, err error) {
 	key := cacheKey{block: b.number, part: i}
 	if s, ok := b.cache.get(key).(*loadedStripe); ok {
 		return s, true, nil
@@ -39,7 +39,7 @@ func (b *Block) stripe(i, series uint32) (s *loadedStripe, kept bool, err error)
 	if s, err = b.loadStripe(i, series); err != nil {
 		return nil, false, err
 	}
-	return s, b.cache.put(key, s), nil
+	return s, keep && b.cache.put(key, s), nil
 }
 
 func (b *Block) loadStripe(i, series uint32) (*loadedStripe, error) {
@@ -55,8 +55,8 @@ func (b *Block) loadStripe(i, series uint32) (*loadedStripe, error) {
 	return s, nil
 }
 
-// timeStripe returns the i-th stripe of times from the cache or the disk, and whether the cache keeps it.
-func (b *Block) timeStripe(i uint32) (l *loadedTimes, kept bool, err error) {
+// timeStripe returns the i-th stripe of times as stripe does.
+func (b *Block) timeStripe(i uint32, keep bool) (l *loadedTimes, kept bool, err error) {
 	key := cacheKey{block: b.number, part: timesPart | i}
 	if l, ok := b.cache.get(key).(*loadedTimes); ok {
 		return l, true, nil
@@ -64,7 +64,7 @@ func (b *Block) timeStripe(i uint32) (l *loadedTimes, kept bool, err error) {
 	if l, err = b.loadTimes(i); err != nil {
 		return nil, false, err
 	}
-	return l, b.cache.put(key, l), nil
+	return l, keep && b.cache.put(key, l), nil
 }
 
 func (b *Block) loadTimes(i uint32) (*loadedTimes, error) {

@@ -22,6 +22,7 @@ type Reader struct {
 	block *Block
 	group int // -1: none
 	held  []held
+	once  bool // what it reads is not put into the cache
 }
 
 // held is a stripe of the group, and what goes with it.
@@ -48,6 +49,10 @@ type wanted struct {
 
 // Reader returns a reader of the block.
 func (b *Block) Reader() Reader { return Reader{block: b, group: -1} }
+
+// ReaderOnce returns a reader for who reads the block from its first series to its last one time: what that takes from
+// the disk does not push out of the cache what others read again.
+func (b *Block) ReaderOnce() Reader { return Reader{block: b, group: -1, once: true} }
 
 // Read appends the rows of series id in [mint, maxt] to dst, ascending in time, with start timestamps where
 // withST is set. It does not end the series in dst.
@@ -112,7 +117,7 @@ func (r *Reader) readStripe(ctx context.Context, i int, id uint32, w wanted) err
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s, kept, err := r.block.stripe(g.from+uint32(i), g.series)
+		s, kept, err := r.block.stripe(g.from+uint32(i), g.series, !r.once)
 		if err != nil {
 			if _, ok := errors.AsType[*CorruptError](err); ok {
 				h.damage = err
@@ -151,7 +156,7 @@ func (r *Reader) times(x *pageRead, number uint32) (*encoding.Times, error) {
 	if l == nil {
 		var kept bool
 		var err error
-		if l, kept, err = r.block.timeStripe(from + uint32(k)); err != nil {
+		if l, kept, err = r.block.timeStripe(from+uint32(k), !r.once); err != nil {
 			return nil, err
 		}
 		if err := r.hold(l, kept, x.dst); err != nil {
