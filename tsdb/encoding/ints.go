@@ -31,7 +31,7 @@ func (e *Encoder) bestOrder(x []int64) int {
 	switch {
 	case sum[2] < sum[1] && sum[2] < sum[0]:
 		return 2
-	case sum[1] <= sum[0]:
+	case sum[1] < sum[0]:
 		return 1
 	}
 	return 0
@@ -52,9 +52,12 @@ func weigh(x []int64) (sum [3]int) {
 	mid := middle(x)
 	var ranges [3]int
 	var count [3][octaves]int32
+	var steady [3]bool // all the same
+	var same [3]int64
 	last, delta := x[0], int64(0)
 	if len(x) > 1 {
 		delta = x[1] - x[0]
+		last -= delta // as if it had always been so
 	}
 	for at := 0; at < len(x); at += stretch {
 		var lo, hi [3]int64
@@ -74,7 +77,11 @@ func weigh(x []int64) (sum [3]int) {
 			lo[1], hi[1] = min(lo[1], d), max(hi[1], d)
 			lo[2], hi[2] = min(lo[2], dd), max(hi[2], dd)
 		}
+		if at == 0 {
+			steady, same = [3]bool{true, true, true}, hi
+		}
 		for k := range ranges {
+			steady[k] = steady[k] && lo[k] == hi[k] && hi[k] == same[k]
 			ranges[k] += len(part)*log2(uint64(hi[k]-lo[k])+1) + 8*64
 		}
 	}
@@ -85,7 +92,9 @@ func weigh(x []int64) (sum [3]int) {
 				n += int(m) * (64*max(c-1, 0) - log2(uint64(m)))
 			}
 		}
-		sum[k] = min(n, ranges[k])
+		if sum[k] = min(n, ranges[k]); steady[k] {
+			sum[k] = 0
+		}
 	}
 	return sum
 }
@@ -135,10 +144,13 @@ func (e *Encoder) appendOrder(dst []byte, x []int64, order int) []byte {
 	return e.appendResidual(dst, r, &p)
 }
 
-// divisorOf returns the greatest number that divides all of r less origin, 0 or 1 if there is none to speak of.
+// divisorOf returns the greatest number that divides all of r less origin, 0 or 1 if there is none to speak of: of equal
+// numbers there is none.
 func divisorOf(r []int64, origin int64) uint64 {
 	var g uint64
+	equal := true
 	for _, v := range r {
+		equal = equal && v == r[0]
 		d := uint64(v - origin)
 		if v < origin {
 			d = -d
@@ -152,6 +164,9 @@ func divisorOf(r []int64, origin int64) uint64 {
 		if g == 1 {
 			return 1
 		}
+	}
+	if equal {
+		return 1
 	}
 	return g
 }
