@@ -38,6 +38,7 @@ import (
 	"github.com/tidemarkdb/tidemark/query/exec"
 	"github.com/tidemarkdb/tidemark/query/foreign"
 	"github.com/tidemarkdb/tidemark/query/operator"
+	"github.com/tidemarkdb/tidemark/query/operator/window"
 	"github.com/tidemarkdb/tidemark/query/plan"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
@@ -73,8 +74,11 @@ type Options struct {
 	// EvaluationInterval is the step of a subquery that names none. Nil: one minute.
 	EvaluationInterval func() time.Duration
 	// SlowLog is how long a query may take before it is logged; nil or 0: however long.
-	SlowLog  func() time.Duration
-	Features Features
+	SlowLog func() time.Duration
+	// ExactWindows says whether sums over windows are added up sample by sample, as Prometheus does; nil or false: where
+	// long windows overlap a lot they come from prefix sums, and may differ in the last bits.
+	ExactWindows func() bool
+	Features     Features
 	// Switches turn passes of the optimiser off; for tests and for finding mistakes.
 	Switches plan.Switches
 	// FeatureRegistry is told which features are on; nil: nobody.
@@ -103,6 +107,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.SlowLog == nil {
 		o.SlowLog = func() time.Duration { return 0 }
+	}
+	if o.ExactWindows == nil {
+		o.ExactWindows = func() bool { return false }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -165,6 +172,14 @@ func NewEngine(src column.Source, opts Options) *Engine {
 	}
 	c.notes = newLogbook(opts)
 	return &Engine{core: c, src: src, places: newPlaces(opts.MaxConcurrency, c.notes), memory: opts.Memory}
+}
+
+// rung is the way in which sums over windows are computed now.
+func (e *Engine) rung() window.Rung {
+	if e.opts.ExactWindows() {
+		return window.Sequential
+	}
+	return window.Adaptive
 }
 
 // ForRules returns an engine over the same source for rules: it has as many places of its own as e has, and its

@@ -344,7 +344,7 @@ func (q *Query) compute(ctx context.Context, env *operator.Env, l cache.Line, m 
 	if err != nil {
 		return nil, err
 	}
-	x, err := exec.New(env, p, exec.Options{Analyze: q.analyze})
+	x, err := exec.New(env, p, exec.Options{Analyze: q.analyze, Rung: q.engine.rung()})
 	if err != nil {
 		return nil, err
 	}

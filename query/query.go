@@ -251,7 +251,7 @@ func (q *Query) evaluate(ctx context.Context, entry *activeQuery, run runner) (w
 	env.Samples = operator.NewSamplesum(q.engine.opts.MaxSamples, q.countedSteps())
 	defer env.Watch(ctx, "expression evaluation")()
 	q.engine.active.run(entry, env.Account, env.Samples)
-	built, err := exec.New(env, q.plan, exec.Options{Analyze: q.analyze, Points: &q.engine.points})
+	built, err := exec.New(env, q.plan, exec.Options{Analyze: q.analyze, Points: &q.engine.points, Rung: q.engine.rung()})
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,9 @@ const (
 	// MaxOperators is how many operators a query may have: the parser's time grows with the square of the length of
 	// a chain of them. 5,000 take 0.1 s, 100,000 a minute.
 	MaxOperators = 5000
+	// MaxTokens is how many words, numbers, strings and signs a query may have. The parser makes some 200 B of each
+	// before there is an account to charge.
+	MaxTokens = 100_000
 	// MaxRegexps is how large the programs of all regular expressions of a query may be together, in instructions
 	// of package regexp: about one for each character, but x{1000} is a thousand. One takes 300 B while it is made.
 	MaxRegexps = 200_000
@@ -61,7 +64,9 @@ func weigh(input string) (weight, error) {
 				return w, refusal(input, item, "more than %d operators", MaxOperators)
 			}
 		}
-		w.tokens++
+		if w.tokens++; w.tokens > MaxTokens {
+			return w, refusal(input, item, "more than %d tokens", MaxTokens)
+		}
 	}
 }
 

@@ -65,9 +65,10 @@ func (s *server) queryOptions() query.Options {
 			return time.Duration(s.config.Load().Prom.GlobalConfig.EvaluationInterval)
 		},
 		Memory: s.memory.Child("queries", 0), PerQuery: s.config.Load().Tidemark.Memory.PerQuery.Of(s.memory.Limit()),
-		ResultCache: s.config.Load().Tidemark.Query.ResultCache.Of(s.memory.Limit()),
-		SlowLog:     func() time.Duration { return time.Duration(s.config.Load().Tidemark.Query.SlowLog) },
-		Features:    s.queryFeatures(), Logger: s.log.With("component", "query engine"), Registerer: s.registry,
+		ResultCache:  s.config.Load().Tidemark.Query.ResultCache.Of(s.memory.Limit()),
+		SlowLog:      func() time.Duration { return time.Duration(s.config.Load().Tidemark.Query.SlowLog) },
+		ExactWindows: func() bool { return s.config.Load().Tidemark.Query.ExactWindows },
+		Features:     s.queryFeatures(), Logger: s.log.With("component", "query engine"), Registerer: s.registry,
 	}
 }
 

@@ -77,6 +77,8 @@ type Query struct {
 	ResultCache Size `yaml:"result_cache" acts:"restart" of:"memory.limit"`
 	// Queries that take longer are logged; 0 turns it off.
 	SlowLog Duration `yaml:"slow_log"`
+	// Whether sums over long windows are added up one by one, to the last bit of Prometheus', instead of from prefix sums.
+	ExactWindows bool `yaml:"exact_windows"`
 }
 
 // Scrape is about scraping, beside Prometheus' own scrape_configs.

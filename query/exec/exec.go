@@ -28,7 +28,7 @@ type Options struct {
 	// KeepBytes is how much the rows of what several places of a query share may take; what is larger is evaluated
 	// by each of them. 0: 64 MiB; negative: nothing is kept.
 	KeepBytes int64
-	// Rung is how sums over windows are computed, for tests.
+	// Rung is how sums over windows are computed.
 	Rung window.Rung
 	// Points has memory for the answer, and takes it back at Close; nil: none.
 	Points *Points

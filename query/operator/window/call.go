@@ -34,7 +34,7 @@ type Rung uint8
 const (
 	// Adaptive takes the fastest way that suits the series: prefix sums of integers, which are exact; prefix sums
 	// with compensation where windows are long and overlap a lot, which may differ from Prometheus in the last
-	// bit; else Sequential.
+	// bits; else Sequential.
 	Adaptive Rung = iota
 	// Sequential adds up each window by itself, as Prometheus does, bit for bit.
 	Sequential
