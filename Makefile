@@ -33,10 +33,10 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 .PHONY: build
-build: ## build bin/tidemark
+build: ## build bin/tidemark and bin/tidectl
 	@$(timed)
 	mkdir -p bin
-	go build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tidemark
+	go build -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tidemark ./cmd/tidectl
 
 .PHONY: run
 run: build ## build and start the server on docs/example, data under ./data

@@ -60,6 +60,9 @@ var (
 // oldest may go by their age before their turn comes. It ends when there is none left that can be.
 func (db *DB) convert(ctx context.Context) {
 	defer close(db.convertDone)
+	if db.opts.ForeignInPlace {
+		return
+	}
 	broken := map[string]bool{}
 	for ctx.Err() == nil {
 		b, ok := db.nextForeign(broken)

@@ -44,6 +44,8 @@ type Options struct {
 
 	// Foreign reads what another program left in Dir, to be queried in place and converted; nil: it is not looked at.
 	Foreign Foreign
+	// ForeignInPlace leaves what was found as it is: it is queried and not converted.
+	ForeignInPlace bool
 	// DeleteForeign deletes the originals once they are converted; false: they stay as they are.
 	DeleteForeign bool
 

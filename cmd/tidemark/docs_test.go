@@ -20,7 +20,7 @@ type snippet struct {
 	file, language, text string
 }
 
-var fence = regexp.MustCompile("(?ms)^```(\\w+)\n(.*?)^```")
+var fence = regexp.MustCompile("(?ms)^ *```(\\w+)\n(.*?)^ *```")
 
 // snippets returns the blocks of all documents that name a language.
 func snippets(t *testing.T) []snippet {

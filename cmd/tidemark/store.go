@@ -14,6 +14,7 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb"
 	"github.com/tidemarkdb/tidemark/tsdb/index"
 	"github.com/tidemarkdb/tidemark/tsdb/journal"
+	"github.com/tidemarkdb/tidemark/tsdb/prom"
 	"github.com/tidemarkdb/tidemark/web/api"
 )
 
@@ -38,6 +39,8 @@ func (s *server) storeOptions() tsdb.Options {
 	}
 	o.Late = lateWindows(c)
 	o.MinFree = s.minFreeSpace(c)
+	o.Foreign = prom.Directory{Logger: s.log.With("component", "tsdb")}
+	o.DeleteForeign = c.Tidemark.Storage.PrometheusOriginals == "delete"
 	return o
 }
 

@@ -56,6 +56,8 @@ func newStoreCollector(db *tsdb.DB) *storeCollector {
 	add(gauge, "tidemark_store_head_samples", "Samples held by the head.", func(s tsdb.Stats) float64 { return float64(s.Head.Held) })
 	add(counter, "tidemark_store_late_samples_total", "Stored samples that were older than the newest of their series.", func(s tsdb.Stats) float64 { return float64(s.Head.Late) })
 	add(gauge, "tidemark_store_views", "Open views of the head.", func(s tsdb.Stats) float64 { return float64(s.Head.Pins) })
+	add(gauge, "tidemark_store_prometheus_blocks", "Blocks of a Prometheus in the data path that are not converted yet.", func(s tsdb.Stats) float64 { return float64(s.Foreign.Blocks) })
+	add(gauge, "tidemark_store_prometheus_bytes", "Size of those blocks.", func(s tsdb.Stats) float64 { return float64(s.Foreign.Bytes) })
 	add(counter, "tidemark_store_log_syncs_total", "Syncs of the log.", func(s tsdb.Stats) float64 { return float64(s.Log.Syncs) })
 	add(gauge, "tidemark_store_log_unsynced_records", "Log records that would not survive a power cut yet.", func(s tsdb.Stats) float64 { return float64(s.Last - s.Durable) })
 	return c

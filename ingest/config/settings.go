@@ -47,8 +47,8 @@ type Storage struct {
 	MaxFuture Duration `yaml:"max_future" acts:"restart"`
 	// How late samples may be; storage.tsdb.out_of_order_time_window, where it is set, wins over both.
 	LateWindow LateWindow `yaml:"late_window"`
-	// What becomes of Prometheus' own data directory once it is converted.
-	PrometheusOriginals string `yaml:"prometheus_originals" acts:"only keep" oneof:"keep delete"`
+	// What becomes of the data that a Prometheus left in the data path once it is converted.
+	PrometheusOriginals string `yaml:"prometheus_originals" acts:"restart" oneof:"keep delete"`
 	// How long series are kept that a selector matches, the first match wins; series that none matches are kept as Prometheus' own retention settings say.
 	Retention []Retention `yaml:"retention" acts:"no"`
 }

@@ -62,12 +62,23 @@ func Build(tb testing.TB) Pinned {
 // BuildServer returns the path of our server, built from the working tree.
 func BuildServer(tb testing.TB) string {
 	tb.Helper()
+	return buildOurs(tb, "tidemark")
+}
+
+// BuildTool returns the path of our operator's tool, built from the working tree.
+func BuildTool(tb testing.TB) string {
+	tb.Helper()
+	return buildOurs(tb, "tidectl")
+}
+
+func buildOurs(tb testing.TB, program string) string {
+	tb.Helper()
 	src := root(tb)
 	dir := cacheDir(tb, "server", src)
 	locked(tb, dir, func() error {
-		return build(src, dir, ServerTags, "./cmd/tidemark")
+		return build(src, dir, ServerTags, "./cmd/"+program)
 	})
-	return filepath.Join(dir, "tidemark")
+	return filepath.Join(dir, program)
 }
 
 // Debian returns the path of a program that Debian packages under its own name.
