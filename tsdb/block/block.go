@@ -35,7 +35,9 @@ type Block struct {
 
 	version   uint16
 	meta      Meta
-	index     *index.Reader
+	index     *index.Reader // nil in a part
+	series    int
+	features  uint64 // mandatory ones that the file may have
 	directory directory
 	exemplars []span // their chunks; none where there are no exemplars
 	families  []byte
@@ -70,7 +72,7 @@ func Open(fsys fsx.FS, name string, cache *Cache, o Options) (*Block, error) {
 	return b, nil
 }
 
-// Times reads the time that a damaged block file was cut for, as far as its frame and its meta are sound; ok is
+// Times reads the time that a damaged block file, or part, was cut for, as far as its frame and its meta are sound; ok is
 // false where they are not. The name does not matter.
 func Times(fsys fsx.FS, name string) (first, last int64, ok bool) {
 	f, err := fsys.Open(name)
@@ -78,7 +80,7 @@ func Times(fsys fsx.FS, name string) (first, last int64, ok bool) {
 		return 0, 0, false
 	}
 	defer func() { _ = f.Close() }() // it was only read
-	b := &Block{fs: fsys, name: name, file: f}
+	b := &Block{fs: fsys, name: name, file: f, features: featurePart}
 	if b.size, err = f.Size(); err != nil {
 		return 0, 0, false
 	}
@@ -180,7 +182,7 @@ func (b *Block) loadFooter() (footer, error) {
 	if msg != "" {
 		return foot, b.corrupt(end, msg)
 	}
-	if unknown := foot.mandatory &^ knownFeatures; unknown != 0 {
+	if unknown := foot.mandatory &^ b.features; unknown != 0 {
 		return foot, &NewerVersionError{File: b.name, Feature: unknown, Writer: t.writer}
 	}
 	return foot, nil
@@ -215,6 +217,7 @@ func (b *Block) loadIndex(s section) error {
 	if uint64(b.index.N()) != b.meta.Series {
 		return b.corrupt(s.off, fmt.Sprintf("%d series in the index, %d in the meta", b.index.N(), b.meta.Series))
 	}
+	b.series = b.index.N()
 	b.index.ChargeTo(b.account)
 	return b.charge(b.index.Bytes() - s.size)
 }
@@ -230,7 +233,7 @@ func (b *Block) loadDirectory(s, area section) error {
 	if err != nil {
 		return err
 	}
-	d, c := parseGroups(raw, b.index.N(), area)
+	d, c := parseGroups(raw, b.series, area)
 	if c.Failed() {
 		return c.fault(b, s.off, "directory")
 	}
@@ -244,7 +247,7 @@ func (b *Block) loadSpans(s, area section) ([]span, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := b.index.N()
+	n := b.series
 	if area.kind == sectionExemplars && area.size == 0 {
 		n = 0
 	}
@@ -334,7 +337,9 @@ func (b *Block) Release() {
 		return
 	}
 	b.cache.forget(b.number)
-	b.index.Release()
+	if b.index != nil {
+		b.index.Release()
+	}
 	b.account.Release(b.charged)
 	b.mu.closed = b.file.Close()
 }

@@ -32,10 +32,11 @@ const (
 	sectionExDir     = 5
 	sectionMetadata  = 6
 	sectionMeta      = 7
+	sectionMembers   = 8 // of parts
 )
 
-// knownFeatures are the mandatory feature bits that this version understands: none so far.
-const knownFeatures = 0
+// featurePart is the mandatory feature bit of a part, which is no block. Blocks have none so far.
+const featurePart = 1
 
 // castagnoli is the polynomial that processors have an instruction for. The table is never written to.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -23,6 +23,7 @@ type stripesWriter struct {
 	encoder   encoding.Encoder
 	grid      grid
 	cells     map[cellKey]uint32 // numbers of the cells
+	alone     bool               // no page refers to another
 	times     timeWriter
 	directory directoryWriter
 	buf       []byte
@@ -126,6 +127,7 @@ func (w *stripesWriter) stripe(key cellKey) *stripeWriter {
 		s, w.spare = w.spare[n-1], w.spare[:n-1]
 	}
 	s.reset(key, cell)
+	s.alone = w.alone
 	w.stripes[key] = s
 	return s
 }

@@ -41,6 +41,7 @@ type stripeWriter struct {
 	refs       []int64 // the same
 	data       []byte
 	recent     candidates
+	alone      bool // no page refers to another
 	minT, maxT int64
 	grown      int64 // memory of the columns in recent
 }
@@ -206,7 +207,7 @@ func (w *stripeWriter) appendFloats(e *encoding.Encoder, series int, src *column
 	starts := startsOf(src, from, to)
 	var refs [1][]float64
 	var given [][]float64
-	flat := constant(v)
+	flat := w.alone || constant(v)
 	var by *candidate
 	if !flat {
 		if by = w.recent.best(v, time); by != nil {
