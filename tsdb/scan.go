@@ -53,9 +53,21 @@ func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n co
 	n.MinT, n.MaxT = v.span(n.MinT, n.MaxT)
 	dst.Reset()
 	dst.Want(n)
-	x := v.db.scanner(h, n)
-	defer v.db.forget(x)
-	done := 0
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	x := v.db.scanner(h, ids[0], n, dst)
+	done, err := x.scan(ctx, ids, dst)
+	if err != nil {
+		v.db.rest(x, nil)
+		return done, err
+	}
+	v.db.rest(x, ids[done:])
+	return done, nil
+}
+
+// scan decodes series until dst has what a Scan gives.
+func (x *scanner) scan(ctx context.Context, ids []uint32, dst *column.Block) (done int, err error) {
 	for done < len(ids) && len(dst.T) < room(dst)/2 {
 		run := ids[done : done+runOf(len(ids)-done, done, len(dst.T), room(dst))]
 		x.load(run)
@@ -78,13 +90,28 @@ func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n co
 // scanner reads the rows of a set. It is lent from scan to scan.
 type scanner struct {
 	handle  *handle
+	first   uint32 // while it is idle: the row with which the Scan begins that it waits for
 	need    column.Need
 	readers []rowReader // by source; nil before the first series of it
 	ids     [][]uint32  // by source: those of the run
 	merge   rowMerge
 }
 
-func (db *DB) scanner(h *handle, n column.Need) *scanner {
+// scanner returns the scanner of the Scan that ended before row first of the set, or else a new one.
+func (db *DB) scanner(h *handle, first uint32, n column.Need, dst *column.Block) *scanner {
+	if x := h.takeIdle(first); x != nil {
+		x.need = n
+		for i, r := range x.readers {
+			b, ok := r.(*blockReader)
+			if !ok {
+				continue
+			}
+			if b.need = n; b.stripes.ChargeTo(dst) != nil {
+				x.readers[i] = nil // there is no room for what it holds; perhaps there is for what will be read
+			}
+		}
+		return x
+	}
 	x, ok := db.scans.Get().(*scanner)
 	if !ok {
 		x = &scanner{}
@@ -96,15 +123,48 @@ func (db *DB) scanner(h *handle, n column.Need) *scanner {
 	return x
 }
 
-func (db *DB) forget(x *scanner) {
+// rest ends a Scan. The readers of blocks stay with the set where there are rows left, since the next Scan begins in
+// the stripes where this one ended.
+func (db *DB) rest(x *scanner, left []uint32) {
 	for i, r := range x.readers {
-		if r != nil {
-			r.close()
-			x.readers[i] = nil
+		if _, ok := r.(*blockReader); ok && len(left) > 0 || r == nil {
+			continue
 		}
+		r.close()
+		x.readers[i] = nil
+	}
+	if len(left) > 0 {
+		x.handle.addIdle(x, left[0])
+		return
 	}
 	x.handle = nil
 	db.scans.Put(x)
+}
+
+// idleScanners is how many scanners a set keeps: more than scan it at a time.
+const idleScanners = 64
+
+// takeIdle returns the scanner that waits for row first; nil: there is none.
+func (h *handle) takeIdle(first uint32) *scanner {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := slices.IndexFunc(h.idle, func(x *scanner) bool { return x.first == first })
+	if i < 0 {
+		return nil
+	}
+	x := h.idle[i]
+	h.idle = slices.Delete(h.idle, i, i+1)
+	return x
+}
+
+// addIdle keeps a scanner for the Scan that begins with row first.
+func (h *handle) addIdle(x *scanner, first uint32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if x.first = first; len(h.idle) == idleScanners {
+		h.idle = slices.Delete(h.idle, 0, 1)
+	}
+	h.idle = append(h.idle, x)
 }
 
 // load tells the sources of a run of rows which series will be read.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 )
@@ -89,5 +90,61 @@ func TestScansOfOneViewOnSeveralGoroutinesReadWhatOneReads(t *testing.T) {
 	wg.Wait()
 	if got := slices.Concat(parts...); !slices.EqualFunc(got, want, func(a, b []point) bool { return slices.Equal(a, b) }) {
 		t.Error("several goroutines read other rows than one")
+	}
+}
+
+// TestScansGoOnInTheStripesWhereTheLastEnded reads a set scan by scan with a cache that keeps nothing.
+func TestScansGoOnInTheStripesWhereTheLastEnded(t *testing.T) {
+	faulty := fsx.NewFaulty(fsx.NewCrashable())
+	o := small(faulty)
+	o.BlockCache = 1
+	db := openTest(t, o)
+	ls := make([]labels.Labels, 900)
+	for i := range ls {
+		ls[i] = seriesName(i)
+	}
+	for step := range int64(100) { // in two slots
+		commit(t, db, ls, step*1000, one(float64(step%7)))
+	}
+	if err := db.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v, err := db.View(minTime, maxTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	set, err := v.Series(t.Context(), nil, column.Hint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]uint32, set.N)
+	for i := range ids {
+		ids[i] = uint32(i)
+	}
+	reads, scans := 0, 0
+	faulty.Observe(func(op fsx.Op, _ string) {
+		if op == fsx.OpRead {
+			reads++
+		}
+	})
+	b := column.Block{Budget: budget.NewRoot("query", 0)}
+	for len(ids) > 0 {
+		n, err := v.Scan(t.Context(), set, ids, column.Need{}, &b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if columns := int64(16 * cap(b.T)); b.Budget.Used() <= columns {
+			t.Errorf("scan %d: nothing is charged for what the cache does not keep", scans)
+		}
+		ids = ids[n:]
+		scans++
+	}
+	b.Free()
+	if want := 4; reads != want || scans < 5 { // a stripe, and one of times, of two blocks
+		t.Errorf("%d reads in %d scans, want %d", reads, scans, want)
+	}
+	if b.Budget.Used() != 0 {
+		t.Errorf("%d bytes left", b.Budget.Used())
 	}
 }

@@ -6,6 +6,7 @@ package tsdb
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -35,6 +36,9 @@ type handle struct {
 
 	view    *view
 	sources []source // of the view, numbered as the places do
+
+	mu   sync.Mutex
+	idle []*scanner // guarded by mu: those of Scans that left rows for the next one
 }
 
 // handleOf returns the handle of a set of this view.

@@ -8,13 +8,13 @@ import (
 	"fmt"
 
 	"github.com/tidemarkdb/tidemark/tsdb/chunk"
-	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/encoding"
 )
 
 // pageRead is one page being read.
 type pageRead struct {
 	wanted
+	reader *Reader
 	held   *held
 	stripe *stripe
 	series uint32 // its place in the group
@@ -109,7 +109,7 @@ func (x *pageRead) decode(values []byte, p *page, n int) ([]float64, error) {
 	have := len(x.dst.V)
 	v, err := encoding.DecodeValues(x.dst.V, values, n, h.from, h.to, ref)
 	if err == nil && p.referred && len(v) == have+n {
-		err = h.columns.keep(x.dst, x.series, v[have:])
+		err = h.columns.keep(x, x.series, v[have:])
 	}
 	return v, err
 }
@@ -189,7 +189,7 @@ func (c *columns) find(series uint32) []float64 {
 }
 
 // room returns the place of the oldest column, with room for n values; not that of avoid, which is being read.
-func (c *columns) room(dst *column.Block, n int, avoid []float64) (*wholeColumn, error) {
+func (c *columns) room(x *pageRead, n int, avoid []float64) (*wholeColumn, error) {
 	e := &c.ring[c.next%len(c.ring)]
 	c.next++
 	if len(avoid) > 0 && len(e.values) > 0 && &avoid[0] == &e.values[0] {
@@ -197,9 +197,10 @@ func (c *columns) room(dst *column.Block, n int, avoid []float64) (*wholeColumn,
 		c.next++
 	}
 	if grow := n - cap(e.values); grow > 0 {
-		if err := dst.Charge(8 * int64(grow)); err != nil {
+		if err := x.dst.Charge(8 * int64(grow)); err != nil {
 			return nil, err
 		}
+		x.reader.columns += 8 * int64(grow)
 		e.values = make([]float64, 0, n)
 	}
 	e.values = e.values[:0]
@@ -207,8 +208,8 @@ func (c *columns) room(dst *column.Block, n int, avoid []float64) (*wholeColumn,
 }
 
 // keep adds the whole column of a series.
-func (c *columns) keep(dst *column.Block, series uint32, v []float64) error {
-	e, err := c.room(dst, len(v), nil)
+func (c *columns) keep(x *pageRead, series uint32, v []float64) error {
+	e, err := c.room(x, len(v), nil)
 	if err != nil {
 		return err
 	}
@@ -234,7 +235,7 @@ func (c *columns) whole(x *pageRead, series uint32, n int) ([]float64, error) {
 			return nil, err
 		}
 	}
-	e, err := c.room(x.dst, n, base)
+	e, err := c.room(x, n, base)
 	if err != nil {
 		return nil, err
 	}

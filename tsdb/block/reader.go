@@ -17,12 +17,14 @@ import (
 // so that neighbours cost no look into the cache. It belongs to one goroutine.
 //
 // What it holds beyond what the cache has is charged to the block of columns that is being filled, until that is
-// reset: a Reader is for as long as one block of columns is.
+// reset: who goes on with a Reader behind a reset has the block charged again by ChargeTo.
 type Reader struct {
-	block *Block
-	group int // -1: none
-	held  []held
-	once  bool // what it reads is not put into the cache
+	block   *Block
+	group   int // -1: none
+	held    []held
+	once    bool  // what it reads is not put into the cache
+	stripes int64 // bytes of those that the cache does not keep
+	columns int64 // bytes of those that are decoded
 }
 
 // held is a stripe of the group, and what goes with it.
@@ -61,8 +63,8 @@ func (b *Block) ReaderOnce() Reader { return Reader{block: b, group: -1, once: t
 // other, a *budget.ExceededError where dst may not grow, dst has the rows it had before.
 func (r *Reader) Read(ctx context.Context, id uint32, mint, maxt int64, withST bool, dst *column.Block) error {
 	d := &r.block.directory
-	if int(id) >= r.block.index.N() {
-		return fmt.Errorf("read block %s: series %d of %d", r.block.name, id, r.block.index.N())
+	if int(id) >= r.block.series {
+		return fmt.Errorf("read block %s: series %d of %d", r.block.name, id, r.block.series)
 	}
 	if r.group < 0 || id < d.groups[r.group].first || id-d.groups[r.group].first >= d.groups[r.group].series {
 		r.begin(d.find(id))
@@ -92,7 +94,7 @@ func (r *Reader) Read(ctx context.Context, id uint32, mint, maxt int64, withST b
 
 // begin makes the Reader hold a group, nothing of which it has read.
 func (r *Reader) begin(g int) {
-	r.group = g
+	r.group, r.stripes = g, 0
 	n := int(r.block.directory.groups[g].to - r.block.directory.groups[g].from)
 	for i := range r.held {
 		h := &r.held[i]
@@ -129,7 +131,7 @@ func (r *Reader) readStripe(ctx context.Context, i int, id uint32, w wanted) err
 		}
 		h.stripe = s
 	}
-	return r.readPage(&pageRead{wanted: w, held: h, stripe: &r.block.directory.stripes[g.from+uint32(i)], series: id - g.first})
+	return r.readPage(&pageRead{wanted: w, reader: r, held: h, stripe: &r.block.directory.stripes[g.from+uint32(i)], series: id - g.first})
 }
 
 // hold charges dst for what the cache does not keep.
@@ -137,8 +139,15 @@ func (r *Reader) hold(s cached, kept bool, dst *column.Block) error {
 	if kept {
 		return nil
 	}
-	return dst.Charge(s.bytes())
+	if err := dst.Charge(s.bytes()); err != nil {
+		return err
+	}
+	r.stripes += s.bytes()
+	return nil
 }
+
+// ChargeTo charges dst for what the Reader holds. On an error, a *budget.ExceededError, the Reader must not be used.
+func (r *Reader) ChargeTo(dst *column.Block) error { return dst.Charge(r.stripes + r.columns) }
 
 // times returns column number of the cell of a held stripe.
 func (r *Reader) times(x *pageRead, number uint32) (*encoding.Times, error) {
