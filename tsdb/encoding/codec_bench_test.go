@@ -4,8 +4,8 @@
 package encoding_test
 
 import (
-	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -27,7 +27,7 @@ func benchShapes(b *testing.B, f func(b *testing.B, all [][]float64)) {
 		})
 	}
 	run("host", host(r, benchRows))
-	for _, s := range append(hostShapes[:len(hostShapes):len(hostShapes)], oddShapes...) {
+	for _, s := range slices.Concat(hostShapes, oddShapes) {
 		var all [][]float64
 		for range 20 {
 			all = append(all, s.column(r, benchRows))
@@ -52,54 +52,81 @@ func BenchmarkEncode(b *testing.B) {
 	})
 }
 
+// BenchmarkDecode reads the same columns as they are chosen to be encoded, by the XOR code, and by the iterator of
+// Prometheus' chunks of 120 samples.
 func BenchmarkDecode(b *testing.B) {
+	for _, way := range []string{"chosen", "xor", "peer"} {
+		b.Run(way, func(b *testing.B) {
+			benchShapes(b, func(b *testing.B, all [][]float64) {
+				if way == "peer" {
+					decodePeer(b, all)
+					return
+				}
+				var e encoding.Encoder
+				var pages [][]byte
+				for _, v := range all {
+					if way == "xor" {
+						pages = append(pages, encoding.AppendXOR(nil, v))
+					} else {
+						pages = append(pages, e.AppendValues(nil, v, nil))
+					}
+				}
+				var dst []float64
+				for b.Loop() {
+					for _, p := range pages {
+						var err error
+						if dst, err = encoding.DecodeValues(dst[:0], p, benchRows, 0, benchRows, nil); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+func decodePeer(b *testing.B, all [][]float64) {
+	b.Helper()
+	var chunks []*chunkenc.XORChunk
+	for _, v := range all {
+		for at := 0; at < len(v); at += 120 {
+			c := chunkenc.NewXORChunk()
+			app, err := c.Appender()
+			if err != nil {
+				b.Fatal(err)
+			}
+			for i, f := range v[at:min(at+120, len(v))] {
+				app.Append(0, int64(at+i)*15000, f)
+			}
+			chunks = append(chunks, c)
+		}
+	}
+	var it chunkenc.Iterator
+	dst := make([]float64, 120)
+	for b.Loop() {
+		for _, c := range chunks {
+			it = c.Iterator(it)
+			for i := 0; it.Next() != chunkenc.ValNone; i++ {
+				_, dst[i] = it.At()
+			}
+		}
+	}
+}
+
+// BenchmarkDecodePart reads 20 of the rows, as a query of some minutes does.
+func BenchmarkDecodePart(b *testing.B) {
 	benchShapes(b, func(b *testing.B, all [][]float64) {
-		e := encoding.Encoder{Cold: true}
+		var e encoding.Encoder
 		var pages [][]byte
-		kinds := map[string]int{}
 		for _, v := range all {
 			pages = append(pages, e.AppendValues(nil, v, nil))
-			kinds[encoding.Describe(pages[len(pages)-1])]++
-		}
-		if len(all) < 50 {
-			fmt.Println(kinds)
 		}
 		var dst []float64
 		for b.Loop() {
 			for _, p := range pages {
 				var err error
-				if dst, err = encoding.DecodeValues(dst[:0], p, benchRows, 0, benchRows, nil); err != nil {
+				if dst, err = encoding.DecodeValues(dst[:0], p, benchRows, 100, 120, nil); err != nil {
 					b.Fatal(err)
-				}
-			}
-		}
-	})
-}
-
-// The peer: chunks of 120 samples, read by their iterator.
-func BenchmarkDecodePeer(b *testing.B) {
-	benchShapes(b, func(b *testing.B, all [][]float64) {
-		var chunks []*chunkenc.XORChunk
-		for _, v := range all {
-			for at := 0; at < len(v); at += 120 {
-				c := chunkenc.NewXORChunk()
-				app, err := c.Appender()
-				if err != nil {
-					b.Fatal(err)
-				}
-				for i, f := range v[at:min(at+120, len(v))] {
-					app.Append(0, int64(at+i)*15000, f)
-				}
-				chunks = append(chunks, c)
-			}
-		}
-		var it chunkenc.Iterator
-		dst := make([]float64, 120)
-		for b.Loop() {
-			for _, c := range chunks {
-				it = c.Iterator(it)
-				for i := 0; it.Next() != chunkenc.ValNone; i++ {
-					_, dst[i] = it.At()
 				}
 			}
 		}

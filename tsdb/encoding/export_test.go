@@ -3,7 +3,13 @@
 
 package encoding
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
+
+// AppendXOR appends v by the XOR code, whatever takes fewest bytes.
+func AppendXOR(dst []byte, v []float64) []byte { return appendXOR(dst, v, math.MaxInt32) }
 
 // Describe names the codec of a column of values.
 func Describe(src []byte) string {

@@ -62,7 +62,7 @@ func checkHostile(t *testing.T, src []byte, n, from, to int) {
 // seeds returns a column of each shape.
 func seeds(r *rand.Rand) (all [][]byte) {
 	var e encoding.Encoder
-	for _, s := range append(slices.Clone(hostShapes), oddShapes...) {
+	for _, s := range slices.Concat(hostShapes, oddShapes) {
 		v := s.column(r, 100)
 		w := s.column(r, 100)
 		for i := range w {
@@ -120,7 +120,7 @@ func FuzzDecode(f *testing.F) {
 // FuzzEncode reads its input as doubles, as integers, and as the steps between times.
 func FuzzEncode(f *testing.F) {
 	r := rand.New(rand.NewPCG(7, 8))
-	for _, s := range append(slices.Clone(hostShapes), oddShapes...) {
+	for _, s := range slices.Concat(hostShapes, oddShapes) {
 		var b []byte
 		for _, v := range s.column(r, 60) {
 			b = binary.LittleEndian.AppendUint64(b, math.Float64bits(v))

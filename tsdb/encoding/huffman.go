@@ -6,6 +6,7 @@ package encoding
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 )
 
 // maxCode is the longest Huffman code, which bounds the table of a decoder.
@@ -191,8 +192,8 @@ func (e *Encoder) appendHuffman(dst []byte, r []int64, p *plan) []byte {
 	w = bitWriter{buf: e.back[:0]}
 	put(r[half:])
 	e.back = w.end()
-	for i := len(e.back) - 1; i >= 0; i-- {
-		dst = append(dst, e.back[i])
+	for _, c := range slices.Backward(e.back) {
+		dst = append(dst, c)
 	}
 	return dst
 }

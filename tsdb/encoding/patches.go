@@ -12,7 +12,7 @@ type patches struct {
 }
 
 // patchRoom is room for the patches of most columns.
-type patchRoom [256]int64
+type patchRoom [128]int64
 
 // patches reads what stands apart in a residual of m rows.
 func (h *header) patches(form uint8, m int, room *patchRoom) (p patches, err error) {
@@ -97,6 +97,10 @@ func (c *integers) steps(f []float64, p *patches, codec uint8, unit int) {
 }
 
 func fill(f []float64, v float64) {
+	for ; len(f) >= 8; f = f[8:] {
+		p := (*[8]float64)(f)
+		p[0], p[1], p[2], p[3], p[4], p[5], p[6], p[7] = v, v, v, v, v, v, v, v
+	}
 	for i := range f {
 		f[i] = v
 	}
@@ -104,6 +108,9 @@ func fill(f []float64, v float64) {
 
 // one turns one integer into a value.
 func one(x int64, codec uint8, unit int) float64 {
+	if codec == valuesDecimal {
+		return float64(x)
+	}
 	i := [1]int64{x}
 	var f [1]float64
 	turn(f[:], i[:], codec, unit)

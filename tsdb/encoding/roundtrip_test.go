@@ -48,7 +48,7 @@ func TestValuesComeBackBitForBit(t *testing.T) {
 	r := newRand(t)
 	for _, cold := range []bool{false, true} {
 		e := encoding.Encoder{Cold: cold}
-		for _, s := range append(slices.Clone(hostShapes), oddShapes...) {
+		for _, s := range slices.Concat(hostShapes, oddShapes) {
 			var refs [][]float64
 			for n := range 200 {
 				if n > 20 {

@@ -317,17 +317,19 @@ func decodeSegments(x []int64, h *header, m, from int) error {
 			s.rows = int(field(b, at, f.rows))
 			at += f.rows
 		}
-		s.shift = f.shift + uint(field(b, at, f.shifts))
-		s.limit = field(b, at+f.shifts, f.limit) + 1
-		s.base = f.base + int64(field(b, at+f.shifts+f.limit, f.bases))
-		at += f.shifts + f.limit + f.bases
+		w := word(b, at>>3) >> (at & 7)
+		s.shift = f.shift + uint(w&(1<<f.shifts-1))
+		s.limit = w>>f.shifts&(1<<f.limit-1) + 1
+		at += f.shifts + f.limit
+		s.base = f.base + int64(field(b, at, f.bases))
+		at += f.bases
 		size := uint(s.bits())
 		if s.shift > 63 || s.rows < 0 || s.rows > m-row || pos+size > 8*uint(len(b)) {
 			return h.corrupt("segment")
 		}
 		lo, hi := max(from, row), min(to, row+s.rows)
 		if lo < hi {
-			s.decode(x[lo-from:hi-from], b, pos, lo-row)
+			s.decode(x[lo-from:], hi-lo, b, pos, lo-row)
 		}
 		pos += size
 		if row += s.rows; row >= to {
@@ -340,8 +342,13 @@ func decodeSegments(x []int64, h *header, m, from int) error {
 	return nil
 }
 
-// decode decodes the rows [from, from+len(x)) of a segment whose bits start at pos.
-func (s *segment) decode(x []int64, b []byte, pos uint, from int) {
+// decode decodes so many rows of a segment whose bits start at pos, from row from on. x is longer if there are rows behind,
+// which are decoded later: some are overwritten.
+func (s *segment) decode(x []int64, rows int, b []byte, pos uint, from int) {
+	if full := (rows + groupDigits - 1) &^ (groupDigits - 1); from%groupDigits == 0 && full <= len(x) {
+		rows = full
+	}
+	x = x[:rows]
 	width, digits := s.raw()
 	if !digits {
 		base := s.base << s.shift
@@ -351,17 +358,17 @@ func (s *segment) decode(x []int64, b []byte, pos uint, from int) {
 		unpackAdd(x, b, pos+uint(from)*width, width)
 		return
 	}
-	sizes := &radixes[s.limit]
-	full := uint(s.rows) / groupDigits
 	s.digits(x, b, pos, from)
-	pos += full*uint(sizes[groupDigits]) + uint(sizes[s.rows%groupDigits])
+	sizes := &radixes[s.limit]
+	pos += uint(s.rows)/groupDigits*uint(sizes[groupDigits]) + uint(sizes[s.rows%groupDigits])
 	unpackAdd(x, b, pos+uint(from)*width, width)
 }
 
-// digits decodes the digits of the rows [from, from+len(x)).
+// digits decodes the digits of the rows [from, from+len(x)), and of some that the last group has not.
 func (s *segment) digits(x []int64, b []byte, pos uint, from int) {
 	limit, base, shift := s.limit, uint64(s.base), s.shift&63
-	size := uint(radixes[limit&(2*maxRange-1)][groupDigits])
+	sizes := &radixes[limit&(2*maxRange-1)]
+	size := uint(sizes[groupDigits])
 	pos += uint(from/groupDigits) * size
 	row := from
 	if skip := from % groupDigits; skip > 0 {
@@ -372,6 +379,9 @@ func (s *segment) digits(x []int64, b []byte, pos uint, from int) {
 	half := limit * limit * limit * limit
 	for ; len(x) >= groupDigits; x = x[groupDigits:] {
 		out := (*[groupDigits]int64)(x)
+		if left := s.rows - row; left < groupDigits {
+			size = uint(sizes[left&(groupDigits-1)])
+		}
 		f := word(b, pos>>3) >> (pos & 7) << ((64 - size) & 63)
 		g := f * half // four digits further on
 		pos += size

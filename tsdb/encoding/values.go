@@ -114,9 +114,9 @@ func DecodeValues(dst []float64, src []byte, n, from, to int, ref func(k int) ([
 		}
 		copy(b[:], src[1:])
 		f := math.Float64frombits(binary.BigEndian.Uint64(b[:]))
-		for range to - from {
-			dst = append(dst, f)
-		}
+		at := len(dst)
+		dst = asFloats(grow(asInts(dst), to-from))
+		fill(dst[at:], f)
 		return dst, nil
 	case valuesXOR:
 		return decodeXOR(dst, &h, n, from, to)

@@ -56,10 +56,9 @@ func decodeXOR(dst []float64, h *header, n, from, to int) ([]float64, error) {
 	for i := -from; i < len(f); i++ {
 		if i > -from {
 			w := word(b, pos>>3) >> (pos & 7)
-			switch {
-			case w&1 == 0:
+			if w&1 == 0 {
 				pos++
-			default:
+			} else {
 				pos += 2
 				if w&2 != 0 {
 					width = uint(w>>7&63) + 1
