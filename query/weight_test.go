@@ -32,8 +32,8 @@ func TestWhatIsTooMuchToParseIsRefused(t *testing.T) {
 	const operators, regexps = "more than 5000 operators", "the regular expressions are too large"
 	check("as many operators as allowed", "m"+strings.Repeat(" + m", MaxOperators), "")
 	check("one more", "m"+strings.Repeat(" + m", MaxOperators+1), operators)
-	check("as many tokens as allowed", "max_of("+strings.Repeat("m,", MaxTokens/2-2)+"m)", "")
-	check("more", "max_of("+strings.Repeat("m,", MaxTokens/2)+"m)", "more than 100000 tokens")
+	check("as many tokens as allowed", `label_join(m, "a", "-"`+strings.Repeat(`, "b"`, MaxTokens/2-4)+")", "")
+	check("more", `label_join(m, "a", "-"`+strings.Repeat(`, "b"`, MaxTokens/2)+")", "more than 100000 tokens")
 	check("a chain of signs", strings.Repeat("-", 1_000_000)+"m", operators)
 	check("a chain of numbers", "1"+strings.Repeat("^1", 1_000_000), operators)
 	check("a chain of set operators", "m"+strings.Repeat(" or m", 1_000_000), operators)
