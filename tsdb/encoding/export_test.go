@@ -40,7 +40,21 @@ func Describe(src []byte) string {
 	if src[0]&patchedFlag != 0 {
 		return name + " patched"
 	}
-	kind := h.u8()
-	form := []string{"const", "pack", "rice", "huffman", "segments", "sparse", "patch"}[kind>>formShift]
-	return fmt.Sprintf("%s %d %s", name, kind&orderMask, form)
+	return name + describeInts(src[h.off])
+}
+
+func describeInts(kind byte) string {
+	form := [...]string{"const", "pack", "rice", "huffman", "segments", "sparse", "patch"}[kind>>formShift]
+	return fmt.Sprintf(" %d %s", kind&orderMask, form)
+}
+
+// DescribeColumn names the codec of a column of that kind.
+func DescribeColumn(kind string, src []byte) string {
+	switch kind {
+	case "integers":
+		return describeInts(src[0])
+	case "times":
+		return [...]string{"affine", "line", "list"}[src[0]]
+	}
+	return Describe(src)
 }

@@ -60,10 +60,7 @@ func decodePack(x []int64, h *header, m, from int) error {
 	if h.bad || width > 64 || uint(m) > 8*uint(len(b))/max(width, 1) {
 		return h.corrupt("packed integers")
 	}
-	for i := range x {
-		x[i] = base
-	}
-	unpackAdd(x, b, uint(from)*width, width)
+	unpack(x, b, uint(from)*width, width, base)
 	return nil
 }
 

@@ -193,3 +193,27 @@ func TestManyRegularTimesComeBack(t *testing.T) {
 		t.Fatalf("%d rows, %v", times.Len(), err)
 	}
 }
+
+// An Encoder that has seen columns of a size, and a decoder with room, allocate nothing for the next ones; more patches than
+// there is room for on the stack do.
+func TestColumnsTakeNoMemoryOfTheirOwn(t *testing.T) {
+	r := newRand(t)
+	all := host(r, 240)
+	var e encoding.Encoder
+	pages := make([][]byte, len(all))
+	dst := make([]float64, 0, 1000)
+	buf := make([]byte, 0, 10_000)
+	work := func() {
+		for i, v := range all {
+			pages[i] = e.AppendValues(pages[i][:0], v, all[max(i-3, 0):i])
+			buf = e.AppendValues(buf[:0], v, nil)
+			if _, err := encoding.DecodeValues(dst[:0], buf, len(v), 0, len(v), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	work()
+	if n := testing.AllocsPerRun(5, work); n > 0 {
+		t.Errorf("%.0f allocations", n)
+	}
+}

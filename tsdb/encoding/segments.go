@@ -350,30 +350,27 @@ func (s *segment) decode(x []int64, rows int, b []byte, pos uint, from int) {
 	}
 	x = x[:rows]
 	width, digits := s.raw()
-	if !digits {
-		base := s.base << s.shift
-		for i := range x {
-			x[i] = base
-		}
-		unpackAdd(x, b, pos+uint(from)*width, width)
-		return
+	start := pos
+	if digits {
+		sizes := &radixes[s.limit]
+		pos += uint(s.rows)/groupDigits*uint(sizes[groupDigits]) + uint(sizes[s.rows%groupDigits])
 	}
-	s.digits(x, b, pos, from)
-	sizes := &radixes[s.limit]
-	pos += uint(s.rows)/groupDigits*uint(sizes[groupDigits]) + uint(sizes[s.rows%groupDigits])
-	unpackAdd(x, b, pos+uint(from)*width, width)
+	unpack(x, b, pos+uint(from)*width, width, s.base<<s.shift)
+	if digits {
+		s.addDigits(x, b, start, from)
+	}
 }
 
-// digits decodes the digits of the rows [from, from+len(x)), and of some that the last group has not.
-func (s *segment) digits(x []int64, b []byte, pos uint, from int) {
-	limit, base, shift := s.limit, uint64(s.base), s.shift&63
+// addDigits adds the digits of the rows [from, from+len(x)), and of some that the last group has not.
+func (s *segment) addDigits(x []int64, b []byte, pos uint, from int) {
+	limit, shift := s.limit, s.shift&63
 	sizes := &radixes[limit&(2*maxRange-1)]
 	size := uint(sizes[groupDigits])
 	pos += uint(from/groupDigits) * size
 	row := from
 	if skip := from % groupDigits; skip > 0 {
 		part := x[:min(len(x), groupDigits-skip)]
-		s.group(part, b, pos, row-skip, skip)
+		s.addGroup(part, b, pos, row-skip, skip)
 		x, row, pos = x[len(part):], row+len(part), pos+size
 	}
 	half := limit * limit * limit * limit
@@ -388,25 +385,25 @@ func (s *segment) digits(x []int64, b []byte, pos uint, from int) {
 		var d, h uint64
 		d, f = bits.Mul64(f, limit)
 		h, g = bits.Mul64(g, limit)
-		out[0], out[4] = int64((base+d)<<shift), int64((base+h)<<shift)
+		out[0], out[4] = out[0]+int64(d<<shift), out[4]+int64(h<<shift)
 		d, f = bits.Mul64(f, limit)
 		h, g = bits.Mul64(g, limit)
-		out[1], out[5] = int64((base+d)<<shift), int64((base+h)<<shift)
+		out[1], out[5] = out[1]+int64(d<<shift), out[5]+int64(h<<shift)
 		d, f = bits.Mul64(f, limit)
 		h, g = bits.Mul64(g, limit)
-		out[2], out[6] = int64((base+d)<<shift), int64((base+h)<<shift)
+		out[2], out[6] = out[2]+int64(d<<shift), out[6]+int64(h<<shift)
 		d, _ = bits.Mul64(f, limit)
 		h, _ = bits.Mul64(g, limit)
-		out[3], out[7] = int64((base+d)<<shift), int64((base+h)<<shift)
+		out[3], out[7] = out[3]+int64(d<<shift), out[7]+int64(h<<shift)
 		row += groupDigits
 	}
 	if len(x) > 0 {
-		s.group(x, b, pos, row, 0)
+		s.addGroup(x, b, pos, row, 0)
 	}
 }
 
-// group decodes digits of the group that starts at row, after the first few.
-func (s *segment) group(x []int64, b []byte, pos uint, row, skip int) {
+// addGroup adds digits of the group that starts at row, after the first few.
+func (s *segment) addGroup(x []int64, b []byte, pos uint, row, skip int) {
 	size := uint(radixes[s.limit][min(groupDigits, s.rows-row)])
 	f := word(b, pos>>3) >> (pos & 7) << (64 - size)
 	for range skip {
@@ -415,6 +412,6 @@ func (s *segment) group(x []int64, b []byte, pos uint, row, skip int) {
 	for i := range x {
 		var d uint64
 		d, f = bits.Mul64(f, s.limit)
-		x[i] = (s.base + int64(d)) << s.shift
+		x[i] += int64(d << s.shift)
 	}
 }
