@@ -158,10 +158,10 @@ func (p *directoryParser) entry(n int) {
 	case entryTimes:
 		s := timeStripe{off: p.off, size: uint32(size), crc: crc}
 		s.cell = uint32(p.atMost(p.maxCell, "cell"))
-		s.cols = uint32(p.atMost(int(size), "columns of times"))
+		s.cols = uint32(p.atMost(min(int(size), groupSeries), "columns of times"))
 		p.times = append(p.times, s)
 	case entryGroup, entryEmpty:
-		series := p.atMost(n-p.series, "series of a group")
+		series := p.atMost(min(n-p.series, groupSeries), "series of a group")
 		if series == 0 {
 			p.Fail("group without series")
 		}
@@ -170,12 +170,13 @@ func (p *directoryParser) entry(n int) {
 		p.series += series
 	}
 	if kind == entryGroup || kind == entryStripe {
-		p.stripe(stripe{off: p.off, size: uint32(size), crc: crc})
+		p.stripe(stripe{off: p.off, size: uint32(size), crc: crc}, kind == entryGroup)
 	}
 	p.off += int64(size)
 }
 
-func (p *directoryParser) stripe(s stripe) {
+// stripe reads the rest of an entry for a stripe of the last group, of which it must be the first or must not.
+func (p *directoryParser) stripe(s stripe, first bool) {
 	cell := int64(p.lastCell) + p.Varint()
 	s.minT = p.lastT + p.Varint()
 	s.maxT = s.minT + int64(p.Uvarint())
@@ -189,8 +190,13 @@ func (p *directoryParser) stripe(s stripe) {
 		return
 	}
 	g := &p.groups[len(p.groups)-1]
-	if g.to > g.from && s.minT <= p.stripes[g.to-1].maxT {
+	if first != (g.to == g.from) {
+		p.Fail("further stripe of a group without a first")
+		return
+	}
+	if !first && s.minT <= p.stripes[g.to-1].maxT {
 		p.Fail("stripes of a group overlap in time")
+		return
 	}
 	s.cell = uint32(cell)
 	p.lastCell, p.lastT = s.cell, s.minT
