@@ -63,6 +63,9 @@ func (db *DB) openBlocks() (*blockSet, error) {
 	if err := db.removeOrphans(names); err != nil {
 		return nil, errors.Join(err, set.close())
 	}
+	if err := db.removeIncomplete(set); err != nil {
+		return set, err
+	}
 	return set, db.removeReplaced(set)
 }
 
@@ -75,6 +78,25 @@ func (db *DB) removeOrphans(names []string) error {
 		}
 		if err := db.opts.FS.Remove(path.Join(db.layout.blocks(), n)); err != nil {
 			return fmt.Errorf("remove the tombstones of a deleted block: %w", err)
+		}
+	}
+	return nil
+}
+
+// removeIncomplete deletes the blocks that replace others together with one that is not there, while those others are:
+// their publication was cut short.
+func (db *DB) removeIncomplete(set *blockSet) error {
+	there := map[string]bool{}
+	for _, b := range set.all() {
+		there[b.Meta().ULID] = true
+	}
+	for _, b := range set.all() {
+		m := b.Meta()
+		if m.Leader == "" || there[m.Leader] || !slices.ContainsFunc(m.Parents, func(id string) bool { return there[id] }) {
+			continue
+		}
+		if err := set.delete(db.layout, b); err != nil {
+			return fmt.Errorf("delete block %s, whose merge was cut short: %w", m.ULID, err)
 		}
 	}
 	return nil
@@ -113,17 +135,19 @@ func (s *blockSet) setLocked(list []storedBlock) {
 	s.list = list
 }
 
-// replace puts the blocks in in place of the one that is out, in one step.
-func (s *blockSet) replace(out storedBlock, in ...storedBlock) {
+// replace puts the blocks in in place of those that are out, in one step.
+func (s *blockSet) replace(out []storedBlock, in ...storedBlock) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	list := slices.DeleteFunc(slices.Clone(s.list), func(x storedBlock) bool { return x.Block == out.Block })
+	list := slices.DeleteFunc(slices.Clone(s.list), func(x storedBlock) bool {
+		return slices.ContainsFunc(out, func(y storedBlock) bool { return x.Block == y.Block })
+	})
 	s.setLocked(append(list, in...))
 }
 
 // delete takes b out of the set and removes its files; the readers it has go on until they release it.
 func (s *blockSet) delete(l layout, b storedBlock) error {
-	s.replace(b)
+	s.replace([]storedBlock{b})
 	if err := b.Delete(); err != nil {
 		return err // the file may be there at the next start: then its tombstones must be, too
 	}

@@ -120,9 +120,45 @@ func crashWorkload(ctx context.Context, db *DB, l *ledger) error {
 	return db.Flush(ctx)
 }
 
+// mergeWorkload makes blocks of thirteen slots, with late samples, and merges what is due after every fourth.
+func mergeWorkload(ctx context.Context, db *DB, l *ledger) error {
+	for slot := range int64(14) {
+		ls := []labels.Labels{seriesName(0), seriesName(1), seriesName(2 + int(slot))}[:2+slot%2]
+		for ts := slot * testSlot; ts < (slot+1)*testSlot; ts += 20_000 {
+			if err := l.commit(db, ls, ts, func(i int) float64 { return float64(ts + int64(i)) }); err != nil {
+				return err
+			}
+		}
+		if slot > 2 {
+			late := func(i int) float64 { return float64(-slot*100) - float64(i) }
+			if err := l.commit(db, ls, (slot-2)*testSlot+slot, late); err != nil {
+				return err
+			}
+		}
+		if err := db.Flush(ctx); err != nil {
+			return err
+		}
+		if slot%4 == 3 || slot == 13 {
+			if err := db.Compact(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // The disk is cut off before every operation that changes it, in three ways; each state must recover to all that
 // was acknowledged by then and nothing that was not sent, and recover again to the same.
 func TestEveryCrashPointRecoversWhatWasAcknowledged(t *testing.T) {
+	everyCrashPoint(t, crashWorkload)
+}
+
+func TestEveryCrashPointOfMergesRecoversWhatWasAcknowledged(t *testing.T) {
+	everyCrashPoint(t, mergeWorkload)
+}
+
+func everyCrashPoint(t *testing.T, workload func(context.Context, *DB, *ledger) error) {
+	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	disk := fsx.NewCrashable()
@@ -158,7 +194,7 @@ func TestEveryCrashPointRecoversWhatWasAcknowledged(t *testing.T) {
 			})
 		}
 	})
-	if err := crashWorkload(t.Context(), db, l); err != nil {
+	if err := workload(t.Context(), db, l); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.Close(); err != nil {

@@ -70,6 +70,10 @@ type DB struct {
 	users users
 
 	convertDone chan struct{} // closed when the conversion of foreign blocks has ended
+	mergeDone   chan struct{} // closed when the background merges have ended
+
+	merges    merges
+	leftovers leftovers
 }
 
 // Open opens the store in o.Dir, creating it where there is none, and recovers what a crash left. ctx ends the
@@ -80,7 +84,8 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	o = o.withDefaults()
 	db := &DB{
-		opts: o, log: o.Logger, conds: newConditions(), started: time.Now(), now: time.Now, done: make(chan struct{}), convertDone: make(chan struct{}),
+		opts: o, log: o.Logger, conds: newConditions(), started: time.Now(), now: time.Now, done: make(chan struct{}), convertDone: make(chan struct{}), mergeDone: make(chan struct{}),
+		merges: merges{failed: map[string]bool{}},
 		upkeep: o.Budget.Exempt("upkeep"), layout: layout{fs: o.FS, root: path.Join(o.Dir, "tidemark")},
 	}
 	db.retention.Store(o.Retention.Milliseconds())
@@ -105,6 +110,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	db.stop = stop
 	go db.run(loop)
 	go db.convert(loop)
+	go db.mergeLoop(loop)
 	return db, nil
 }
 
@@ -156,7 +162,8 @@ func (db *DB) open(ctx context.Context) error {
 func (db *DB) newHead() {
 	db.head = head.New(head.Options{Shards: db.meta.Shards, SlotMillis: db.meta.SlotMillis, Account: db.opts.Budget})
 	for _, b := range db.blocks.all() {
-		if m := b.Meta(); m.LSN > 0 { // else it is none of the log's: converted
+		// Else it is none of the log's: converted; or merged of more than one slot, and settled.
+		if m := b.Meta(); m.LSN > 0 && m.SlotEnd-m.SlotStart <= db.meta.SlotMillis {
 			db.head.Flushed(m.SlotStart, m.LSN)
 		}
 	}
@@ -171,6 +178,7 @@ func (db *DB) Close() error {
 	db.stop()
 	<-db.done
 	<-db.convertDone
+	<-db.mergeDone
 	err := db.lastWords()
 	if errors.Is(err, errNothingNew) || db.conds.has(ConditionReadOnly) || db.conds.has(ConditionFailedSync) {
 		err = nil // a full disk or a failed sync must not fail the stop: the log holds all that was acknowledged

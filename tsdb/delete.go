@@ -113,7 +113,7 @@ func (db *DB) takeFromViews(out storedBlock, in ...storedBlock) {
 	db.seq.Lock()
 	defer db.seq.Unlock()
 	db.stamps.begin()
-	db.blocks.replace(out, in...)
+	db.blocks.replace([]storedBlock{out}, in...)
 }
 
 func (db *DB) deleteFromBlock(ctx context.Context, b storedBlock, iv interval, ms []*labels.Matcher) error {
@@ -172,7 +172,7 @@ func (db *DB) rewrite(ctx context.Context, old storedBlock) error {
 	if err != nil {
 		return err
 	}
-	db.blocks.replace(old, storedBlock{Block: b})
+	db.blocks.replace([]storedBlock{old}, storedBlock{Block: b})
 	return db.blocks.delete(db.layout, old)
 }
 

@@ -15,14 +15,16 @@
 //
 // One log (journal, wal) orders every change: an LSN is assigned and the work of each shard of the head enqueued
 // under one short lock, the sequencer. The head holds what the blocks do not: it is cut into slots of two hours,
-// and a slot that is over becomes an immutable block file. A checkpoint is the head at one LSN in a file; with
-// it, the log before that LSN is not needed any more and its segments are used again.
+// and a slot that is over becomes an immutable block file. Blocks are merged into longer ones, one merge at a time
+// (compact). A checkpoint is the head at one LSN in a file; with it, the log before that LSN is not needed any more
+// and its segments are used again.
 //
 // # Lifetime and concurrency
 //
-// All methods are safe for concurrent use. Close waits for the background loop, writes a checkpoint and leaves
+// All methods are safe for concurrent use. Close waits for the background loops, writes a checkpoint and leaves
 // a directory that opens fast; calls and views that are under way keep the head's memory until they end. Lock
-// order: maintenance, sequencer, block list, shard. Only the maintenance lock, which lets one flush, checkpoint,
+// order: merge, maintenance, sequencer, block list, shard. A merge takes the maintenance lock when its blocks are
+// complete. Only the maintenance lock, which lets one flush, checkpoint,
 // delete or snapshot run at a time, is held during a disk access.
 //
 // # Directory
@@ -34,6 +36,7 @@
 //	wal/            segments of the log, docs/format-wal.md
 //	checkpoint/     <lsn>.ckpt, docs/format-checkpoint.md
 //	blocks/         <ulid>.blk, docs/format-block.md
+//	merging/        blocks that are being made of others
 //	quarantine/     files that could not be read, kept for a look
 //	state/          what other parts of the server keep: alert state, silences
 package tsdb

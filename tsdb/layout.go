@@ -31,6 +31,9 @@ func (l layout) wal() string         { return l.path("wal") }
 func (l layout) checkpoints() string { return l.path("checkpoint") }
 func (l layout) quarantine() string  { return l.path("quarantine") }
 
+// merging is where merges write blocks until they are complete.
+func (l layout) merging() string { return l.path("merging") }
+
 // storeMeta is what is fixed for the life of a store; store.json.
 type storeMeta struct {
 	Format     int   `json:"format"`
@@ -52,7 +55,7 @@ func (e *NewerFormatError) Error() string {
 
 // create makes the directories and the meta file where they are missing, and returns the meta in force.
 func (l layout) create(o Options) (storeMeta, error) {
-	for _, dir := range []string{l.root, l.blocks(), l.wal(), l.checkpoints(), l.quarantine()} {
+	for _, dir := range []string{l.root, l.blocks(), l.wal(), l.checkpoints(), l.quarantine(), l.merging()} {
 		if err := l.fs.MkdirAll(dir); err != nil {
 			return storeMeta{}, fmt.Errorf("make the store's directory: %w", err)
 		}
@@ -97,7 +100,7 @@ func (l layout) removeTemp() error {
 	for _, dir := range []string{l.root, l.blocks(), l.checkpoints()} {
 		errs = append(errs, fsx.RemoveTemp(l.fs, dir))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, l.clearMerging())...)
 }
 
 // moveToQuarantine takes an unreadable file out of the way, where an operator finds it.

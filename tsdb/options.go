@@ -52,6 +52,8 @@ type Options struct {
 	// Slot is the length of a head slot and of the blocks cut from it; 0: 2 h. It and Shards are fixed when
 	// the store is created; what is given later is ignored.
 	Slot time.Duration
+	// MaxBlock is the longest time that a merged block is of; 0: a tenth of the retention, at most 31 days.
+	MaxBlock time.Duration
 	// Shards is the number of parts of the head that are locked apart, a power of two; 0: 16.
 	Shards int
 

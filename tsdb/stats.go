@@ -25,6 +25,7 @@ type Stats struct {
 	Durable, Last sample.LSN
 	// Flushes counts the head slots that became blocks, Failures the runs of maintenance that failed.
 	Flushes, Failures uint64
+	Merges            MergeStats
 	// Foreign says how far the conversion of another program's blocks is.
 	Foreign ForeignStats
 }
@@ -34,7 +35,7 @@ func (db *DB) Stats() Stats {
 	s := Stats{
 		Head: db.head.Stats(), Log: db.journal.Stats(), Cache: db.cache.Stats(), Series: db.sets.stats(),
 		Durable: db.journal.Synced(), Last: db.journal.Last(),
-		Flushes: db.flushes.Load(), Failures: db.failures.Load(), Foreign: db.foreignStats(),
+		Flushes: db.flushes.Load(), Failures: db.failures.Load(), Merges: db.merges.read(), Foreign: db.foreignStats(),
 	}
 	for _, b := range db.blocks.all() {
 		s.Blocks++
