@@ -6,6 +6,7 @@ package encoding
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"unsafe"
 )
 
@@ -117,8 +118,8 @@ func (e *Encoder) appendDecimals(dst []byte, v []float64, exponent int, refs [][
 	}
 	start := len(dst)
 	dst = e.AppendInts(append(dst, codec), e.ints)
-	if len(dst)-start < 8 {
-		return dst
+	if len(dst)-start < 8+len(v)/32 {
+		return dst // there is little to gain
 	}
 	k := e.nearest(v, exponent, refs)
 	if k < 0 {
@@ -140,40 +141,46 @@ func (e *Encoder) appendDecimals(dst []byte, v []float64, exponent int, refs [][
 	return dst
 }
 
+// Of each other column, nearest looks at the first rows and the last.
+const window = 16
+
 // nearest returns which of refs looks as if the differences to it took fewer bits, or -1.
 func (e *Encoder) nearest(v []float64, exponent int, refs [][]float64) int {
-	const window = 16
 	if len(refs) == 0 || len(v) < 2*window {
 		return -1
 	}
-	best, least := -1, 0
+	best := -1
+	least := glance(e.ints[:window], nil, 0) + glance(e.ints[len(v)-window:], nil, 0)
+	least -= least / 8
 	scale := powers[exponent]
-	var x [2 * window]int64
-	starts := [2]int{len(v)/4 - window/2, len(v) - window}
-	for k := -1; k < len(refs); k++ {
-		sum := 0
-		for j, s := range starts {
-			for i := range window {
-				x[j*window+i] = e.ints[s+i]
-				if k < 0 {
-					continue
-				}
-				n, ok := decimal(refs[k][s+i], scale)
-				if !ok {
-					sum = math.MaxInt32
-					break
-				}
-				x[j*window+i] -= n
-			}
-			sum += guess(x[j*window : (j+1)*window])
-		}
-		if k < 0 {
-			least = sum - sum/8
-		} else if sum < least {
-			best, least = k, sum
+	for k, ref := range refs {
+		n := glance(e.ints[:window], ref[:window], scale) + glance(e.ints[len(v)-window:], ref[len(v)-window:], scale)
+		if n < least {
+			best, least = k, n
 		}
 	}
 	return best
+}
+
+// glance sums the sizes of the numbers x, less those of other if there is one, of the order whose sum is the least.
+func glance(x []int64, other []float64, scale float64) int {
+	var sum [3]int
+	var first, last, delta int64
+	for i, n := range x {
+		if other != nil {
+			n -= int64(math.RoundToEven(other[i] * scale))
+		}
+		if i == 0 {
+			first, last = n, n
+			continue
+		}
+		d := n - last
+		sum[0] += bits.Len64(zigzag(n - first))
+		sum[1] += bits.Len64(zigzag(d))
+		sum[2] += bits.Len64(zigzag(d - delta))
+		last, delta = n, d
+	}
+	return min(sum[0], sum[1], sum[2])
 }
 
 // asInts returns the memory of f, all its capacity, as integers.

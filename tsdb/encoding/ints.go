@@ -37,12 +37,6 @@ func (e *Encoder) bestOrder(x []int64) int {
 	return 0
 }
 
-// guess returns about how many bits x takes.
-func guess(x []int64) int {
-	s := weigh(x)
-	return min(s[0], s[1], s[2])
-}
-
 // stretch is for how many rows weigh takes a range.
 const stretch = 16
 

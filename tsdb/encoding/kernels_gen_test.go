@@ -9,6 +9,7 @@ import (
 	"go/format"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -100,7 +101,7 @@ func TestKernelsUnpackWhatWasPacked(t *testing.T) {
 				b := w.end()
 				for _, room := range []int{0, 20} {
 					got := make([]int64, n)
-					unpack(got, append(b[:len(b):len(b)], make([]byte, room)...), bit, width, -5)
+					unpack(got, append(slices.Clip(b), make([]byte, room)...), bit, width, -5)
 					if fmt.Sprint(got) != fmt.Sprint(want) {
 						t.Fatalf("width %d, bit %d: got %d, want %d", width, bit, got, want)
 					}
