@@ -13,24 +13,17 @@ import (
 )
 
 const (
-	// timesKnown is how many columns of times the writer remembers, of 64 bytes each: those of a day of slots of
+	// timesKnown is how many columns of times the writer remembers, of 48 bytes each: those of a day of slots of
 	// eighty thousand targets.
 	timesKnown = 1 << 20
-	timesBytes = 64
-	// timesRows is about how many rows the columns of one stripe of times have, those of regular times not counted:
-	// parsed, each takes eight bytes.
-	timesRows = 1 << 16
-	// regularBytes is how many bytes a column of times that are equally far apart has at most. Parsed, it takes no more
-	// memory however many they are.
-	regularBytes = 24
+	timesBytes = 48
+	// timesMemory is how many bytes the columns of one stripe of times may take when they are parsed.
+	timesMemory = 512 << 10
 )
 
-// timeKey identifies a column of times within a block: by its content, since writing all columns down to compare
-// them would take more memory than the block. The hash is seeded anew for each block.
-type timeKey struct {
-	hash xxh3.Uint128
-	cell uint32
-}
+// timeKey identifies a column of times and its cell: by a hash, since writing all columns down to compare them would
+// take more memory than the block. It is seeded anew for each block.
+type timeKey = xxh3.Uint128
 
 type knownTimes struct {
 	number uint32
@@ -51,11 +44,11 @@ type timeWriter struct {
 
 // timeStripeWriter is the stripe of times being filled in one cell.
 type timeStripeWriter struct {
-	next  uint32  // number of the next column of the cell
-	sizes []int64 // of each column
-	rows  []int64 // the same
-	data  []byte
-	heavy int // rows of columns that are not regular
+	next   uint32  // number of the next column of the cell
+	sizes  []int64 // of each column
+	rows   []int64 // the same
+	data   []byte
+	parsed int64 // memory of the columns when they are parsed
 }
 
 func (w *timeWriter) init(e *encoding.Encoder, limit int) {
@@ -66,7 +59,7 @@ func (w *timeWriter) init(e *encoding.Encoder, limit int) {
 // number returns the number of a column of times in a cell, and stores the column if need be.
 func (w *timeWriter) number(cell uint32, t []int64) (uint32, error) {
 	raw := unsafe.Slice((*byte)(unsafe.Pointer(&t[0])), 8*len(t))
-	key := timeKey{xxh3.Hash128Seed(raw, w.seed), cell}
+	key := xxh3.Hash128Seed(raw, w.seed^uint64(cell)<<32)
 	if k, ok := w.known[key]; ok {
 		if !k.shared {
 			w.known[key] = knownTimes{k.number, true}
@@ -84,10 +77,8 @@ func (w *timeWriter) number(cell uint32, t []int64) (uint32, error) {
 	s.sizes = append(s.sizes, int64(len(w.column)))
 	s.rows = append(s.rows, int64(len(t)))
 	s.data = append(s.data, w.column...)
-	if len(w.column) > regularBytes {
-		s.heavy += len(t)
-	}
-	if len(s.data) < stripeTarget && s.heavy < timesRows && len(s.sizes) < groupSeries {
+	s.parsed += encoding.TimesMemory(w.column, len(t))
+	if len(s.data) < stripeTarget && s.parsed < timesMemory && len(s.sizes) < groupSeries {
 		return number, nil
 	}
 	return number, w.flush(cell)
@@ -99,7 +90,7 @@ func (w *timeWriter) flush(cell uint32) error {
 		return nil
 	}
 	err := w.emit(cell, s)
-	s.sizes, s.rows, s.data, s.heavy = s.sizes[:0], s.rows[:0], s.data[:0], 0
+	s.sizes, s.rows, s.data, s.parsed = s.sizes[:0], s.rows[:0], s.data[:0], 0
 	return err
 }
 

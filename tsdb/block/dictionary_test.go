@@ -107,3 +107,40 @@ func TestSharedTimesAreKeptWhenThereAreTooMany(t *testing.T) {
 		t.Errorf("%d of %d columns known", known, all)
 	}
 }
+
+func TestLoadedTimesAreCountedAsIfParsed(t *testing.T) {
+	const rows, columns = 400, 5
+	var e encoding.Encoder
+	check := func(what string, low, high int64, next func(i int) int64) {
+		t.Helper()
+		var sizes, counts []int64
+		var data []byte
+		for range columns {
+			var times []int64
+			for i, at := 0, int64(0); i < rows; i++ {
+				times = append(times, at)
+				at += next(i)
+			}
+			start := len(data)
+			data = e.AppendTimes(data, times)
+			sizes, counts = append(sizes, int64(len(data)-start)), append(counts, rows)
+		}
+		b := append(appendColumn(appendColumn(nil, &e, sizes), &e, counts), data...)
+		l, c := parseTimeStripe(b, columns)
+		if c.Failed() {
+			t.Fatal(c.Fault())
+		}
+		if n := l.bytes() - int64(len(b)); n < low || n > high {
+			t.Errorf("%s: %d bytes beside the %d of the stripe", what, n, len(b))
+		}
+	}
+	const lists = 8 * rows * columns
+	check("regular", 0, 1000, func(int) int64 { return 15_000 })
+	check("one scrape left out", lists, lists+1000, func(i int) int64 {
+		if i == 200 {
+			return 30_000
+		}
+		return 15_000
+	})
+	check("irregular", lists, lists+1000, func(i int) int64 { return 15_000 + int64(i*i%7) })
+}

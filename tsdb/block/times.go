@@ -6,7 +6,6 @@ package block
 import (
 	"fmt"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/tidemarkdb/tidemark/tsdb/encoding"
 )
@@ -36,7 +35,7 @@ func parseTimeStripe(b []byte, cols uint32) (*loadedTimes, *cursor) {
 	l.rows = make([]uint32, len(rows))
 	l.off = make([]uint32, 0, len(sizes)+1)
 	off := int64(c.Off)
-	l.size = int64(len(b)) + int64(len(sizes))*(16+int64(unsafe.Sizeof(encoding.Times{}))) + 128
+	l.size = int64(len(b)) + int64(len(sizes))*16 + 128
 	for i, size := range sizes {
 		if size < 0 || size > int64(len(b))-off || rows[i] < 1 || rows[i] > maxPageRows {
 			c.Fail("column of times beyond the end, or with more rows than a page may have")
@@ -44,10 +43,8 @@ func parseTimeStripe(b []byte, cols uint32) (*loadedTimes, *cursor) {
 		}
 		l.off = append(l.off, uint32(off))
 		l.rows[i] = uint32(rows[i])
+		l.size += encoding.TimesMemory(b[off:off+size], int(rows[i]))
 		off += size
-		if size > regularBytes {
-			l.size += 8 * rows[i]
-		}
 	}
 	if off != int64(len(b)) {
 		c.Fail("columns of times do not fill the stripe")

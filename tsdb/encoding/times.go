@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"unsafe"
 )
 
 // Codecs of times: the first byte of a column. Numbers are on disk.
@@ -250,6 +251,15 @@ func parseLine(h *header, n int) ([]int64, error) {
 		from = to
 	}
 	return t, nil
+}
+
+// TimesMemory returns how many bytes a column of n times takes when it is parsed, as far as its first byte tells.
+func TimesMemory(src []byte, n int) int64 {
+	size := int64(unsafe.Sizeof(Times{}))
+	if len(src) > 0 && src[0] == timesAffine {
+		return size
+	}
+	return size + 8*int64(n)
 }
 
 // Len returns the number of rows.
