@@ -253,16 +253,15 @@ func decodeHuffman(x []int64, h *header, m, from int) error {
 		return h.corrupt("fewer codes than rows")
 	}
 	half, to := (m+1)/2, from+len(x)
-	var front, back stream
-	front.i, back.i = -from, half-from
+	front, back := stream{i: -from}, stream{i: half - from, back: true}
 	if to > half && from < half {
 		t.both(x, b, &front, &back, min(half, to-half))
 	}
 	if from < half {
-		t.run(x[:min(to, half)-from], b, &front, word)
+		t.run(x[:min(to, half)-from], b, &front)
 	}
 	if to > half {
-		t.run(x, b, &back, wordBack)
+		t.run(x, b, &back)
 	}
 	if front.pos+back.pos > 8*uint(len(b)) {
 		return h.corrupt("codes are cut short")
@@ -272,8 +271,17 @@ func decodeHuffman(x []int64, h *header, m, from int) error {
 
 // stream is one of the two streams of a column: the row that comes next, less the first that is wanted, and its bit.
 type stream struct {
-	i   int
-	pos uint
+	i    int
+	pos  uint
+	back bool // it stands in reverse
+}
+
+// word returns the word at a byte of the stream.
+func (s *stream) word(b []byte, off uint) uint64 {
+	if s.back {
+		return wordBack(b, off)
+	}
+	return word(b, off)
 }
 
 // both decodes rows of both streams side by side, which is faster than one after the other.
@@ -297,21 +305,21 @@ func (t *huffmanTable) both(x []int64, b []byte, front, back *stream, rows int) 
 		i++
 		j++
 	}
-	*front, *back = stream{i, p}, stream{j, q}
+	front.i, front.pos, back.i, back.pos = i, p, j, q
 }
 
 // run decodes the rows of one stream that are left.
-func (t *huffmanTable) run(x []int64, b []byte, s *stream, next func([]byte, uint) uint64) {
+func (t *huffmanTable) run(x []int64, b []byte, s *stream) {
 	pos := s.pos
 	for i := s.i; i < len(x); i++ {
-		w := next(b, pos>>3) >> (pos & 7)
+		w := s.word(b, pos>>3) >> (pos & 7)
 		entry := uint(t.entry[w&t.mask&(1<<maxCode-1)])
 		n, extra := entry&15, entry>>4&63
 		w >>= n
 		if n+extra > 57 {
-			w = next(b, (pos+n)>>3) >> ((pos + n) & 7)
+			w = s.word(b, (pos+n)>>3) >> ((pos + n) & 7)
 			if extra > 57 {
-				w |= next(b, (pos+n)>>3+8) << (64 - (pos+n)&7)
+				w |= s.word(b, (pos+n)>>3+8) << (64 - (pos+n)&7)
 			}
 		}
 		pos += n + extra

@@ -12,7 +12,7 @@ type patches struct {
 }
 
 // patchRoom is room for the patches of most columns.
-type patchRoom [128]int64
+type patchRoom [256]int64
 
 // patches reads what stands apart in a residual of m rows.
 func (h *header) patches(form uint8, m int, room *patchRoom) (p patches, err error) {

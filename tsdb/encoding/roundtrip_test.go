@@ -197,8 +197,7 @@ func TestManyRegularTimesComeBack(t *testing.T) {
 // An Encoder that has seen columns of a size, and a decoder with room, allocate nothing for the next ones; more patches than
 // there is room for on the stack do.
 func TestColumnsTakeNoMemoryOfTheirOwn(t *testing.T) {
-	r := newRand(t)
-	all := host(r, 240)
+	all := host(rand.New(rand.NewPCG(1, 2)), 240)
 	var e encoding.Encoder
 	pages := make([][]byte, len(all))
 	dst := make([]float64, 0, 1000)
