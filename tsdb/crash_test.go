@@ -89,7 +89,7 @@ func (l *ledger) check(t *testing.T, where string, db *DB, acked map[string]map[
 	}
 }
 
-// crashWorkload writes in order, late and to new series, flushes, checkpoints and applies the retention.
+// crashWorkload writes in order, late and to new series, spills, flushes, checkpoints and applies the retention.
 func crashWorkload(ctx context.Context, db *DB, l *ledger) error {
 	for step := range 36 {
 		ts := int64(step) * 5_000
@@ -108,6 +108,11 @@ func crashWorkload(ctx context.Context, db *DB, l *ledger) error {
 		}
 		if step%12 == 11 {
 			if err := db.Maintain(ctx); err != nil {
+				return err
+			}
+		}
+		if step%7 == 6 {
+			if err := db.Spill(ctx); err != nil {
 				return err
 			}
 		}

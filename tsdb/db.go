@@ -40,6 +40,7 @@ type DB struct {
 	scans   sync.Pool // of *scanner
 	conds   *conditions
 	upkeep  *budget.Account // of blocks and of writing them: what gives memory back must not lack it
+	parts   partSet
 
 	// seq is the sequencer: under it an LSN is assigned and the work of the shards enqueued, so that both
 	// are in one order. It is held for the time of a memory copy, never for that of a disk access.
@@ -49,12 +50,15 @@ type DB struct {
 	maintain sync.Mutex
 	// checkpoints are the LSNs of the checkpoint files, ascending; guarded by maintain.
 	checkpoints []sample.LSN
+	// orphan is the name of a part that was given up and may still be there; guarded by maintain.
+	orphan string
 
 	retention      atomic.Int64 // ms; 0: for ever
 	retentionBytes atomic.Int64
 	minFree        atomic.Int64
 	failures       atomic.Uint64 // of maintenance
 	flushes        atomic.Uint64 // slots that became blocks
+	spills         atomic.Uint64 // parts that were written
 	noMemory       atomic.Int64  // when something was last refused for lack of memory, Unix ms
 	late           atomic.Pointer[LateWindows]
 	started        time.Time
@@ -66,6 +70,7 @@ type DB struct {
 	setGen         atomic.Uint64 // of the last SeriesSet made: equal ones are the same set
 
 	stop  context.CancelFunc
+	loops sync.WaitGroup // background loops, but for those that have a channel
 	done  chan struct{}
 	users users
 
@@ -108,7 +113,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	db.watchDisk() // a start on a full disk says so at once
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	db.stop = stop
+	db.loops.Add(1)
 	go db.run(loop)
+	go db.spillLoop(loop)
 	go db.convert(loop)
 	go db.mergeLoop(loop)
 	return db, nil
@@ -135,16 +142,18 @@ func (db *DB) open(ctx context.Context) error {
 	if err := db.openForeign(ctx); err != nil {
 		return err
 	}
-	if err := db.findGaps(); err != nil {
+	start := time.Now()
+	if err := db.newHead(); err != nil {
 		return err
 	}
-	start := time.Now()
-	db.newHead()
 	from, err := db.loadCheckpoint()
 	if err != nil {
 		return err
 	}
-	after := from
+	if err := db.findGaps(); err != nil {
+		return err
+	}
+	after := max(from, db.parts.newest())
 	for _, b := range db.blocks.all() {
 		after = max(after, b.Meta().LSN) // more than the checkpoint's in a restored snapshot
 	}
@@ -158,8 +167,8 @@ func (db *DB) open(ctx context.Context) error {
 	return db.recover(ctx, from, start)
 }
 
-// newHead makes an empty head that knows what the blocks hold.
-func (db *DB) newHead() {
+// newHead makes a head that knows what the blocks and the parts hold.
+func (db *DB) newHead() error {
 	db.head = head.New(head.Options{Shards: db.meta.Shards, SlotMillis: db.meta.SlotMillis, Account: db.opts.Budget})
 	for _, b := range db.blocks.all() {
 		// Else it is none of the log's: converted; or merged of more than one slot, and settled.
@@ -167,6 +176,7 @@ func (db *DB) newHead() {
 			db.head.Flushed(m.SlotStart, m.LSN)
 		}
 	}
+	return db.attachParts()
 }
 
 // Close ends the background work, writes a checkpoint so that the next start is quick, and releases the
@@ -177,6 +187,7 @@ func (db *DB) Close() error {
 	}
 	db.stop()
 	<-db.done
+	db.loops.Wait()
 	<-db.convertDone
 	<-db.mergeDone
 	err := db.lastWords()

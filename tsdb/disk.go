@@ -96,9 +96,10 @@ func (db *DB) noteUnreadable(err error) {
 	}
 }
 
-// DiskBytes is what the store takes on disk: blocks, log and checkpoints.
+// DiskBytes is what the store takes on disk: blocks, parts of the head, log and checkpoints.
 func (db *DB) DiskBytes() int64 {
-	total := db.journal.DiskBytes()
+	_, total := db.parts.size()
+	total += db.journal.DiskBytes()
 	for _, b := range db.blocks.all() {
 		total += b.Size()
 	}

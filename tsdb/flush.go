@@ -139,6 +139,7 @@ func (db *DB) dropSlot(slot int64, lsn sample.LSN) {
 	restore := db.opts.Budget.Lift()
 	defer restore()
 	db.head.DropSlot(slot, lsn)
+	db.removeParts(slot, lsn)
 }
 
 // openBlock opens a block that was just written. One that cannot be opened goes: what is deleted from now on would

@@ -30,6 +30,7 @@ func (l layout) blocks() string      { return l.path("blocks") }
 func (l layout) wal() string         { return l.path("wal") }
 func (l layout) checkpoints() string { return l.path("checkpoint") }
 func (l layout) quarantine() string  { return l.path("quarantine") }
+func (l layout) spill() string       { return l.path("spill") }
 
 // merging is where merges write blocks until they are complete.
 func (l layout) merging() string { return l.path("merging") }
@@ -55,7 +56,7 @@ func (e *NewerFormatError) Error() string {
 
 // create makes the directories and the meta file where they are missing, and returns the meta in force.
 func (l layout) create(o Options) (storeMeta, error) {
-	for _, dir := range []string{l.root, l.blocks(), l.wal(), l.checkpoints(), l.quarantine(), l.merging()} {
+	for _, dir := range []string{l.root, l.blocks(), l.wal(), l.checkpoints(), l.spill(), l.quarantine(), l.merging()} {
 		if err := l.fs.MkdirAll(dir); err != nil {
 			return storeMeta{}, fmt.Errorf("make the store's directory: %w", err)
 		}
@@ -97,7 +98,7 @@ func (l layout) create(o Options) (storeMeta, error) {
 // removeTemp deletes what an interrupted publication left behind.
 func (l layout) removeTemp() error {
 	var errs []error
-	for _, dir := range []string{l.root, l.blocks(), l.checkpoints()} {
+	for _, dir := range []string{l.root, l.blocks(), l.checkpoints(), l.spill()} {
 		errs = append(errs, fsx.RemoveTemp(l.fs, dir))
 	}
 	return errors.Join(append(errs, l.clearMerging())...)

@@ -85,8 +85,9 @@ const (
 	defaultBlockCache   = 64 << 20
 	defaultSeriesCache  = 64 << 20
 	minSegmentBytes     = 64 << 10
-	// checkpointEvery bounds what a restart replays: 256 MiB of log are about 28 M samples, or 3 s.
-	checkpointEvery = 256 << 20
+	// checkpointEvery bounds what a restart replays: 64 MiB of log are about 7 M samples. A checkpoint holds the series
+	// and the chunks that are open, some hundred bytes a series.
+	checkpointEvery = 64 << 20
 )
 
 func (o Options) validate() error {

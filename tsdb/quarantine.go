@@ -70,7 +70,10 @@ func (db *DB) findGaps() error {
 		return fmt.Errorf("list the quarantine: %w", err)
 	}
 	for _, n := range names {
-		if !strings.HasSuffix(n, block.Suffix) {
+		what := "block"
+		if strings.HasSuffix(n, block.PartSuffix) {
+			what = "part of the head"
+		} else if !strings.HasSuffix(n, block.Suffix) {
 			continue
 		}
 		g := gap{mint: minTime, maxt: maxTime}
@@ -79,7 +82,7 @@ func (db *DB) findGaps() error {
 			g.mint, g.maxt = first, last
 			about = "from " + formatTime(first) + " to " + formatTime(last)
 		}
-		g.cause = fmt.Errorf("block %s is in quarantine: its samples are missing, %s", n, about)
+		g.cause = fmt.Errorf("%s %s is in quarantine: its samples are missing, %s", what, n, about)
 		db.gaps = append(db.gaps, g)
 		if !db.conds.has(ConditionQuarantined) {
 			db.raiseQuarantined(quarantineEffect(n))
@@ -92,10 +95,13 @@ func (db *DB) findGaps() error {
 // records were of is not known.
 func (db *DB) noteLostRecords() {
 	lost := db.recovery.Log.LostRecords
-	if lost == 0 {
+	if lost == 0 && db.recovery.Lost == 0 {
 		return
 	}
 	cause := fmt.Errorf("%d records of the log are damaged: their samples are missing", lost)
+	if lost == 0 {
+		cause = fmt.Errorf("the log lacks %d series that parts of the head have samples of", db.recovery.Lost)
+	}
 	db.gaps = append(db.gaps, gap{mint: minTime, maxt: maxTime, cause: cause})
 	db.conds.set(Condition{
 		Code:     ConditionQuarantined,

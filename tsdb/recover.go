@@ -33,6 +33,7 @@ type Recovery struct {
 	Records    int        // log records replayed after it
 	Samples    int        // rows in them
 	Unknown    int        // rows of series the log does not name: lost to corruption
+	Lost       int        // series with rows in parts of the head that the log does not name: the same
 	Took       time.Duration
 	Log        journal.Recovery
 }
@@ -47,6 +48,7 @@ func (db *DB) recover(ctx context.Context, from sample.LSN, start time.Time) err
 	if err := db.replay(ctx, from); err != nil {
 		return fmt.Errorf("replay the log: %w", err)
 	}
+	db.recovery.Lost = db.head.Recovered()
 	db.noteLostRecords()
 	db.floor = db.journal.NewFloor("checkpoint", db.keepFrom())
 	db.recovery.Took = time.Since(start)
@@ -101,7 +103,9 @@ func (db *DB) loadCheckpoint() (sample.LSN, error) {
 		if err := db.head.Close(); err != nil {
 			return 0, fmt.Errorf("drop a half loaded head: %w", err)
 		}
-		db.newHead()
+		if err := db.newHead(); err != nil {
+			return 0, err
+		}
 	}
 	return 0, nil
 }

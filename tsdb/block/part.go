@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -96,7 +95,7 @@ func (p *Part) load() error {
 }
 
 // maxMembers bounds what a reader allocates for the series of a part.
-const maxMembers = 1 << 31
+const maxMembers = 1 << 26
 
 // Meta returns what the part says about itself.
 func (p *Part) Meta() PartMeta { return p.meta }
@@ -110,47 +109,51 @@ func (p *Part) Size() int64 { return p.b.size }
 // Reader returns a reader of the part; its series are numbers.
 func (p *Part) Reader() Reader { return p.b.Reader() }
 
-// Members reads of each series, by number, the generation it was written with, 0 for one without rows, and the time of
-// its last row.
-func (p *Part) Members() (gens []uint32, last []int64, err error) {
+// Members is what a part says of its series, by number.
+type Members struct {
+	Gen         []uint32 // the generation it was written with, 0 for one without rows
+	First, Last []int64  // the times of its first and its last row
+}
+
+// Members reads what the part says of its series.
+func (p *Part) Members() (Members, error) {
 	s := p.members
 	raw, err := p.b.readChecked(s.off, s.size, s.crc)
 	if err != nil {
-		return nil, nil, err
+		return Members{}, err
 	}
 	n := p.b.series
 	c := newCursor(raw, 0)
 	wide := c.ints(n, "generations")
 	if c.Failed() || len(wide) != n {
-		return nil, nil, c.fault(&p.b, s.off, "members")
+		return Members{}, c.fault(&p.b, s.off, "members")
 	}
 	used := 0
-	gens = make([]uint32, n)
+	m := Members{Gen: make([]uint32, n), First: make([]int64, n), Last: make([]int64, n)}
 	for i, g := range wide {
-		if gens[i] = uint32(g); int64(gens[i]) != g {
+		if m.Gen[i] = uint32(g); int64(m.Gen[i]) != g {
 			c.Fail("generation out of range")
 		}
 		if g != 0 {
 			used++
 		}
 	}
-	ends := c.ints(used, "ends of series")
+	begins, ends := c.ints(used, "begins of series"), c.ints(used, "ends of series")
 	c.Finish()
-	last = make([]int64, n)
-	for i, g := range gens {
+	for i, g := range m.Gen {
 		if g == 0 || c.Failed() {
 			continue
 		}
-		last[i] = p.meta.MaxT - ends[0]
-		ends = ends[1:]
-		if last[i] < p.meta.MinT || last[i] > p.meta.MaxT {
-			c.Fail("end of a series out of range")
+		m.First[i], m.Last[i] = p.meta.MinT+begins[0], p.meta.MaxT-ends[0]
+		begins, ends = begins[1:], ends[1:]
+		if m.First[i] < p.meta.MinT || m.First[i] > m.Last[i] || m.Last[i] > p.meta.MaxT {
+			c.Fail("times of a series out of range")
 		}
 	}
 	if c.Failed() {
-		return nil, nil, c.fault(&p.b, s.off, "members")
+		return Members{}, c.fault(&p.b, s.off, "members")
 	}
-	return gens, last, nil
+	return m, nil
 }
 
 // Close closes the file.
@@ -163,7 +166,7 @@ func (p *Part) Delete() error { return p.b.Delete() }
 func (w *partWriter) appendMembers(dst []byte) []byte {
 	dst = appendColumn(dst, &w.stripes.encoder, w.gens)
 	for i := range w.ends {
-		w.ends[i] = w.meta.MaxT - w.ends[i]
+		w.begins[i], w.ends[i] = w.begins[i]-w.meta.MinT, w.meta.MaxT-w.ends[i]
 	}
-	return appendColumn(dst, &w.stripes.encoder, slices.Clip(w.ends))
+	return appendColumn(appendColumn(dst, &w.stripes.encoder, w.begins), &w.stripes.encoder, w.ends)
 }

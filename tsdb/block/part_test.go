@@ -120,22 +120,23 @@ func TestAPartHoldsTheRowsAndTheEndsOfItsSeries(t *testing.T) {
 	if p.Meta() != meta || meta.Series != 2500 || meta.Shard != 3 || meta.LSN != 9 {
 		t.Errorf("meta %+v, written %+v", p.Meta(), meta)
 	}
-	gens, last, err := p.Members()
+	m, err := p.Members()
 	if err != nil {
 		t.Fatal(err)
 	}
 	rows := uint64(0)
 	for i, got := range readPart(t, p, len(want)) {
 		if want[i] == nil {
-			if gens[i] != 0 || len(got.T) != 0 {
-				t.Errorf("series %d without rows: generation %d, %d rows", i, gens[i], len(got.T))
+			if m.Gen[i] != 0 || len(got.T) != 0 {
+				t.Errorf("series %d without rows: generation %d, %d rows", i, m.Gen[i], len(got.T))
 			}
 			continue
 		}
 		n := len(want[i].T)
 		rows += uint64(n)
-		if gens[i] != uint32(1+i%3) || last[i] != want[i].T[n-1] {
-			t.Errorf("series %d: generation %d, last row at %d, want %d at %d", i, gens[i], last[i], 1+i%3, want[i].T[n-1])
+		if m.Gen[i] != uint32(1+i%3) || m.First[i] != want[i].T[0] || m.Last[i] != want[i].T[n-1] {
+			t.Errorf("series %d: generation %d, rows from %d to %d, want %d from %d to %d",
+				i, m.Gen[i], m.First[i], m.Last[i], 1+i%3, want[i].T[0], want[i].T[n-1])
 		}
 		if !sameRows(got, want[i]) {
 			t.Errorf("series %d: %d rows are not the %d written", i, len(got.T), n)
@@ -225,7 +226,7 @@ func TestADamagedPartNeverGivesOtherRows(t *testing.T) {
 				t.Errorf("byte %d: series %d has other rows", at, i)
 			}
 		}
-		if _, _, err := p.Members(); err != nil {
+		if _, err := p.Members(); err != nil {
 			found++
 		}
 		if err := p.Close(); err != nil {

@@ -71,7 +71,8 @@ type partWriter struct {
 	reserved int64
 	stripes  stripesWriter
 	gens     []int64 // of each series
-	ends     []int64 // of each that has rows
+	begins   []int64 // of each that has rows
+	ends     []int64 // the same
 	footer   footer
 }
 
@@ -131,7 +132,7 @@ func (w *partWriter) series(s PartRows) error {
 			return err
 		}
 	}
-	w.gens, w.ends = append(w.gens, int64(s.Gen)), append(w.ends, last)
+	w.gens, w.begins, w.ends = append(w.gens, int64(s.Gen)), append(w.begins, first), append(w.ends, last)
 	w.meta.MinT, w.meta.MaxT = min(w.meta.MinT, first), max(w.meta.MaxT, last)
 	w.meta.Rows += uint64(n)
 	if err := w.stripes.add(s.Rows, 0, n); err != nil {
@@ -142,7 +143,7 @@ func (w *partWriter) series(s PartRows) error {
 
 // charge brings what is reserved up to the memory of the buffers.
 func (w *partWriter) charge() error {
-	n := w.stripes.bytes() + 8*int64(cap(w.gens)+cap(w.ends))
+	n := w.stripes.bytes() + 8*int64(cap(w.gens)+cap(w.begins)+cap(w.ends))
 	if n <= w.reserved {
 		return nil
 	}

@@ -50,19 +50,11 @@ type PartInfo struct {
 	Rows       int
 }
 
-// PartSeries is the series of a part, by local id: the generation of each, 0 for one without rows, and the time of its
-// last row.
+// PartSeries is the series of a part, by local id: the generation of each, 0 for one without rows, and the times of its
+// first and its last row.
 type PartSeries struct {
-	Gen  []uint32
-	Last []int64
-}
-
-// add notes the last row of a series; local ids ascend.
-func (s *PartSeries) add(local, gen uint32, last int64) {
-	for len(s.Gen) < int(local) {
-		s.Gen, s.Last = append(s.Gen, 0), append(s.Last, 0)
-	}
-	s.Gen, s.Last = append(s.Gen, gen), append(s.Last, last)
+	Gen         []uint32
+	First, Last []int64
 }
 
 // attached is a part of a shard. All but dead stays as it is.
@@ -77,7 +69,7 @@ type attached struct {
 }
 
 // compareParts orders the parts of a shard: by slot, and those of a slot as they were written. So the rows of a series
-// ascend from one to the next.
+// ascend from one to the next as a rule; see Reader.inOrder.
 func compareParts(a, b *attached) int {
 	return cmp.Or(cmp.Compare(a.Slot, b.Slot), cmp.Compare(a.LSN, b.LSN))
 }

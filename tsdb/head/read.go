@@ -267,10 +267,11 @@ func (r *Reader) decode(i int, dst *column.Block) error {
 	return damage
 }
 
-// inOrder appends the in-order rows of series i, deleted ones too. Of a slot those in parts come before those in memory.
+// inOrder appends the in-order rows of series i, deleted ones too. Of a slot those in parts come before those in memory,
+// but where a recovery has made rows in-order ones again that had become late: then they are sorted.
 func (r *Reader) inOrder(i int, dst *column.Block) (damage, err error) {
-	c, h := r.series[i], r.pin.head
-	pieces := r.pieces[c.pieces[0]:c.pieces[1]]
+	c, h, start := r.series[i], r.pin.head, len(dst.T)
+	pieces, mixed := r.pieces[c.pieces[0]:c.pieces[1]], false
 	if c.parts {
 		local := h.local(r.ids[i])
 		all := r.inParts[h.shardOf(r.ids[i]).number].parts
@@ -288,20 +289,42 @@ func (r *Reader) inOrder(i int, dst *column.Block) (damage, err error) {
 			if x.reader == nil {
 				x.reader = x.part.Reader()
 			}
+			from := len(dst.T)
 			if err := x.reader.Read(local, r.want.mint, r.want.maxt, r.want.st, dst); err != nil {
 				if _, ok := errors.AsType[*DamageError](err); !ok {
 					return nil, err
 				}
 				damage = cmp.Or(damage, err)
 			}
+			mixed = mixed || descends(dst, start, from)
 		}
 	}
+	from := len(dst.T)
 	for k := range pieces {
 		if err := r.piece(&pieces[k], dst); err != nil {
 			return nil, err
 		}
 	}
+	if mixed || descends(dst, start, from) {
+		sortRows(dst, start)
+	}
 	return damage, nil
+}
+
+// descends reports whether the rows from from on begin before the end of those from start on.
+func descends(b *column.Block, start, from int) bool {
+	return from > start && from < len(b.T) && b.T[from] <= b.T[from-1]
+}
+
+// sortRows sorts the rows from start on by time, and keeps the first of each.
+func sortRows(b *column.Block, start int) {
+	order := make([]int, len(b.T)-start)
+	for i := range order {
+		order[i] = start + i
+	}
+	slices.SortStableFunc(order, func(i, k int) int { return cmp.Compare(b.T[i], b.T[k]) })
+	order = slices.CompactFunc(order, func(i, k int) bool { return b.T[i] == b.T[k] })
+	reorder(b, start, order)
 }
 
 // piece appends the wanted samples of a copied chunk.
@@ -402,6 +425,12 @@ func mergeLate(b *column.Block, start int, late []lateRow, tombs []tomb) error {
 			k++
 		}
 	}
+	reorder(b, start, order)
+	return nil
+}
+
+// reorder makes the rows that order names those from start on.
+func reorder(b *column.Block, start int, order []int) {
 	permute(b.T, start, order)
 	permute(b.V, start, order)
 	if len(b.ST) > 0 {
@@ -413,7 +442,6 @@ func mergeLate(b *column.Block, start int, late []lateRow, tombs []tomb) error {
 		permute(b.H.Float, start, order)
 	}
 	b.Truncate(start + len(order))
-	return nil
 }
 
 func appendLate(b *column.Block, x *lateRow) error {

@@ -173,9 +173,10 @@ func (r *Reader) Next(dst *column.Block) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := errors.AsType[*DamageError](err); !ok {
-		dst.Truncate(rows)
+	if _, ok := errors.AsType[*DamageError](err); ok {
+		return err // it is the same for all series that it concerns
 	}
+	dst.Truncate(rows)
 	return fmt.Errorf("read series %d of the head: %w", r.ids[i], err)
 }
 

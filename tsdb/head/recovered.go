@@ -7,13 +7,19 @@ import "math"
 
 // recoveredParts is what the parts of a shard hold, while the log is replayed.
 //
-// A part holds the first rows, up to some time, of those that each of its series got in order in its slot, but for the
-// ones that earlier parts hold. So an in-order row that comes out of a checkpoint or the log at a time that is not
-// after the last one that parts have of its series is in a part; and a late one never is.
+// The parts of a slot hold all rows, from a first to a last one, of those that each of their series got in order there.
+// So an in-order row that comes out of a checkpoint or the log at a time between the two is in a part; and a late one
+// never is. Rows before the first are those that a block holds, and those that were in one chunk with them: they became
+// late when the block took the others.
 type recoveredParts struct {
-	gens    []uint32          // by local id: generation of the series that has rows in parts, 0 for none
-	covered map[int64][]int64 // by slot and local id: time of its last row in a part
+	gens    []uint32             // by local id: generation of the series that has rows in parts, 0 for none
+	covered map[int64][]covering // by slot and local id
 }
+
+// covering is the times of the first and the last row that parts of a slot have of a series.
+type covering struct{ first, last int64 }
+
+var coversNone = covering{math.MaxInt64, math.MinInt64}
 
 // AttachRecovered makes a part that an earlier run wrote hold its rows, unless a block holds them: then the answer is
 // false, and the part is not needed. It belongs to the time after Flushed and before LoadSnapshot and the first
@@ -26,12 +32,12 @@ func (h *Head) AttachRecovered(part Part, info PartInfo, series PartSeries) bool
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.recovering == nil {
-		s.recovering = &recoveredParts{covered: map[int64][]int64{}}
+		s.recovering = &recoveredParts{covered: map[int64][]covering{}}
 	}
 	x := &attached{PartInfo: info, part: part}
 	r := s.recovering
 	r.gens = padded(r.gens, len(series.Gen), 0)
-	covered := padded(r.covered[info.Slot], len(series.Gen), math.MinInt64)
+	covered := padded(r.covered[info.Slot], len(series.Gen), coversNone)
 	for local, gen := range series.Gen {
 		switch {
 		case gen == 0:
@@ -43,10 +49,11 @@ func (h *Head) AttachRecovered(part Part, info PartInfo, series PartSeries) bool
 			for _, y := range s.parts {
 				y.exclude(uint32(local))
 			}
-			covered[local] = math.MinInt64
+			covered[local] = coversNone
 		}
 		r.gens[local] = gen
-		covered[local] = max(covered[local], series.Last[local])
+		c := &covered[local]
+		c.first, c.last = min(c.first, series.First[local]), max(c.last, series.Last[local])
 	}
 	r.covered[info.Slot] = covered
 	s.addPartLocked(x)
@@ -98,7 +105,7 @@ func (s *shard) recoveredLocked(r *recoveredParts, local, gen uint32) bool {
 	if local < s.headers.len() {
 		if hd := s.headers.at(local); hd.gen == gen {
 			hd.flags |= inPart
-			if c := r.covered[s.head.slotOf(hd.lastT)]; hd.n == 0 && local < uint32(len(c)) && hd.lastT == c[local] {
+			if c := r.covered[s.head.slotOf(hd.lastT)]; hd.n == 0 && local < uint32(len(c)) && hd.lastT == c[local].last {
 				hd.flags |= newestKept
 			}
 			return true

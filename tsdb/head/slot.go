@@ -23,7 +23,7 @@ type Slot struct {
 type slotCount struct {
 	start, end    int64      // ms, end is the last one in the slot
 	flushed       sample.LSN // up to here a block holds the rows already, while the log is replayed
-	covered       []int64    // by local id: up to here parts hold the in-order rows already, while the log is replayed
+	covered       []covering // by local id: in-order rows that parts hold already, while the log is replayed
 	inOrder, late int
 	mint, maxt    int64
 	last          time.Time
@@ -31,7 +31,7 @@ type slotCount struct {
 
 // covers reports whether a part holds the in-order row of a series at t.
 func (c *slotCount) covers(local uint32, t int64) bool {
-	return local < uint32(len(c.covered)) && t <= c.covered[local]
+	return local < uint32(len(c.covered)) && t >= c.covered[local].first && t <= c.covered[local].last
 }
 
 // slotLocked returns the count of the slot that t is in.

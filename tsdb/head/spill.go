@@ -63,11 +63,11 @@ func (h *Head) Seal(shard uint32, least int) {
 
 // Spill is the chunks of one shard and one slot on their way into a part.
 type Spill struct {
-	pin    *Pin
-	shard  *shard
-	end    int64 // last ms of the slot
-	info   PartInfo
-	series PartSeries
+	pin   *Pin
+	shard *shard
+	end   int64 // last ms of the slot
+	info  PartInfo
+	gens  []uint32 // by local id: of the series whose rows go into the part, 0 for one without
 }
 
 // Spills returns what a pin, whose epoch is durable, sees of the shard in closed chunks that are in memory, by slot:
@@ -123,13 +123,10 @@ func (s *shard) eachSpilledLocked(p *Pin, local uint32, from, to int64, f func(*
 // Info returns what the part is, complete when Rows has ended.
 func (x *Spill) Info() PartInfo { return x.info }
 
-// Series returns the series of the part, complete when Rows has ended.
-func (x *Spill) Series() PartSeries { return x.series }
-
 // SpillRows is the rows [0, len(Rows.T)) of one series, good until the next one is asked for.
 type SpillRows struct {
-	Local uint32
-	Rows  *column.Block
+	Local, Gen uint32 // generation
+	Rows       *column.Block
 }
 
 // spillRun is how many series are copied under one hold of the shard's lock.
@@ -141,7 +138,7 @@ func (x *Spill) Rows() iter.Seq2[SpillRows, error] {
 		r := x.pin.Reader(math.MinInt64, math.MaxInt64, true)
 		defer r.Close()
 		var b column.Block
-		x.series = PartSeries{}
+		x.gens = x.gens[:0]
 		for from, more := uint32(0), true; more; from += spillRun {
 			var run []spilledSeries
 			run, more = x.copyRun(r, from)
@@ -151,7 +148,7 @@ func (x *Spill) Rows() iter.Seq2[SpillRows, error] {
 					yield(SpillRows{}, fmt.Errorf("series %d of the head: %w", x.shard.id(y.local), err))
 					return
 				}
-				if !yield(SpillRows{y.local, &b}, nil) {
+				if !yield(SpillRows{y.local, y.gen, &b}, nil) {
 					return
 				}
 			}
@@ -194,7 +191,7 @@ func (x *Spill) decode(r *Reader, y spilledSeries, b *column.Block) error {
 	n := len(b.T)
 	x.info.Rows += n
 	x.info.MinT, x.info.MaxT = min(x.info.MinT, b.T[0]), max(x.info.MaxT, b.T[n-1])
-	x.series.add(y.local, y.gen, b.T[n-1])
+	x.gens = append(padded(x.gens, int(y.local), 0), y.gen)
 	return nil
 }
 
@@ -210,8 +207,8 @@ func (x *Spill) Attach(part Part) {
 	s.addPartLocked(&attached{PartInfo: x.info, part: part, born: number})
 	s.mu.Unlock()
 	s.eachRun(func(from, to uint32) {
-		for local := from; local < min(to, uint32(len(x.series.Gen))); local++ {
-			if hd := s.headers.at(local); x.series.Gen[local] != 0 && hd.gen == x.series.Gen[local] {
+		for local := from; local < min(to, uint32(len(x.gens))); local++ {
+			if hd := s.headers.at(local); x.gens[local] != 0 && hd.gen == x.gens[local] {
 				hd.flags |= inPart
 				s.eachSpilledLocked(x.pin, local, x.info.Slot, x.end, func(c *closedChunk) { s.dieLocked(c, number) })
 			}

@@ -44,8 +44,12 @@ func partOf(tb failer, x *Spill) *memoryPart {
 		b.Reset()
 		appendRows(b, r.Rows, math.MinInt64, math.MaxInt64)
 		p.rows[r.Local] = b
+		s, n := &p.series, len(b.T)
+		s.Gen = append(padded(s.Gen, int(r.Local), 0), r.Gen)
+		s.First = append(padded(s.First, int(r.Local), 0), b.T[0])
+		s.Last = append(padded(s.Last, int(r.Local), 0), b.T[n-1])
 	}
-	p.info, p.series = x.Info(), x.Series()
+	p.info = x.Info()
 	return p
 }
 

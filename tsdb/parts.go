@@ -1,0 +1,58 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// partSet is the parts of the head whose files are there. The head owns them.
+type partSet struct {
+	mu   sync.Mutex
+	list []*storedPart // guarded by mu
+}
+
+func (s *partSet) add(p *storedPart) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = append(s.list, p)
+}
+
+// take removes the parts that goes says and returns them.
+func (s *partSet) take(goes func(block.PartMeta) bool) (gone []*storedPart) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.list = slices.DeleteFunc(s.list, func(p *storedPart) bool {
+		if goes(p.Meta()) {
+			gone = append(gone, p)
+			return true
+		}
+		return false
+	})
+	return gone
+}
+
+// size returns how many there are and their bytes.
+func (s *partSet) size() (n int, bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.list {
+		bytes += p.Size()
+	}
+	return len(s.list), bytes
+}
+
+// newest returns the highest LSN of a part, 0 where there is none.
+func (s *partSet) newest() (lsn sample.LSN) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.list {
+		lsn = max(lsn, p.Meta().LSN)
+	}
+	return lsn
+}

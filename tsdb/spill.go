@@ -1,0 +1,310 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package tsdb
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"path"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/head"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+const (
+	// spillEvery is how often the shards are looked at: at three million samples a second the head grows by 10 MB
+	// between two looks.
+	spillEvery = time.Second
+	// spillRest is how long nothing is tried after a failure.
+	spillRest = 15 * time.Second
+	// spillPerSeries is how many bytes of samples a shard may hold for each of its series, about an eighth of an hour at
+	// a scrape every 15 s, and spillFloor what all shards together may hold in any case.
+	spillPerSeries = 96
+	spillFloor     = 1 << 20
+	// spillLeast is how many samples an open chunk must have to be sealed.
+	spillLeast = 8
+	// spillShare is which part of the bytes of a shard must be of one slot for a part to be made of them: a few chunks of a
+	// slot that is nearly over stay in memory for its block.
+	spillShare = 16
+)
+
+// storedPart is a part of the head in a file.
+type storedPart struct {
+	*block.Part
+	bad atomic.Bool // some of it could not be read
+}
+
+// Reader returns a reader of the part for the head.
+func (p *storedPart) Reader() head.PartReader { return &partReader{part: p, stripes: p.Part.Reader()} }
+
+// Discard closes the file, whose name is gone already.
+func (p *storedPart) Discard() { _ = p.Part.Close() } // it was only read
+
+type partReader struct {
+	part    *storedPart
+	stripes block.Reader
+}
+
+// Read appends rows of a series; see head.PartReader. It is short, so that nothing ends it early.
+func (r *partReader) Read(local uint32, mint, maxt int64, withST bool, dst *column.Block) error {
+	if uint64(local) >= r.part.Meta().Series {
+		return nil
+	}
+	err := r.stripes.Read(context.Background(), local, mint, maxt, withST, dst)
+	if err != nil && damaged(err) {
+		r.part.bad.Store(true)
+		return &head.DamageError{Err: err}
+	}
+	return err
+}
+
+func (r *partReader) Close() {}
+
+// spillLoop keeps the samples in memory few, and the log that a restart replays short.
+func (db *DB) spillLoop(ctx context.Context) {
+	defer db.loops.Done()
+	tick := time.NewTicker(spillEvery)
+	defer tick.Stop()
+	var rest time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if db.journal.Err() != nil || time.Now().Before(rest) {
+			continue
+		}
+		if err := db.spillDue(ctx); err != nil && ctx.Err() == nil {
+			db.failures.Add(1)
+			db.log.Error("samples could not be put aside; they stay in memory and it is tried again", "err", err, "in", spillRest)
+			rest = time.Now().Add(spillRest)
+		}
+	}
+}
+
+// spillDue spills the shards that hold too much, the fullest first, and writes a checkpoint if the log is long.
+func (db *DB) spillDue(ctx context.Context) error {
+	for _, x := range db.fullShards(db.head.Loads()) {
+		if err := db.spillShard(ctx, x.Shard, spillLeast, x.Bytes/spillShare); err != nil {
+			return err
+		}
+	}
+	db.maintain.Lock()
+	defer db.maintain.Unlock()
+	if db.journal.BytesSince(db.lastCheckpoint()) < checkpointEvery {
+		return nil
+	}
+	if err := db.checkpointLocked(ctx); !errors.Is(err, errNothingNew) {
+		return err
+	}
+	return nil
+}
+
+// fullShards returns those that hold more than they may; where memory is short that is a quarter.
+func (db *DB) fullShards(all []head.Load) []head.Load {
+	short := int64(1)
+	if b := db.opts.Budget; b != nil && b.Limit() > 0 && b.Used() > b.Limit()/4*3 {
+		short = 4
+	}
+	full := func(x head.Load) float64 {
+		return float64(x.Bytes*short) / float64(max(spillFloor/int64(len(all)), spillPerSeries*int64(x.Series)))
+	}
+	out := slices.DeleteFunc(all, func(x head.Load) bool { return full(x) < 1 })
+	slices.SortFunc(out, func(a, b head.Load) int { return cmp.Compare(full(b), full(a)) })
+	return out
+}
+
+// Spill puts the in-order samples of all shards aside, due or not.
+func (db *DB) Spill(ctx context.Context) error {
+	if err := db.users.enter(); err != nil {
+		return err
+	}
+	defer db.users.leave()
+	for _, x := range db.head.Loads() {
+		if err := db.spillShard(ctx, x.Shard, 1, 1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spillShard seals the chunks of a shard that have so many samples, and makes parts of the slots that it has so many
+// bytes of.
+func (db *DB) spillShard(ctx context.Context, shard uint32, samples int, bytes int64) error {
+	db.maintain.Lock()
+	defer db.maintain.Unlock()
+	if err := db.removeOrphan(); err != nil {
+		return fmt.Errorf("remove a part that was given up: %w", err)
+	}
+	// Sealing takes a little memory, for the moment until the spill gives back much more.
+	restore := db.opts.Budget.Lift()
+	defer restore()
+	db.head.Seal(shard, samples)
+	pin, lsn, err := db.pin(ctx)
+	if err != nil {
+		return err
+	}
+	defer pin.Close()
+	if err := db.Durable(ctx, lsn); err != nil {
+		return fmt.Errorf("spill: %w", err)
+	}
+	for _, s := range db.head.Spills(pin, shard, bytes) {
+		if err := db.spillSlot(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spillSlot writes a part and lets the head forget what is in it. A crash between the two is healed by the part, which
+// says how far it has the rows of each series.
+func (db *DB) spillSlot(ctx context.Context, s *head.Spill) error {
+	info := s.Info()
+	name := path.Join(db.layout.spill(), fmt.Sprintf("%d-%d-%020d%s", info.Slot, info.Shard, info.LSN, block.PartSuffix))
+	meta := block.PartMeta{Shard: info.Shard, SlotStart: info.Slot, Slot: db.meta.SlotMillis, LSN: info.LSN}
+	_, err := block.WritePart(db.opts.FS, name, meta, block.PartSource{Series: spilledRows(ctx, s), Account: db.upkeep})
+	if errors.Is(err, block.ErrEmpty) {
+		return nil
+	}
+	var p *block.Part
+	if err == nil {
+		p, err = block.OpenPart(db.opts.FS, name, db.cache, block.Options{Account: db.upkeep})
+	}
+	if err != nil {
+		// The rows stay in memory and will be in a part that comes later: they must not be in this one too.
+		db.orphan = name
+		return fmt.Errorf("spill: %w", errors.Join(err, db.removeOrphan()))
+	}
+	part := &storedPart{Part: p}
+	db.parts.add(part)
+	s.Attach(part)
+	db.spills.Add(1)
+	return nil
+}
+
+func spilledRows(ctx context.Context, s *head.Spill) iter.Seq2[block.PartRows, error] {
+	return func(yield func(block.PartRows, error) bool) {
+		for r, err := range s.Rows() {
+			if err == nil {
+				err = ctx.Err()
+			}
+			if !yield(block.PartRows{Number: r.Local, Gen: r.Gen, Rows: r.Rows}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// removeOrphan removes what is left of a part that was given up, for good. The caller holds maintain.
+func (db *DB) removeOrphan() error {
+	if db.orphan == "" {
+		return nil
+	}
+	if err := db.opts.FS.Remove(db.orphan); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := db.opts.FS.SyncDir(db.layout.spill()); err != nil {
+		return err
+	}
+	db.orphan = ""
+	return nil
+}
+
+// removeParts removes the files of the parts of a slot whose rows up to lsn a block holds. One that could not be read
+// goes to quarantine: the block lacks its rows. The head closes them when no pin sees them any more.
+func (db *DB) removeParts(slot int64, lsn sample.LSN) {
+	gone := db.parts.take(func(m block.PartMeta) bool { return m.SlotStart == slot && m.LSN <= lsn })
+	if len(gone) == 0 {
+		return
+	}
+	var errs []error
+	for _, p := range gone {
+		if p.bad.Load() {
+			errs = append(errs, db.quarantine(p.Name(), errors.New("a part of it could not be read")))
+			continue
+		}
+		errs = append(errs, db.opts.FS.Remove(p.Name()))
+	}
+	if err := errors.Join(append(errs, db.opts.FS.SyncDir(db.layout.spill()))...); err != nil {
+		db.log.Warn("parts of the head whose rows are in a block could not be removed; the next start does it", "err", err)
+	}
+}
+
+// attachParts gives the parts that earlier runs wrote to the head, which is new. Those whose rows a block holds are
+// removed; one that cannot be read is moved to quarantine, and the start goes on without it.
+func (db *DB) attachParts() error {
+	names, err := db.opts.FS.List(db.layout.spill())
+	if err != nil {
+		return fmt.Errorf("list the parts of the head: %w", err)
+	}
+	var all []*storedPart
+	for _, n := range names {
+		if !strings.HasSuffix(n, block.PartSuffix) {
+			continue
+		}
+		name := path.Join(db.layout.spill(), n)
+		p, err := block.OpenPart(db.opts.FS, name, db.cache, block.Options{Account: db.upkeep})
+		if damaged(err) {
+			err = db.quarantine(name, err)
+			p = nil
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("open part %s: %w", name, err), closeAll(all))
+		}
+		if p != nil {
+			all = append(all, &storedPart{Part: p})
+		}
+	}
+	slices.SortFunc(all, func(a, b *storedPart) int { return cmp.Compare(a.Meta().LSN, b.Meta().LSN) })
+	db.parts.take(func(block.PartMeta) bool { return true })
+	for i, p := range all {
+		if err := db.attachPart(p); err != nil {
+			return errors.Join(err, closeAll(all[i:]))
+		}
+	}
+	return nil
+}
+
+func closeAll(parts []*storedPart) error {
+	var errs []error
+	for _, p := range parts {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// attachPart gives one part to the head. On an error it is still open.
+func (db *DB) attachPart(p *storedPart) error {
+	m := p.Meta()
+	members, err := p.Members()
+	if err == nil && (int(m.Shard) >= db.meta.Shards || m.Slot != db.meta.SlotMillis) {
+		err = &block.CorruptError{File: p.Name(), Msg: "the part is of another store"}
+	}
+	if damaged(err) {
+		return errors.Join(p.Close(), db.quarantine(p.Name(), err))
+	}
+	if err != nil {
+		return err
+	}
+	info := head.PartInfo{Shard: m.Shard, Slot: m.SlotStart, LSN: m.LSN, MinT: m.MinT, MaxT: m.MaxT, Rows: int(m.Rows)}
+	if db.head.AttachRecovered(p, info, head.PartSeries{Gen: members.Gen, First: members.First, Last: members.Last}) {
+		db.parts.add(p)
+		return nil
+	}
+	if err := p.Delete(); err != nil {
+		return fmt.Errorf("remove a part whose rows a block holds: %w", err)
+	}
+	return nil
+}
