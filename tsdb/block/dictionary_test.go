@@ -4,6 +4,7 @@
 package block
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/tidemarkdb/tidemark/tsdb/encoding"
@@ -125,7 +126,11 @@ func TestLoadedTimesAreCountedAsIfParsed(t *testing.T) {
 			data = e.AppendTimes(data, times)
 			sizes, counts = append(sizes, int64(len(data)-start)), append(counts, rows)
 		}
-		b := append(appendColumn(appendColumn(nil, &e, sizes), &e, counts), data...)
+		var b []byte
+		for _, x := range [][]int64{sizes, counts, make([]int64, columns)} {
+			b = appendColumn(b, &e, x)
+		}
+		b = append(b, data...)
 		l, c := parseTimeStripe(b, columns)
 		if c.Failed() {
 			t.Fatal(c.Fault())
@@ -143,4 +148,34 @@ func TestLoadedTimesAreCountedAsIfParsed(t *testing.T) {
 		return 15_000
 	})
 	check("irregular", lists, lists+1000, func(i int) int64 { return 15_000 + int64(i*i%7) })
+}
+
+func TestTimesOfASeriesThatMissesScrapesArePartOfItsNeighbours(t *testing.T) {
+	const rows = 400
+	all := make([]int64, rows)
+	for i := range all {
+		all[i] = int64(i)*15_000 + int64(i*i%7) // a jitter that cannot be told from noise
+	}
+	var stored []int
+	w := newTimes(100, &stored)
+	check := func(what string, times []int64, base int64) {
+		t.Helper()
+		before := len(w.cells[0].sizes)
+		w.mustNumber(t, 0, times)
+		s := &w.cells[0]
+		if len(s.sizes) != before+1 || s.bases[before] != base || base > 0 && s.sizes[before] > 20 {
+			t.Errorf("%s: base %d, %d bytes", what, s.bases[before], s.sizes[before])
+		}
+	}
+	w.cells = append(w.cells, timeStripeWriter{})
+	check("all", all, 0)
+	check("one that came", all[150:], 1)
+	check("one that went", all[:250], 2)
+	check("one that missed a scrape", slices.Concat(all[:100], all[101:]), 3)
+	other := slices.Clone(all)
+	other[200]++
+	check("another target", other, 0)
+	check("one that came there", other[150:], 1)
+	check("one that came at first", all[160:], 6)
+	check("a time that no other has", append(slices.Clone(all), all[rows-1]+1), 0)
 }

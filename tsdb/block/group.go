@@ -179,10 +179,13 @@ func (w *stripesWriter) write(size, crc *uint32) error {
 	return err
 }
 
-// emitTimes writes a stripe of times: the sizes of its columns, their rows, then the columns.
+// emitTimes writes a stripe of times: the sizes of its columns, their rows, what they are parts of, then the columns.
 func (w *stripesWriter) emitTimes(cell uint32, s *timeStripeWriter) error {
 	info := timeStripe{cell: cell, cols: uint32(len(s.sizes))}
-	w.buf = appendColumn(appendColumn(w.buf[:0], &w.encoder, s.sizes), &w.encoder, s.rows)
+	w.buf = w.buf[:0]
+	for _, x := range [][]int64{s.sizes, s.rows, s.bases} {
+		w.buf = appendColumn(w.buf, &w.encoder, x)
+	}
 	w.buf = append(w.buf, s.data...)
 	if err := w.write(&info.size, &info.crc); err != nil {
 		return err

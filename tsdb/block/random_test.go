@@ -52,7 +52,12 @@ func genRows(t *rapid.T) []row {
 func genNeighbour(t *rapid.T, of []row) []row {
 	skip := rapid.IntRange(0, 3).Draw(t, "skip") * len(of) / 4
 	more := rapid.SampledFrom([]uint64{0, 0, 1, 3}).Draw(t, "more")
+	miss := rapid.SampledFrom([]int{0, 0, 2, 50}).Draw(t, "miss")
 	rows := slices.Clone(of[skip:])
+	if miss > 0 {
+		i := 0
+		rows = slices.DeleteFunc(rows, func(row) bool { i++; return i%miss == 0 })
+	}
 	for i := range rows {
 		r := &rows[i]
 		if r.H == nil && r.FH == nil && more > 0 && !math.IsNaN(math.Float64frombits(r.Bits)) {

@@ -151,6 +151,15 @@ func (r *Reader) ChargeTo(dst *column.Block) error { return dst.Charge(r.stripes
 
 // times returns column number of the cell of a held stripe.
 func (r *Reader) times(x *pageRead, number uint32) (*encoding.Times, error) {
+	t, err := r.timesColumn(x, number, false)
+	if err == nil && (t.First() < x.stripe.minT || t.Last() > x.stripe.maxT) {
+		return nil, r.block.corrupt(x.stripe.off, fmt.Sprintf("column %d has times beyond those of the stripe", number))
+	}
+	return t, err
+}
+
+// timesColumn returns column number of a cell, whole where it is to be one that others are parts of.
+func (r *Reader) timesColumn(x *pageRead, number uint32, whole bool) (*encoding.Times, error) {
 	d := &r.block.directory
 	from, to := d.ofCell(x.stripe.cell)
 	all := d.times[from:to]
@@ -158,27 +167,42 @@ func (r *Reader) times(x *pageRead, number uint32) (*encoding.Times, error) {
 	if k < 0 || number-all[k].first >= all[k].cols {
 		return nil, r.block.corrupt(x.stripe.off, fmt.Sprintf("no column of times has number %d", number))
 	}
-	for len(x.held.times) < len(all) {
-		x.held.times = append(x.held.times, nil)
+	l, err := r.timeStripe(x, from, k, len(all))
+	if err != nil {
+		return nil, err
 	}
-	l := x.held.times[k]
-	if l == nil {
-		var kept bool
-		var err error
-		if l, kept, err = r.block.timeStripe(from+uint32(k), !r.once); err != nil {
+	i := number - all[k].first
+	if n := l.bases[i]; n > number || n > 0 && whole {
+		return nil, r.block.corrupt(all[k].off, fmt.Sprintf("column %d of times is a part of none, or others are a part of it", number))
+	}
+	var base *encoding.Times
+	if n := l.baseOf(i); n > 0 {
+		if base, err = r.timesColumn(x, number-n, true); err != nil {
 			return nil, err
 		}
-		if err := r.hold(l, kept, x.dst); err != nil {
-			return nil, err
-		}
-		x.held.times[k] = l
 	}
-	t, at, msg := l.column(number - all[k].first)
+	t, at, msg := l.column(i, base)
 	if msg != "" {
 		return nil, r.block.corrupt(all[k].off+at, "times: "+msg)
 	}
-	if t.First() < x.stripe.minT || t.Last() > x.stripe.maxT {
-		return nil, r.block.corrupt(x.stripe.off, fmt.Sprintf("column %d has times beyond those of the stripe", number))
-	}
 	return t, nil
+}
+
+// timeStripe returns the k-th of the n stripes of times of a cell, which begin at from.
+func (r *Reader) timeStripe(x *pageRead, from uint32, k, n int) (*loadedTimes, error) {
+	for len(x.held.times) < n {
+		x.held.times = append(x.held.times, nil)
+	}
+	if l := x.held.times[k]; l != nil {
+		return l, nil
+	}
+	l, kept, err := r.block.timeStripe(from+uint32(k), !r.once)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.hold(l, kept, x.dst); err != nil {
+		return nil, err
+	}
+	x.held.times[k] = l
+	return l, nil
 }

@@ -5,6 +5,7 @@ package block
 
 import (
 	"fmt"
+	"math"
 	"sync/atomic"
 
 	"github.com/tidemarkdb/tidemark/tsdb/encoding"
@@ -16,6 +17,7 @@ type loadedTimes struct {
 	b      []byte
 	off    []uint32 // where each column begins, and the end of the last
 	rows   []uint32 // of each column
+	bases  []uint32 // how many columns before is the one that it is a part of; 0: it is none
 	parsed []atomic.Pointer[encoding.Times]
 	size   int64
 }
@@ -29,21 +31,22 @@ func parseTimeStripe(b []byte, cols uint32) (*loadedTimes, *cursor) {
 	l := &loadedTimes{b: b}
 	sizes := c.ints(int(cols), "sizes of columns")
 	rows := c.ints(int(cols), "rows of columns")
+	bases := c.ints(int(cols), "bases of columns")
 	if c.Failed() {
 		return nil, c
 	}
-	l.rows = make([]uint32, len(rows))
+	l.rows, l.bases = make([]uint32, len(rows)), make([]uint32, len(rows))
 	l.off = make([]uint32, 0, len(sizes)+1)
 	off := int64(c.Off)
-	l.size = int64(len(b)) + int64(len(sizes))*16 + 128
+	l.size = int64(len(b)) + int64(len(sizes))*20 + 128
 	for i, size := range sizes {
-		if size < 0 || size > int64(len(b))-off || rows[i] < 1 || rows[i] > maxPageRows {
-			c.Fail("column of times beyond the end, or with more rows than a page may have")
+		if size < 0 || size > int64(len(b))-off || rows[i] < 1 || rows[i] > maxPageRows || bases[i] < 0 || bases[i] > math.MaxUint32 {
+			c.Fail("column of times beyond the end, with more rows than a page may have, or a part of nothing")
 			return nil, c
 		}
 		l.off = append(l.off, uint32(off))
-		l.rows[i] = uint32(rows[i])
-		l.size += encoding.TimesMemory(b[off:off+size], int(rows[i]))
+		l.rows[i], l.bases[i] = uint32(rows[i]), uint32(bases[i])
+		l.size += columnMemory(b[off:off+size], int(rows[i]), bases[i])
 		off += size
 	}
 	if off != int64(len(b)) {
@@ -55,13 +58,22 @@ func parseTimeStripe(b []byte, cols uint32) (*loadedTimes, *cursor) {
 	return l, c
 }
 
-// column returns the i-th column. The message says what is wrong with it, and at is where in the stripe.
-func (l *loadedTimes) column(i uint32) (t *encoding.Times, at int64, msg string) {
+// baseOf returns how many columns before the i-th is the one that it must be parsed with; 0: none, or it is parsed.
+func (l *loadedTimes) baseOf(i uint32) uint32 {
+	if l.bases[i] > 0 && l.parsed[i].Load() == nil {
+		return l.bases[i]
+	}
+	return 0
+}
+
+// column returns the i-th column; base is the one that it is a part of, if baseOf says so. The message says what is wrong
+// with it, and at is where in the stripe.
+func (l *loadedTimes) column(i uint32, base *encoding.Times) (t *encoding.Times, at int64, msg string) {
 	if t = l.parsed[i].Load(); t != nil {
 		return t, 0, ""
 	}
 	at = int64(l.off[i])
-	parsed, err := encoding.ParseTimes(l.b[l.off[i]:l.off[i+1]])
+	parsed, err := l.parse(i, base)
 	if err != nil {
 		return nil, at, err.Error()
 	}
@@ -70,4 +82,17 @@ func (l *loadedTimes) column(i uint32) (t *encoding.Times, at int64, msg string)
 	}
 	l.parsed[i].Store(&parsed)
 	return &parsed, 0, ""
+}
+
+func (l *loadedTimes) parse(i uint32, base *encoding.Times) (encoding.Times, error) {
+	b := l.b[l.off[i]:l.off[i+1]]
+	if base == nil {
+		return encoding.ParseTimes(b)
+	}
+	n := int(l.rows[i])
+	rows, err := encoding.DecodeInts(make([]int64, 0, n), b, n, 0, n)
+	if err != nil {
+		return encoding.Times{}, err
+	}
+	return base.Pick(rows)
 }

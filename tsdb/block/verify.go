@@ -88,7 +88,8 @@ func (v *verification) stripe(ctx context.Context, r *Reader, k int) {
 	}
 }
 
-// times reads the columns of times, also those that no page has.
+// times reads the columns of times, also those that no page has. Those that are parts of others are left to the pages
+// that have them.
 func (v *verification) times(ctx context.Context, b *Block) error {
 	for i := range b.directory.times {
 		if err := ctx.Err(); err != nil {
@@ -100,7 +101,10 @@ func (v *verification) times(ctx context.Context, b *Block) error {
 			continue
 		}
 		for k := range l.parsed {
-			if _, at, msg := l.column(uint32(k)); msg != "" {
+			if l.bases[k] > 0 {
+				continue
+			}
+			if _, at, msg := l.column(uint32(k), nil); msg != "" {
 				v.note(b.corrupt(b.directory.times[i].off+at, "times: "+msg))
 			}
 		}

@@ -253,6 +253,23 @@ func parseLine(h *header, n int) ([]int64, error) {
 	return t, nil
 }
 
+// Pick returns the column of some rows of t, which must ascend; else the error is a *CorruptError.
+func (t *Times) Pick(rows []int64) (Times, error) {
+	list := make([]int64, 0, len(rows))
+	last := int64(-1)
+	for _, r := range rows {
+		if r <= last || r >= int64(t.n) {
+			return Times{}, &CorruptError{Msg: "rows of another column of times out of order, or beyond its end"}
+		}
+		list = t.AppendTo(list, int(r), int(r)+1)
+		last = r
+	}
+	if len(list) == 0 {
+		return Times{}, nil
+	}
+	return Times{n: len(list), first: list[0], list: list}, nil
+}
+
 // TimesMemory returns how many bytes a column of n times takes when it is parsed, as far as its first byte tells.
 func TimesMemory(src []byte, n int) int64 {
 	size := int64(unsafe.Sizeof(Times{}))
