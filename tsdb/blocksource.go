@@ -85,7 +85,7 @@ func (v *view) eachSeries(ctx context.Context) iter.Seq2[block.Series, error] {
 // rewriteSource yields what of a block is not deleted.
 func (db *DB) rewriteSource(ctx context.Context, b storedBlock) block.Source {
 	m := b.Meta()
-	v := &view{db: db, mint: min(m.MinT, m.SlotStart), maxt: max(m.MaxT, m.SlotEnd-1), sources: []source{newBlockSource(b)}}
+	v := &view{db: db, mint: min(m.MinT, m.SlotStart), maxt: max(m.MaxT, m.SlotEnd-1), sources: []source{newBlockSource(b, db.head.Seed())}}
 	return block.Source{Series: v.failOnDamage(v.eachSeries(ctx)), Metadata: b.Metadata(""), Account: db.upkeep}
 }
 

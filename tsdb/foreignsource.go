@@ -25,6 +25,7 @@ import (
 type foreignSource struct {
 	b    storedForeign
 	warn func(error)
+	seed index.Seed // of the hashes
 }
 
 func (s foreignSource) span() (id string, mint, maxt int64) {
@@ -79,8 +80,8 @@ func (s foreignSource) texts(syms []uint32, dst []string) []string {
 	return s.b.syms.appendTexts(dst, syms)
 }
 
-func (s foreignSource) hashes(ids []uint32, dst []index.Hash128) []index.Hash128 {
-	s.labels(ids, func(ls labels.Labels) { dst = append(dst, index.HashLabels(ls)) })
+func (s foreignSource) hashes(_ *budget.Task, ids []uint32, dst []index.Hash128) []index.Hash128 {
+	s.labels(ids, func(ls labels.Labels) { dst = append(dst, s.seed.Labels(ls)) })
 	return dst
 }
 

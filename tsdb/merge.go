@@ -113,7 +113,7 @@ func (m *seriesMerge) union() {
 	}
 	first := m.parts[0]
 	for from, to := 0, m.task.Run(0, m.n); from < to; from, to = to, m.task.Run(to, m.n) {
-		m.hashes = m.sources[first.source].hashes(first.ids[from:to], m.hashes)
+		m.hashes = m.sources[first.source].hashes(m.task, first.ids[from:to], m.hashes)
 	}
 	rows := int64(0)
 	for i := range m.parts[1:] {
@@ -150,7 +150,7 @@ func (m *seriesMerge) join(p *part) {
 		if !m.room(to - from) {
 			return
 		}
-		m.found = m.sources[p.source].hashes(p.ids[from:to], slices.Grow(m.found[:0], to-from))
+		m.found = m.sources[p.source].hashes(m.task, p.ids[from:to], slices.Grow(m.found[:0], to-from))
 		rows := p.rows[from:to]
 		for i, h := range m.found {
 			if int(next) < len(m.hashes) && m.hashes[next] == h {

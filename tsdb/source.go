@@ -27,9 +27,10 @@ type source interface {
 	// eachPairs calls f with the labels of each of ids, which ascend: name, value, name, value, … in label order. They
 	// are valid during the call, which may ask for texts and nothing else.
 	eachPairs(ids []uint32, f func(pairs []uint32))
-	symbols() int                                             // symbols are below it, but for those that came just now
-	texts(syms []uint32, dst []string) []string               // appended
-	hashes(ids []uint32, dst []index.Hash128) []index.Hash128 // appended
+	symbols() int                               // symbols are below it, but for those that came just now
+	texts(syms []uint32, dst []string) []string // appended
+	// hashes appends the hash of each of ids, which ascend; of fewer where the task ends.
+	hashes(t *budget.Task, ids []uint32, dst []index.Hash128) []index.Hash128
 	labelNames(t *budget.Task, ms []*labels.Matcher, limit int) ([]string, error)
 	labelValues(t *budget.Task, name string, ms []*labels.Matcher, limit int) ([]string, error)
 	// reader returns a reader of samples, of one goroutine, to be closed before the source is released.
@@ -68,7 +69,7 @@ func (s headSource) eachPairs(ids []uint32, f func(pairs []uint32)) { s.pin.Each
 func (s headSource) symbols() int                                   { return s.index.Symbols() }
 func (s headSource) texts(syms []uint32, dst []string) []string     { return s.index.Texts(syms, dst) }
 
-func (s headSource) hashes(ids []uint32, dst []index.Hash128) []index.Hash128 {
+func (s headSource) hashes(_ *budget.Task, ids []uint32, dst []index.Hash128) []index.Hash128 {
 	return s.pin.Hashes(ids, dst)
 }
 
@@ -97,11 +98,15 @@ func (s headSource) priority() sample.LSN { return ^sample.LSN(0) }
 func (s headSource) release()             {}
 
 type blockSource struct {
-	b   storedBlock
-	idx *index.Reader
+	b    storedBlock
+	idx  *index.Reader
+	seed index.Seed
 }
 
-func newBlockSource(b storedBlock) blockSource { return blockSource{b: b, idx: b.Index()} }
+// newBlockSource returns the source of a block, whose hashes are those of seed.
+func newBlockSource(b storedBlock, seed index.Seed) blockSource {
+	return blockSource{b: b, idx: b.Index(), seed: seed}
+}
 
 func (s blockSource) span() (id string, mint, maxt int64) {
 	m := s.b.Meta()
@@ -120,11 +125,8 @@ func (s blockSource) texts(syms []uint32, dst []string) []string {
 	return dst
 }
 
-func (s blockSource) hashes(ids []uint32, dst []index.Hash128) []index.Hash128 {
-	for _, id := range ids {
-		dst = append(dst, s.idx.Hash(id))
-	}
-	return dst
+func (s blockSource) hashes(t *budget.Task, ids []uint32, dst []index.Hash128) []index.Hash128 {
+	return s.idx.Hashes(t, s.seed, ids, dst)
 }
 
 func (s blockSource) labelNames(t *budget.Task, ms []*labels.Matcher, limit int) ([]string, error) {

@@ -66,13 +66,13 @@ func (db *DB) view(ctx context.Context, mint, maxt int64) (*view, error) {
 		}
 	}
 	for _, b := range foreign {
-		v.sources = append(v.sources, foreignSource{b: b, warn: v.unreadable})
+		v.sources = append(v.sources, foreignSource{b: b, warn: v.unreadable, seed: db.head.Seed()})
 		if damage := b.damage.Load(); damage != nil {
 			v.unreadable(damage)
 		}
 	}
 	for _, b := range blocks {
-		v.sources = append(v.sources, newBlockSource(b))
+		v.sources = append(v.sources, newBlockSource(b, db.head.Seed()))
 	}
 	v.sources = append(v.sources, headSource{pin: v.pin, index: db.head.Index()})
 	if err := db.head.WaitApplied(ctx, v.pin.Epoch()); err != nil {

@@ -107,6 +107,9 @@ func (h *Head) StartAt(lsn sample.LSN) { h.order.start(lsn) }
 // Index returns the label index of the head.
 func (h *Head) Index() *index.Mem { return h.dir.index }
 
+// Seed returns what keys the hashes of the head's series.
+func (h *Head) Seed() index.Seed { return h.dir.seed }
+
 // Applied returns the LSN up to which every work is applied.
 func (h *Head) Applied() sample.LSN { return sample.LSN(h.order.applied.Load()) }
 

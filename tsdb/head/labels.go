@@ -24,7 +24,7 @@ func (p *Pin) EachPairs(ids []uint32, f func(pairs []uint32)) {
 	}
 }
 
-// Hashes appends the hash of the labels of each of ids to dst.
+// Hashes appends the hash of the labels of each of ids, with the head's seed, to dst.
 func (p *Pin) Hashes(ids []uint32, dst []index.Hash128) []index.Hash128 {
 	d := &p.head.dir
 	for len(ids) > 0 {

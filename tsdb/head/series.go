@@ -24,6 +24,7 @@ import (
 type directory struct {
 	account, indexAccount *budget.Account
 	index                 *index.Mem
+	seed                  index.Seed
 
 	mu      sync.RWMutex
 	entries table[entry] // guarded by mu; by id
@@ -56,7 +57,7 @@ const (
 func (d *directory) open(a *budget.Account) {
 	// The index has an account of its own, so that close knows what it was charged.
 	d.account, d.indexAccount = a, a.Child("index", 0)
-	d.index = index.NewMem(d.indexAccount)
+	d.index, d.seed = index.NewMem(d.indexAccount), index.NewSeed()
 	d.entries, d.bytes = newTable[entry](a), arena.New(arena.Options{Account: a})
 }
 
@@ -106,7 +107,7 @@ func (d *directory) enterLocked(ls labels.Labels, pairs []uint32, want sample.Re
 		gen = want.Generation()
 	}
 	*e = entry{
-		hash: index.HashLabels(ls), labels: text, size: uint32(len(buf)), since: math.MaxUint64, gen: gen, state: reserved,
+		hash: d.seed.Labels(ls), labels: text, size: uint32(len(buf)), since: math.MaxUint64, gen: gen, state: reserved,
 		cell: NameCell(ls.Get(labels.MetricName)),
 	}
 	return sample.MakeRef(gen, id), nil
@@ -200,7 +201,7 @@ func (d *directory) vacateLocked(id uint32, e *entry) {
 
 // lookup returns the published series of ls.
 func (d *directory) lookup(ls labels.Labels) (sample.Ref, bool) {
-	hash := index.HashLabels(ls)
+	hash := d.seed.Labels(ls)
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if len(d.table) == 0 {
@@ -216,8 +217,7 @@ func (d *directory) lookup(ls labels.Labels) (sample.Ref, bool) {
 	return 0, false
 }
 
-// sameLabelsLocked compares the labels themselves: the hash is not seeded, so that one could make two label sets
-// that share it.
+// sameLabelsLocked compares the labels themselves: a series must not be given to another one's rows, however unlikely.
 func (d *directory) sameLabelsLocked(e *entry, ls labels.Labels) bool {
 	var stack, have [128]uint32
 	want, ok := d.index.FindPairs(ls, stack[:0])

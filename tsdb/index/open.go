@@ -14,6 +14,7 @@ import (
 // opener fills a Reader and checks every byte that the reader will later trust.
 type opener struct {
 	r                 *Reader
+	version           int
 	names, pairs, set int     // how many, from the header
 	ends              [5]int  // of the parts
 	labels            []int64 // per name: series that have it, by the series part
@@ -25,8 +26,9 @@ func (o *opener) header() error {
 		return &FormatError{Off: int64(len(b)), Msg: "shorter than its header"}
 	}
 	u32 := func(i int) int { return int(binary.LittleEndian.Uint32(b[4*i:])) }
-	if v := u32(0); v != formatVersion {
-		return &FormatError{Off: 0, Msg: fmt.Sprintf("version %d, want %d", v, formatVersion)}
+	o.version = u32(0)
+	if o.version < firstVersion || o.version > formatVersion {
+		return &FormatError{Off: 0, Msg: fmt.Sprintf("version %d, want %d to %d", o.version, firstVersion, formatVersion)}
 	}
 	o.r.n, o.names, o.pairs, o.set = u32(1), u32(2), u32(3), u32(4)
 	end := headerBytes
@@ -34,14 +36,16 @@ func (o *opener) header() error {
 		end += u32(5 + i)
 		o.ends[i] = end
 	}
-	if end+o.r.n*hashSize != len(b) {
-		return &FormatError{Off: int64(len(b)), Msg: fmt.Sprintf("parts end at byte %d", end+o.r.n*hashSize)}
+	if o.version == 1 {
+		end += o.r.n * hashSize // which nobody needs
+	}
+	if end != len(b) {
+		return &FormatError{Off: int64(len(b)), Msg: fmt.Sprintf("parts end at byte %d", end)}
 	}
 	// Each takes a byte at least, so what is allocated for them is in proportion to b.
 	if o.names > len(b) || o.pairs > len(b) || o.set > len(b) || o.r.n > maxID {
 		return &FormatError{Off: 4, Msg: "more entries than bytes"}
 	}
-	o.r.hashes = b[end:]
 	return nil
 }
 
@@ -168,8 +172,9 @@ func (o *opener) openPostings() error {
 			if c.err != nil {
 				return c.finish("postings")
 			}
-			o.r.lists = append(o.r.lists, uint32(c.off))
-			series += o.list(c)
+			at, n := o.list(c)
+			o.r.lists = append(o.r.lists, at)
+			series += n
 		}
 		if c.err == nil && series != uint64(d.series) {
 			c.fail(fmt.Sprintf("%d series in the lists of label %q, want %d", series, d.name, d.series))
@@ -179,9 +184,20 @@ func (o *opener) openPostings() error {
 	return c.finish("postings")
 }
 
-// list checks one list of postings and returns its length.
-func (o *opener) list(c *cursor) uint64 {
-	n := uint64(c.below(o.r.n+1, "series"))
+// list checks one list of postings and returns where it is and its length.
+func (o *opener) list(c *cursor) (at uint32, n uint64) {
+	at = uint32(c.off)
+	n = uint64(c.below(o.r.n+1, "series"))
+	if n == 0 && o.version > 1 {
+		back := c.below(len(o.r.lists)+1, "pairs before")
+		if back == 0 {
+			c.fail("list refers to itself")
+			return 0, 0
+		}
+		at = o.r.lists[len(o.r.lists)-int(back)]
+		same, _ := uvarintAt(o.r.b, at)
+		return at, uint64(same)
+	}
 	if n == 0 {
 		c.fail("empty list")
 	}
@@ -199,5 +215,5 @@ func (o *opener) list(c *cursor) uint64 {
 		left -= min(run, left)
 		next = first + run
 	}
-	return n
+	return at, n
 }

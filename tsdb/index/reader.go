@@ -4,7 +4,6 @@
 package index
 
 import (
-	"encoding/binary"
 	"sort"
 	"strings"
 	"sync"
@@ -31,7 +30,7 @@ type Reader struct {
 	setStarts  []uint32 // where each set begins in setNames
 	setNames   []uint32
 	series     []uint32 // where each group of series begins
-	hashes     []byte
+	hashes     atomic.Pointer[pairHashes]
 	texts      []atomic.Pointer[groupText] // decoded groups of values
 	valueBytes int64
 	kept       kept
@@ -76,12 +75,6 @@ func (r *Reader) Bytes() int64 {
 	return int64(len(r.b)) + 4*int64(len(r.groups)+len(r.lists)+len(r.setStarts)+len(r.setNames)+len(r.series)) + 8*int64(len(r.texts))
 }
 
-// Hash returns the hash of the labels of a series, as HashLabels gives it.
-func (r *Reader) Hash(id uint32) Hash128 {
-	h := r.hashes[int(id)*hashSize:]
-	return Hash128{Hi: binary.LittleEndian.Uint64(h), Lo: binary.LittleEndian.Uint64(h[8:])}
-}
-
 // Symbols returns the number of symbols: they are 0 to one less.
 func (r *Reader) Symbols() int { return len(r.dicts) + len(r.lists) }
 
@@ -91,15 +84,15 @@ func (r *Reader) Pairs(id uint32, dst []uint32) []uint32 {
 	off := r.series[id/groupSize]
 	for range id%groupSize + 1 {
 		var pairs []uint32
-		pairs, off = r.nextPairs(off, dst[start:])
+		pairs, _, off = r.nextPairs(off, dst[start:])
 		dst = append(dst[:start], pairs...)
 	}
 	return dst
 }
 
 // nextPairs decodes the series at off, pairs being those of the one before it in its group, which it overwrites. It
-// returns where the next one is.
-func (r *Reader) nextPairs(off uint32, pairs []uint32) ([]uint32, uint32) {
+// returns how many of the first labels are as they were, and where the next series is.
+func (r *Reader) nextPairs(off uint32, pairs []uint32) (now []uint32, same int, next uint32) {
 	shared, off := uvarintAt(r.b, off)
 	if shared == 0 {
 		var set uint32
@@ -115,7 +108,7 @@ func (r *Reader) nextPairs(off uint32, pairs []uint32) ([]uint32, uint32) {
 		rank, off = uvarintAt(r.b, off)
 		pairs[i+1] = uint32(len(r.dicts)) + r.dicts[pairs[i]].first + rank
 	}
-	return pairs, off
+	return pairs, int(shared - 1), off
 }
 
 // Labels returns the labels of a series.
@@ -197,6 +190,7 @@ func (r *Reader) Release() {
 	defer r.kept.Unlock()
 	r.kept.account.Release(r.kept.bytes)
 	r.kept.bytes, r.kept.over = 0, true
+	r.hashes.Store(nil)
 }
 
 // eachInGroup calls f with the values of one group, in order, until f returns false. value is valid during the
@@ -222,6 +216,11 @@ func (r *Reader) eachInGroup(d *readerDict, k uint32, f func(i int, value []byte
 // EachPairs calls f with the labels of each of ids, which ascend, as Pairs gives them; they are valid during the
 // call. Where ids follow one another it costs a few bytes decoded for each, not half a group.
 func (r *Reader) EachPairs(ids []uint32, f func(pairs []uint32)) {
+	r.eachPairs(ids, func(pairs []uint32, _ int) { f(pairs) })
+}
+
+// eachPairs is EachPairs, and tells how many of the first labels are those of the call before.
+func (r *Reader) eachPairs(ids []uint32, f func(pairs []uint32, same int)) {
 	var stack [64]uint32
 	pairs := stack[:0]
 	off, next := uint32(0), uint32(0) // where series next is encoded, unless it is the first of a group
@@ -229,9 +228,12 @@ func (r *Reader) EachPairs(ids []uint32, f func(pairs []uint32)) {
 		if next%groupSize == 0 || id/groupSize != next/groupSize {
 			off, next = r.series[id/groupSize], id-id%groupSize
 		}
+		same := len(pairs)
 		for ; next <= id; next++ {
-			pairs, off = r.nextPairs(off, pairs)
+			var k int
+			pairs, k, off = r.nextPairs(off, pairs)
+			same = min(same, k)
 		}
-		f(pairs)
+		f(pairs, same)
 	}
 }

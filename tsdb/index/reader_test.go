@@ -51,12 +51,13 @@ func checkSeries(t failer, r *Reader, series []labels.Labels) {
 		t.Fatalf("%d series, want %d", r.N(), len(series))
 	}
 	b := labels.NewScratchBuilder(8)
+	hashes := hashesOf(t, r, testSeed)
 	for i, ls := range series {
 		if got := r.Labels(uint32(i), &b); !labels.Equal(got, ls) {
 			t.Fatalf("series %d is %s, want %s", i, got, ls)
 		}
-		if got := r.Hash(uint32(i)); got != HashLabels(ls) || got != HashPairs(r.Pairs(uint32(i), nil), r.Symbol) {
-			t.Fatalf("hash of series %d is %x", i, got)
+		if want := testSeed.Labels(ls); hashes[i] != want {
+			t.Fatalf("hash of series %d is %x, want %x", i, hashes[i], want)
 		}
 	}
 }
@@ -92,7 +93,7 @@ func TestReaderHoldsAFleet(t *testing.T) {
 	checkSeries(t, r, series)
 	perSeries := float64(len(raw)) / float64(len(series))
 	t.Logf("%.1f bytes per series, %.1f in memory", perSeries, float64(r.Bytes())/float64(len(series)))
-	if perSeries > 45 {
+	if perSeries > 12 {
 		t.Errorf("%.1f bytes per series", perSeries)
 	}
 }
@@ -162,8 +163,8 @@ func probe(t *testing.T, r *Reader) {
 	b := labels.NewScratchBuilder(8)
 	for id := range min(r.N(), 100) {
 		r.Labels(uint32(id), &b)
-		r.Hash(uint32(id))
 	}
+	hashesOf(t, r, testSeed)
 	for sym := range min(r.Symbols(), 100) {
 		r.Symbol(uint32(sym))
 	}
@@ -243,7 +244,7 @@ func TestDecodedValuesAreChargedOrNotKept(t *testing.T) {
 			t.Errorf("limit %d: %d bytes are charged after the release", limit, got)
 		}
 	}
-	check(0, 500*26, 500*40)
+	check(0, 500*(26+pairHashBytes), 500*(40+pairHashBytes))
 	check(2000, 1, 2000)
 	check(1, 0, 0)
 }
