@@ -123,17 +123,6 @@ func (h *header) size(limit int) int {
 	return int(u)
 }
 
-// part reads a size and returns that many bytes, which it skips.
-func (h *header) part() []byte {
-	n := h.size(len(h.src))
-	if n > len(h.src)-h.off {
-		h.bad = true
-		return nil
-	}
-	h.off += n
-	return h.src[h.off-n : h.off]
-}
-
 // rest returns the bytes behind the header.
 func (h *header) rest() []byte { return h.src[h.off:] }
 

@@ -26,8 +26,7 @@ func (e *Encoder) appendOdd(dst []byte, v []float64) []byte {
 	if same {
 		kind |= oddSame
 	}
-	e.sub = e.appendResidual(e.sub[:0], e.gaps, &p)
-	dst = append(binary.AppendUvarint(append(dst, kind), uint64(len(e.sub))), e.sub...)
+	dst = e.appendPart(append(dst, kind), e.gaps, &p)
 	for k, i := range e.odd {
 		if k > 0 && same {
 			break
@@ -43,12 +42,23 @@ const oddSame = 16 // flag beside the form of the gaps: all values are the same
 func decodePatched(dst []float64, src []byte, n, from, to int) ([]float64, error) {
 	h := header{src: src, off: 1}
 	count, kind := h.size(n), h.u8()
-	gapBytes := h.part()
+	if h.bad || kind&^oddSame >= formSparse {
+		return dst, h.corrupt("values apart")
+	}
+	var room [128]int64
+	gaps := room[:]
+	if count > len(gaps) {
+		gaps = make([]int64, count)
+	}
+	gaps = gaps[:count]
+	if err := h.part(gaps, kind&^oddSame); err != nil {
+		return dst, err
+	}
 	width := 8
 	if kind&oddSame != 0 {
 		width = 0
 	}
-	if h.bad || kind&^oddSame >= formSparse || len(src)-h.off < 8+width*(count-1) {
+	if len(src)-h.off < 8+width*(count-1) {
 		return dst, h.corrupt("values apart")
 	}
 	odd := h.rest()
@@ -57,15 +67,6 @@ func decodePatched(dst []float64, src []byte, n, from, to int) ([]float64, error
 	dst, err := decodeIntegers(dst, src[0]&^patchedFlag, &h, n, from, to)
 	if err != nil {
 		return dst, err
-	}
-	var room [128]int64
-	gaps := room[:]
-	if count > len(gaps) {
-		gaps = make([]int64, count)
-	}
-	gaps = gaps[:count]
-	if err := decodePlain(gaps, kind&^oddSame, gapBytes, count, 0); err != nil {
-		return dst[:at], err
 	}
 	f := dst[at:]
 	row := -1

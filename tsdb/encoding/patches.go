@@ -7,41 +7,43 @@ package encoding
 type patches struct {
 	base         int64 // of formSparse: what the other rows are, and what the values are more than
 	inner        uint8 // the form of the other rows
-	rest         []byte
 	gaps, values []int64
 }
 
 // patchRoom is room for the patches of most columns.
 type patchRoom [256]int64
 
+// Fields of the byte that says how patches are written.
+const (
+	partForm    = 7  // the form of the gaps; of the values, shifted
+	partShift   = 3  // for the values
+	sparseBase  = 64 // formSparse: a base follows; else it is 0
+	partUnknown = 128
+)
+
 // patches reads what stands apart in a residual of m rows.
 func (h *header) patches(form uint8, m int, room *patchRoom) (p patches, err error) {
+	kinds := h.u8()
 	p.inner = formConst
-	if form == formSparse {
+	if form == formPatch {
+		p.inner = h.u8()
+	}
+	if kinds&sparseBase != 0 {
 		p.base = h.varint()
-	} else if p.inner = h.u8(); p.inner >= formSparse {
-		return p, h.corrupt("patches of patches")
 	}
 	count := h.size(m)
-	kinds := h.u8()
-	gaps := h.part()
-	values := h.rest()
-	if form == formPatch {
-		values = h.part()
-	}
-	if h.bad || kinds&15 >= formSparse || kinds>>4 >= formSparse {
+	if h.bad || p.inner >= formSparse || kinds&partUnknown != 0 || form == formPatch && kinds&sparseBase != 0 {
 		return p, h.corrupt("patches")
 	}
-	p.rest = h.rest()
 	buf := room[:]
 	if count > len(buf)/2 {
 		buf = make([]int64, 2*count)
 	}
 	p.gaps, p.values = buf[:count], buf[len(buf)-count:]
-	if err := decodePlain(p.gaps, kinds&15, gaps, count, 0); err != nil {
+	if err := h.part(p.gaps, kinds&partForm); err != nil {
 		return p, err
 	}
-	if err := decodePlain(p.values, kinds>>4, values, count, 0); err != nil {
+	if err := h.part(p.values, kinds>>partShift&partForm); err != nil {
 		return p, err
 	}
 	at := -1
@@ -63,7 +65,7 @@ func decodePatches(x []int64, h *header, form uint8, m, from int) error {
 		return err
 	}
 	if form == formPatch {
-		if err := decodePlain(x, p.inner, p.rest, m, from); err != nil {
+		if err := decodePlain(x, p.inner, h, m, from); err != nil {
 			return err
 		}
 	} else {

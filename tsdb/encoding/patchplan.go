@@ -12,7 +12,11 @@ import (
 func (e *Encoder) planSparse(r []int64, s *stats) plan {
 	e.split(r, s.mode)
 	gaps, values := e.choosePart(e.gaps), e.choosePart(e.apart)
-	return plan{form: formSparse, base: s.mode, bits: 8*(varintLen(s.mode)+1+1+1) + (gaps.bits+7)&^7 + values.bits}
+	p := plan{form: formSparse, base: s.mode, bits: 8*2 + (gaps.bits+7)&^7 + values.bits}
+	if s.mode != 0 {
+		p.bits += 8 * varintLen(s.mode)
+	}
+	return p
 }
 
 // split sets apart what differs from base.
@@ -69,32 +73,29 @@ func (e *Encoder) planPatch(r []int64, mid int64, cut int) plan {
 
 // appendPatches appends the forms in which some rows stand apart.
 func (e *Encoder) appendPatches(dst []byte, r []int64, p *plan) []byte {
-	patch, inner := p.form == formPatch, len(dst)
-	if patch {
-		e.isolate(r, p.base, int(p.width))
-		dst = append(dst, 0)
-	} else {
-		e.split(r, p.base)
-		dst = binary.AppendVarint(dst, p.base)
-	}
-	dst = binary.AppendUvarint(dst, uint64(len(e.gaps)))
 	kinds := len(dst)
 	dst = append(dst, 0)
+	switch {
+	case p.form == formPatch:
+		e.isolate(r, p.base, int(p.width))
+		dst = append(dst, 0)
+	case p.base != 0:
+		e.split(r, p.base)
+		dst[kinds] = sparseBase
+		dst = binary.AppendVarint(dst, p.base)
+	default:
+		e.split(r, 0)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(e.gaps)))
 	g := e.choosePart(e.gaps)
 	dst = e.appendPart(dst, e.gaps, &g)
 	v := e.choosePart(e.apart)
-	dst[kinds] = g.form | v.form<<4
-	if !patch {
-		return e.appendResidual(dst, e.apart, &v)
-	}
 	dst = e.appendPart(dst, e.apart, &v)
-	c := e.choosePart(e.clean)
-	dst[inner] = c.form
-	return e.appendResidual(dst, e.clean, &c)
-}
-
-// appendPart appends a part behind its size.
-func (e *Encoder) appendPart(dst []byte, r []int64, p *plan) []byte {
-	e.sub = e.appendResidual(e.sub[:0], r, p)
-	return append(binary.AppendUvarint(dst, uint64(len(e.sub))), e.sub...)
+	dst[kinds] |= g.form | v.form<<partShift
+	if p.form == formPatch {
+		c := e.choosePart(e.clean)
+		dst[kinds+1] = c.form
+		dst = e.appendResidual(dst, e.clean, &c)
+	}
+	return dst
 }

@@ -26,16 +26,16 @@ func decodeResidual(x []int64, form uint8, src []byte, m, from int) error {
 	if form == formSparse || form == formPatch {
 		return decodePatches(x, &header{src: src}, form, m, from)
 	}
-	return decodePlain(x, form, src, m, from)
+	return decodePlain(x, form, &header{src: src}, m, from)
 }
 
-// decodePlain is decodeResidual for forms that have no others within.
-func decodePlain(x []int64, form uint8, src []byte, m, from int) error {
-	h := header{src: src}
+// decodePlain is decodeResidual for forms that have no others within. Forms up to formRice leave the header behind the last
+// of the m rows, if that was asked for.
+func decodePlain(x []int64, form uint8, h *header, m, from int) error {
 	switch form {
 	case formConst:
 		base := h.varint()
-		if h.bad || h.off != len(src) {
+		if h.bad {
 			return h.corrupt("constant")
 		}
 		for i := range x {
@@ -43,15 +43,37 @@ func decodePlain(x []int64, form uint8, src []byte, m, from int) error {
 		}
 		return nil
 	case formPack:
-		return decodePack(x, &h, m, from)
+		return decodePack(x, h, m, from)
 	case formRice:
-		return decodeRice(x, &h, m, from)
+		return decodeRice(x, h, m, from)
 	case formHuffman:
-		return decodeHuffman(x, &h, m, from)
+		return decodeHuffman(x, h, m, from)
 	case formSegments:
-		return decodeSegments(x, &h, m, from)
+		return decodeSegments(x, h, m, from)
 	}
 	return h.corrupt("unknown form of a residual")
+}
+
+// part decodes a part of another form, behind which more follows.
+func (h *header) part(x []int64, form uint8) error {
+	if form <= formRice {
+		return decodePlain(x, form, h, len(x), 0)
+	}
+	n := h.size(len(h.src))
+	if h.bad || n > len(h.src)-h.off {
+		return h.corrupt("size of a part")
+	}
+	h.off += n
+	return decodePlain(x, form, &header{src: h.src[h.off-n : h.off]}, len(x), 0)
+}
+
+// appendPart appends what part decodes.
+func (e *Encoder) appendPart(dst []byte, r []int64, p *plan) []byte {
+	if p.form <= formRice {
+		return e.appendResidual(dst, r, p)
+	}
+	e.sub = e.appendResidual(e.sub[:0], r, p)
+	return append(binary.AppendUvarint(dst, uint64(len(e.sub))), e.sub...)
 }
 
 func decodePack(x []int64, h *header, m, from int) error {
@@ -60,6 +82,7 @@ func decodePack(x []int64, h *header, m, from int) error {
 	if h.bad || width > 64 || uint(m) > 8*uint(len(b))/max(width, 1) {
 		return h.corrupt("packed integers")
 	}
+	h.off += int(uint(m)*width+7) / 8
 	unpack(x, b, uint(from)*width, width, base)
 	return nil
 }
@@ -75,13 +98,21 @@ func appendPack(dst []byte, r []int64, base int64, width uint) []byte {
 // riceMax is the longest code of a number in the Rice form: what one word holds at any bit.
 const riceMax = 57
 
-const riceSigned = 64 // flag beside the parameter
+// Flags beside the parameter of the Rice form.
+const (
+	riceSigned = 64
+	riceBase   = 128 // a base follows; else it is 0
+)
 
 func decodeRice(x []int64, h *header, m, from int) error {
-	base, par := h.varint(), h.u8()
-	k := uint(par & 63)
+	par := h.u8()
+	var base int64
+	if par&riceBase != 0 {
+		base = h.varint()
+	}
+	k, sign := uint(par&63), par/riceSigned&1
 	b := h.rest()
-	if h.bad || par >= 2*riceSigned || uint(m) > 8*uint(len(b))/(k+1) {
+	if h.bad || uint(m) > 8*uint(len(b))/(k+1) {
 		return h.corrupt("Rice code")
 	}
 	mask, pos := uint64(1)<<k-1, uint(0)
@@ -93,19 +124,15 @@ func decodeRice(x []int64, h *header, m, from int) error {
 			return h.corrupt("Rice code of too many bits")
 		}
 		pos += n
-		if i < 0 {
-			continue
-		}
-		u := uint64(q)<<k | w>>(q+1)&mask
-		if par&riceSigned != 0 {
-			x[i] = base + unzigzag(u)
-		} else {
-			x[i] = base + int64(u)
+		if i >= 0 {
+			u := uint64(q)<<k | w>>(q+1)&mask
+			x[i] = base + int64(u>>sign^-(u&uint64(sign)))
 		}
 	}
 	if pos > 8*uint(len(b)) {
 		return h.corrupt("Rice codes are cut short")
 	}
+	h.off += int(pos+7) / 8
 	return nil
 }
 
@@ -114,7 +141,12 @@ func appendRice(dst []byte, r []int64, base int64, k uint, signed bool) []byte {
 	if signed {
 		par |= riceSigned
 	}
-	w := bitWriter{buf: append(binary.AppendVarint(dst, base), par)}
+	if base != 0 {
+		dst = binary.AppendVarint(append(dst, par|riceBase), base)
+	} else {
+		dst = append(dst, par)
+	}
+	w := bitWriter{buf: dst}
 	for _, v := range r {
 		u := uint64(v - base)
 		if signed {
@@ -224,7 +256,7 @@ func (e *Encoder) plain(r []int64, s *stats) plan {
 		}
 	}
 	if len(r) < riceRows {
-		for _, p := range [2]plan{planRice(r, s.min, false), planRice(r, s.mid, true)} {
+		for _, p := range [3]plan{planRice(r, 0, s.min < 0), planRice(r, s.min, false), planRice(r, s.mid, true)} {
 			if p.bits < best.bits {
 				best = p
 			}
@@ -268,7 +300,10 @@ func planRice(r []int64, base int64, signed bool) plan {
 		if uint(top>>k)+1+k > riceMax {
 			continue
 		}
-		n := 8*varintLen(base) + 8 + len(r)*int(k+1)
+		n := 8 + len(r)*int(k+1)
+		if base != 0 {
+			n += 8 * varintLen(base)
+		}
 		for _, v := range r {
 			n += int(number(v) >> k)
 		}

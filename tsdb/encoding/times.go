@@ -144,11 +144,9 @@ func (e *Encoder) appendLine(dst []byte, t []int64, slope uint64) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(left)))
 	if len(left) > 0 {
 		g := e.choosePart(e.gaps)
-		e.sub = e.appendResidual(e.sub[:0], e.gaps, &g)
-		dst = append(binary.AppendUvarint(append(dst, g.form), uint64(len(e.sub))), e.sub...)
+		dst = e.appendPart(append(dst, g.form), e.gaps, &g)
 		g = e.choosePart(left)
-		e.sub = e.appendResidual(e.sub[:0], left, &g)
-		dst = append(binary.AppendUvarint(append(dst, g.form), uint64(len(e.sub))), e.sub...)
+		dst = e.appendPart(append(dst, g.form), left, &g)
 	}
 	p := e.choose(e.ints)
 	return e.appendResidual(append(dst, p.form), e.ints, &p)
@@ -217,11 +215,10 @@ func parseLine(h *header, n int) ([]int64, error) {
 	if count > 0 {
 		for _, list := range [2][]int64{gaps, left} {
 			form := h.u8()
-			b := h.part()
-			if h.bad || form >= formSparse {
+			if h.bad {
 				return nil, h.corrupt("gaps between times")
 			}
-			if err := decodePlain(list, form, b, count, 0); err != nil {
+			if err := h.part(list, form); err != nil {
 				return nil, err
 			}
 		}
