@@ -84,30 +84,3 @@ func BenchmarkReplay(b *testing.B) {
 		b.StartTimer()
 	}
 }
-
-// BenchmarkCommit is the storage alone: batches of 2,000 floats to 100,000 known series.
-func BenchmarkCommit(b *testing.B) {
-	db := openTest(b, Options{Dir: b.TempDir(), MaxFuture: -1})
-	ls := fleet(250)
-	refs := make([]sample.Ref, len(ls))
-	if err := db.Resolve(ls, refs); err != nil {
-		b.Fatal(err)
-	}
-	var batch sample.Batch
-	var r sample.Result
-	b.ReportAllocs()
-	t, from := int64(0), 0
-	for b.Loop() {
-		batch.Reset()
-		for i, ref := range refs[from : from+2000] {
-			batch.AppendFloat(ref, 0, t, float64(i), 0)
-		}
-		if _, err := db.Commit(b.Context(), &batch, &r); err != nil {
-			b.Fatal(err)
-		}
-		if from += 2000; from == len(refs) {
-			from, t = 0, t+15_000
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/2000, "ns/sample")
-}

@@ -18,6 +18,8 @@ const scrapeMillis = 15_000
 type fleet struct {
 	series  []fleetSeries // host by host
 	perHost int
+	jitter  int64 // by how many ms at most a scrape is early or late
+	late    rand.PCG
 }
 
 // fleetSeries is one series and where it has got to.
@@ -33,16 +35,19 @@ type fleetSeries struct {
 type movement int
 
 const (
-	constant  movement = iota
-	events             // a counter of whole things that come in bursts
-	incidents          // a counter that mostly stands still
-	seconds2           // a counter of time, two decimals
-	pages              // bytes in multiples of 4096
-	percent            // 0 to 100, two decimals
-	analogue           // all bits of the fraction in use
-	onOff              // 1, seldom 0
-	bucket             // of a classic histogram: its own observations and those of the buckets below it
-	bucketSum          // how many observations the histogram has: what its last bucket says
+	constant    movement = iota
+	events               // a counter of whole things that come in bursts
+	incidents            // a counter that mostly stands still
+	seconds2             // a counter of time, two decimals
+	pages                // bytes in multiples of 4096
+	percent              // 0 to 100, two decimals
+	analogue             // all bits of the fraction in use
+	ratio                // 0 to 1, each independent of the one before
+	analogueSum          // a counter that grows by a ratio
+	onOff                // 1, seldom 0
+	bucket               // of a classic histogram: its own observations and those of the buckets below it
+	quietBucket          // the same, with few observations of its own
+	bucketSum            // how many observations the histogram has: what its last bucket says
 )
 
 // family is a metric of every host: a series for each combination of the values of its dimensions.
@@ -107,9 +112,8 @@ func families() []family {
 		family{"host_info", constant, []dimension{{"arch", []string{"amd64"}}}}, family{"up", constant, nil})
 }
 
-func newFleet(hosts int) *fleet {
+func newFleet(hosts int, all []family) *fleet {
 	f := &fleet{}
-	all := families()
 	for host := range hosts {
 		base := map[string]string{
 			"cluster": fmt.Sprintf("eu-west-%d", host%4), "env": []string{"prod", "staging", "dev"}[host%3],
@@ -158,7 +162,7 @@ func newFleetSeries(labels []byte, move movement, seed uint64) fleetSeries {
 		s.value = 1
 	case events, bucket:
 		s.value, s.speed = math.Floor(s.random()*1e6), math.Exp(s.random()*9)
-	case incidents:
+	case incidents, quietBucket:
 		s.value = math.Floor(s.random() * 1000)
 	case seconds2:
 		s.value, s.speed = math.Round(s.random()*1e7)/100, 15*s.random()
@@ -168,7 +172,9 @@ func newFleetSeries(labels []byte, move movement, seed uint64) fleetSeries {
 		s.value = math.Round(s.random()*1e4) / 100
 	case analogue:
 		s.value = 40 + 30*s.random()
-	case bucketSum:
+	case analogueSum:
+		s.value = 1000 * s.random()
+	case ratio, bucketSum:
 	}
 	return s
 }
@@ -184,7 +190,7 @@ func (s *fleetSeries) next() float64 {
 			s.speed = math.Exp(s.random() * 9)
 		}
 		s.value += math.Floor(s.speed * (0.7 + 0.6*s.random()))
-	case incidents:
+	case incidents, quietBucket:
 		if s.random() < 0.03 {
 			s.value += math.Ceil(3 * s.random())
 		}
@@ -199,6 +205,10 @@ func (s *fleetSeries) next() float64 {
 		s.value = math.Round(min(100, max(0, s.value+(s.random()-0.5)*6))*100) / 100
 	case analogue:
 		s.value += s.random() - 0.5
+	case analogueSum:
+		s.value += s.random()
+	case ratio:
+		s.value = s.random()
 	case onOff:
 		s.value = 1
 		if s.random() < 0.02 {
@@ -213,20 +223,24 @@ func (s *fleetSeries) next() float64 {
 // at different moments of the interval that begins at the time given, in ms.
 func (f *fleet) scrape(start int64) [][]byte {
 	var w requestWriter
+	var at int64
 	sum := 0.0 // of the histogram's buckets so far
 	for i := range f.series {
+		if i%f.perHost == 0 {
+			host := uint64(i / f.perHost)
+			at = start + int64(host*2654435761%scrapeMillis) - f.jitter + int64(f.late.Uint64()%uint64(2*f.jitter+1))
+		}
 		s := &f.series[i]
 		v := s.next()
 		switch s.move {
-		case bucket:
+		case bucket, quietBucket:
 			sum += v
 			v = sum
 		case bucketSum:
 			v, sum = sum, 0
 		default:
 		}
-		host := uint64(i / f.perHost)
-		w.add(s.labels, start+int64(host*2654435761%scrapeMillis), v)
+		w.add(s.labels, at, v)
 	}
 	return w.take()
 }

@@ -68,12 +68,12 @@ func startPair(tb testing.TB, hosts, scrapes int) *serverPair {
 	p.start = p.end.Add(-time.Duration(scrapes) * scrapeMillis * time.Millisecond)
 	p.prometheus = startBenched(tb, peers.Build(tb).Prometheus)
 	p.tidemark = startBenched(tb, peers.BuildServer(tb))
-	f := newFleet(hosts)
+	f := newFleet(hosts, families())
 	began := time.Now()
 	for s := range scrapes {
 		requests := f.scrape(p.start.UnixMilli() + int64(s)*scrapeMillis)
 		for _, server := range p.both() {
-			send(tb, server.base, requests)
+			send(tb, server.client, server.base, requests)
 		}
 		if tb.Failed() {
 			tb.FailNow()
@@ -85,10 +85,8 @@ func startPair(tb testing.TB, hosts, scrapes int) *serverPair {
 
 func startBenched(tb testing.TB, path string) *benchedServer {
 	tb.Helper()
-	spec, base := emptyServer(tb, path)
-	client := &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: 5 * time.Minute}
-	tb.Cleanup(client.CloseIdleConnections)
-	return &benchedServer{Process: peers.Start(tb, spec), base: base, client: client}
+	empty := emptyServer(tb, path)
+	return &benchedServer{Process: peers.Start(tb, empty.spec), base: empty.base, client: newClient(tb)}
 }
 
 func (p *serverPair) both() []*benchedServer { return []*benchedServer{p.prometheus, p.tidemark} }

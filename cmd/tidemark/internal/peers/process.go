@@ -5,6 +5,7 @@ package peers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,15 +33,18 @@ type Spec struct {
 	Dir   string     // working directory; default: the test's
 	Ready string     // URL that answers 200 once the program works; empty: not waited for
 	Owner testing.TB // the test whose end ends the program; default: the one that starts it
+	// Within is how long the program may take until it is ready; 0: a minute.
+	Within time.Duration
 }
 
 // Process is a program that a test started.
 type Process struct {
-	name string
-	cmd  *exec.Cmd
-	out  *output
-	done chan struct{} // closed when the program has ended
-	err  error         // of Wait; valid once done is closed
+	name   string
+	cmd    *exec.Cmd
+	out    *output
+	within time.Duration // until it is ready
+	done   chan struct{} // closed when the program has ended
+	err    error         // of Wait; valid once done is closed
 }
 
 // Start runs a program, waits until it is ready and stops it when the test ends.
@@ -56,7 +60,9 @@ func Start(tb testing.TB, s Spec) *Process {
 // Run is Start without waiting.
 func Run(tb testing.TB, s Spec) *Process {
 	tb.Helper()
-	p := &Process{name: s.Name, cmd: exec.Command(s.Path, s.Args...), out: &output{}, done: make(chan struct{})}
+	p := &Process{
+		name: s.Name, cmd: exec.Command(s.Path, s.Args...), out: &output{}, within: cmp.Or(s.Within, startTimeout), done: make(chan struct{}),
+	}
 	p.cmd.Dir = s.Dir
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	// The program dies with the test binary, also when that is killed for its timeout.
@@ -84,7 +90,7 @@ func Run(tb testing.TB, s Spec) *Process {
 // WaitReady waits until url answers 200.
 func (p *Process) WaitReady(tb testing.TB, url string) {
 	tb.Helper()
-	ctx, cancel := context.WithTimeout(tb.Context(), startTimeout)
+	ctx, cancel := context.WithTimeout(tb.Context(), p.within)
 	defer cancel()
 	for {
 		if answers(ctx, url) {
@@ -94,8 +100,8 @@ func (p *Process) WaitReady(tb testing.TB, url string) {
 		case <-p.done:
 			tb.Fatalf("%s ended before it was ready: %v\n%s", p.name, p.err, p.Output())
 		case <-ctx.Done():
-			tb.Fatalf("%s is not ready after %s: no 200 from %s", p.name, startTimeout, url)
-		case <-time.After(50 * time.Millisecond):
+			tb.Fatalf("%s is not ready after %s: no 200 from %s", p.name, p.within, url)
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
