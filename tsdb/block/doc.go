@@ -22,8 +22,9 @@
 // # Times
 //
 // The series of one scrape have the same times. So a column of times is stored once per cell, found again by its
-// hash, and a page names it by its number within the cell. The columns of a cell are in stripes of their own. Both
-// sides of this cost memory. The writer bounds its dictionary: columns that no second page had are forgotten first,
+// hash, and a page names it by its number within the cell. The columns of a cell are in stripes of their own. A series
+// that comes or goes within a cell, or misses scrapes, has some of the times of its neighbours, and is stored as rows of
+// their column. Both sides of this cost memory. The writer bounds its dictionary: columns that no second page had are forgotten first,
 // and what is forgotten is stored again under a new number, which is no mistake. The reader keeps a column parsed in
 // the stripe that the cache holds, so that the next series of the same target pays for a copy, or, where scrapes are
 // regular, for filling in a line.
