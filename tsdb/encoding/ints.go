@@ -24,7 +24,7 @@ func (e *Encoder) AppendInts(dst []byte, x []int64) []byte {
 
 // bestOrder guesses from the number of bits in each residual.
 func (e *Encoder) bestOrder(x []int64) int {
-	if len(x) < 3 {
+	if len(x) < 3 || allEqual(x) {
 		return 0
 	}
 	sum := weigh(x)
@@ -35,6 +35,15 @@ func (e *Encoder) bestOrder(x []int64) int {
 		return 1
 	}
 	return 0
+}
+
+func allEqual(x []int64) bool {
+	for _, v := range x {
+		if v != x[0] {
+			return false
+		}
+	}
+	return true
 }
 
 // stretch is for how many rows weigh takes a range.

@@ -33,14 +33,6 @@ func fit(rows int, lo, hi int64) segment {
 	return segment{rows, lo >> shift, shift, uint64(hi>>shift-lo>>shift) + 1}
 }
 
-// raw returns how many bits of a row stand as they are: where the limit is a power of two, those of the digit too.
-func (s *segment) raw() (width uint, digits bool) {
-	if s.limit&(s.limit-1) == 0 {
-		return s.shift + uint(bits.TrailingZeros64(s.limit)), false
-	}
-	return s.shift, true
-}
-
 // groupDigits is how many digits are written as one number. More would save little: of less than a bit per group.
 const groupDigits = 8
 
@@ -61,15 +53,20 @@ func makeRadixes() (t radix) {
 	return t
 }
 
+// layout returns how many bits of a row stand as they are, and how many the digits of all rows take before those. Where the
+// limit is a power of two there are none, and the bits of a row hold its digit.
+func (s *segment) layout() (width, digits uint) {
+	if s.limit&(s.limit-1) == 0 {
+		return s.shift + uint(bits.TrailingZeros64(s.limit)), 0
+	}
+	sizes := &radixes[s.limit&(2*maxRange-1)]
+	return s.shift, uint(s.rows)/groupDigits*uint(sizes[groupDigits]) + uint(sizes[uint(s.rows)%groupDigits])
+}
+
 // bits returns how many bits the rows of a segment take.
 func (s *segment) bits() int {
-	width, digits := s.raw()
-	n := s.rows * int(width)
-	if digits {
-		sizes := &radixes[s.limit]
-		n += s.rows/groupDigits*int(sizes[groupDigits]) + int(sizes[s.rows%groupDigits])
-	}
-	return n
+	width, digits := s.layout()
+	return int(digits) + s.rows*int(width)
 }
 
 // candidate is the start of a segment that may turn out best.
@@ -269,9 +266,9 @@ func (e *Encoder) appendSegments(dst []byte, r []int64) []byte {
 // put writes the rows: their digits in groups, each group a fraction of the numbers that it could be, rounded up,
 // so that multiplying by the range brings up one digit after the other; then their low bits.
 func (s *segment) put(w *bitWriter, r []int64) {
-	width, digits := s.raw()
+	width, digits := s.layout()
 	base := uint64(s.base) << s.shift
-	if digits {
+	if digits > 0 {
 		for at := 0; at < len(r); at += groupDigits {
 			part := r[at:min(at+groupDigits, len(r))]
 			var v uint64
@@ -313,23 +310,36 @@ func decodeSegments(x []int64, h *header, m, from int) error {
 	row, to := 0, from+len(x)
 	for i := range count {
 		s := segment{rows: m - row}
+		w, used := word(b, at>>3)>>(at&7), uint(0) // 57 bits, and how many of them were read
 		if i < count-1 {
-			s.rows = int(field(b, at, f.rows))
-			at += f.rows
+			s.rows, used = int(w&(1<<f.rows-1)), f.rows
 		}
-		w := word(b, at>>3) >> (at & 7)
-		s.shift = f.shift + uint(w&(1<<f.shifts-1))
-		s.limit = w>>f.shifts&(1<<f.limit-1) + 1
-		at += f.shifts + f.limit
-		s.base = f.base + int64(field(b, at, f.bases))
-		at += f.bases
-		size := uint(s.bits())
-		if s.shift > 63 || s.rows < 0 || s.rows > m-row || pos+size > 8*uint(len(b)) {
+		s.shift = f.shift + uint(w>>used&(1<<f.shifts-1))
+		used += f.shifts
+		s.limit = w>>used&(1<<f.limit-1) + 1
+		used += f.limit
+		if used+f.bases <= 57 {
+			s.base = f.base + int64(w>>used&(1<<f.bases-1))
+		} else {
+			s.base = f.base + int64(field(b, at+used, f.bases))
+		}
+		at += used + f.bases
+		width, digits := s.layout()
+		size := digits + uint(s.rows)*width
+		if s.shift > 63 || s.rows > m-row || pos+size > 8*uint(len(b)) {
 			return h.corrupt("segment")
 		}
-		lo, hi := max(from, row), min(to, row+s.rows)
-		if lo < hi {
-			s.decode(x[lo-from:], hi-lo, b, pos, lo-row)
+		if lo, hi := max(from, row), min(to, row+s.rows); lo < hi {
+			lines := x[lo-from:]
+			if full := (hi - lo + groupDigits - 1) &^ (groupDigits - 1); (lo-row)%groupDigits == 0 && full <= len(lines) {
+				lines = lines[:full] // rows behind this segment are overwritten
+			} else {
+				lines = lines[:hi-lo]
+			}
+			unpack(lines, b, pos+digits+uint(lo-row)*width, width, s.base<<s.shift)
+			if digits > 0 {
+				s.addDigits(lines, b, pos, lo-row)
+			}
 		}
 		pos += size
 		if row += s.rows; row >= to {
@@ -340,25 +350,6 @@ func decodeSegments(x []int64, h *header, m, from int) error {
 		return h.corrupt("fewer rows than promised")
 	}
 	return nil
-}
-
-// decode decodes so many rows of a segment whose bits start at pos, from row from on. x is longer if there are rows behind,
-// which are decoded later: some are overwritten.
-func (s *segment) decode(x []int64, rows int, b []byte, pos uint, from int) {
-	if full := (rows + groupDigits - 1) &^ (groupDigits - 1); from%groupDigits == 0 && full <= len(x) {
-		rows = full
-	}
-	x = x[:rows]
-	width, digits := s.raw()
-	start := pos
-	if digits {
-		sizes := &radixes[s.limit]
-		pos += uint(s.rows)/groupDigits*uint(sizes[groupDigits]) + uint(sizes[s.rows%groupDigits])
-	}
-	unpack(x, b, pos+uint(from)*width, width, s.base<<s.shift)
-	if digits {
-		s.addDigits(x, b, start, from)
-	}
 }
 
 // addDigits adds the digits of the rows [from, from+len(x)), and of some that the last group has not.

@@ -28,6 +28,23 @@ type column struct {
 	v     []float64
 }
 
+// The shapes of a host have an entropy of about 0.80 bytes per sample.
+func TestHostsTakeLittleMoreThanTheirEntropy(t *testing.T) {
+	for n, most := range map[int]float64{240: 0.865, 480: 0.845, 2880: 0.835} {
+		var e encoding.Encoder
+		size, rows := 0, 0
+		for _, v := range host(rand.New(rand.NewPCG(1, 2)), n) {
+			size += len(e.AppendValues(nil, v, nil))
+			rows += len(v)
+		}
+		if got := float64(size) / float64(rows); got > most {
+			t.Errorf("%d samples per series: %.4f bytes per sample, more than %.3f", n, got, most)
+		} else {
+			t.Logf("%d samples per series: %.4f bytes per sample", n, got)
+		}
+	}
+}
+
 // BenchmarkShare tells how many bytes a sample takes and which codecs the series use: of two hosts of the shapes
 // here, with 240 and with 2,880 samples per series, and of the recording that TIDEMARK_RECORDING names, if any.
 // Of what it prints only the bytes mean something: it reads back what it writes, and compares.
