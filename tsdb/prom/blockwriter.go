@@ -36,6 +36,10 @@ const (
 	unfinished = ".tmp-for-creation"
 )
 
+// segmentBytes is the size of chunk files. Prometheus' writer takes the disk of a whole one in advance, which with its
+// own 512 MiB a nearly full disk does not have for a block of a few.
+const segmentBytes = 64 << 20
+
 // blockMeta is meta.json: Prometheus' part, and Thanos' where there are external labels.
 type blockMeta struct {
 	tsdb.BlockMeta
@@ -78,7 +82,7 @@ func newBlockWriter(ctx context.Context, dir string, external labels.Labels) (*b
 	if err := fsx.MakeDir(fsx.OS(), w.tmp); err != nil {
 		return nil, err
 	}
-	if w.chunks, err = chunks.NewWriter(filepath.Join(w.tmp, chunksDir)); err != nil {
+	if w.chunks, err = chunks.NewWriter(filepath.Join(w.tmp, chunksDir), chunks.WithSegmentSize(segmentBytes)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the chunk files: %w", err), w.abort())
 	}
 	if w.index, err = index.NewWriter(ctx, filepath.Join(w.tmp, indexFile)); err != nil {

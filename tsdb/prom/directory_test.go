@@ -109,7 +109,7 @@ func TestDirectoryGivesWhatPrometheusAnswers(t *testing.T) {
 		t.Helper()
 		t.Run(name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(7, uint64(len(name))))
-			p := newPeer(t, rng, newMix(rng, 35, epoch, epoch+7*hour, 30_000), o)
+			p := newPeer(t, rng, newMix(rng, 28, epoch, epoch+7*hour, 60_000), o)
 			crashed := copyOf(t, p.dir)
 			if o.late > 0 && o.delete {
 				// Late samples that were deleted from its head a Prometheus finds again at its next start.

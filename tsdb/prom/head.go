@@ -244,7 +244,8 @@ func (w *headWriter) write() error {
 		return nil
 	}
 	ranges := []int64{defaultRange.Milliseconds()}
-	c, err := tsdb.NewLeveledCompactor(w.ctx, nil, nil, ranges, chunkenc.NewPool(), nil)
+	o := tsdb.LeveledCompactorOptions{MaxBlockChunkSegmentSize: segmentBytes, EnableOverlappingCompaction: true}
+	c, err := tsdb.NewLeveledCompactorWithOptions(w.ctx, nil, nil, ranges, chunkenc.NewPool(), o)
 	if err != nil {
 		return err
 	}
