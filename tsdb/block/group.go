@@ -18,15 +18,16 @@ import (
 // stripesWriter writes the section of the stripes: it cuts the rows of series into cells, collects the pages of a
 // group, and writes its stripes and those of the times.
 type stripesWriter struct {
-	out       io.Writer
-	off       int64
-	encoder   encoding.Encoder
-	grid      grid
-	cells     map[cellKey]uint32 // numbers of the cells
-	alone     bool               // no page refers to another
-	times     timeWriter
-	directory directoryWriter
-	buf       []byte
+	out        io.Writer
+	off        int64
+	encoder    encoding.Encoder
+	histograms histogramEncoder
+	grid       grid
+	cells      map[cellKey]uint32 // numbers of the cells
+	alone      bool               // no page refers to another
+	times      timeWriter
+	directory  directoryWriter
+	buf        []byte
 
 	// The group being filled.
 	series  int
@@ -39,6 +40,7 @@ type stripesWriter struct {
 
 func (w *stripesWriter) init(out io.Writer, off, slot int64, cold bool) {
 	w.out, w.off, w.grid, w.encoder = out, off, grid{slot: slot}, encoding.Encoder{Cold: cold}
+	w.histograms.encoder = &w.encoder
 	w.cells, w.stripes = map[cellKey]uint32{}, map[cellKey]*stripeWriter{}
 	w.times.init(&w.encoder, timesKnown)
 	w.times.emit = w.emitTimes
@@ -46,7 +48,7 @@ func (w *stripesWriter) init(out io.Writer, off, slot int64, cold bool) {
 
 // bytes returns the memory that the writer holds.
 func (w *stripesWriter) bytes() int64 {
-	return w.memory + w.times.bytes() + int64(cap(w.buf)+cap(w.directory.b)) + cellBytes*int64(len(w.cells))
+	return w.memory + w.times.bytes() + w.histograms.columns.Bytes() + int64(cap(w.buf)+cap(w.directory.b)) + cellBytes*int64(len(w.cells))
 }
 
 // cellBytes is what the writer knows of a cell, in two tables.
@@ -85,13 +87,19 @@ func (w *stripesWriter) page(key cellKey, src *column.Block, from, to int) error
 		s = w.stripe(key)
 	}
 	had, size := s.bytes(), len(s.data)
-	if floats(src, from, to) {
-		number, err := w.number(s.cell, src.T[from:to])
-		if err != nil {
+	floats, histograms := kindsOf(src, from, to)
+	columns := floats != histograms && (floats || to-from >= columnRows)
+	number, err := uint32(0), error(nil)
+	if columns {
+		if number, err = w.number(s.cell, src.T[from:to]); err != nil {
 			return err
 		}
+	}
+	switch {
+	case columns && floats:
 		s.appendFloats(&w.encoder, w.series, src, from, to, number)
-	} else {
+	case columns && s.appendHistograms(&w.histograms, w.series, src, from, to, number):
+	default:
 		s.begin(w.series, src.T[from], src.T[to-1])
 		s.data = chunk.EncodePage(s.data, src, from, to)
 		s.end(kindRows, size)
@@ -132,8 +140,18 @@ func (w *stripesWriter) stripe(key cellKey) *stripeWriter {
 	return s
 }
 
-func floats(src *column.Block, from, to int) bool {
-	return len(src.Kind) == 0 || !slices.ContainsFunc(src.Kind[from:to], func(k sample.Kind) bool { return k != sample.Float })
+// columnRows is how many histograms are worth columns: fewer take less in a stream, where what does not change costs a bit.
+const columnRows = 8
+
+// kindsOf tells whether there are floats among rows, and whether there are native histograms.
+func kindsOf(src *column.Block, from, to int) (floats, histograms bool) {
+	if len(src.Kind) == 0 {
+		return true, false
+	}
+	for _, k := range src.Kind[from:to] {
+		floats, histograms = floats || k == sample.Float, histograms || k != sample.Float
+	}
+	return floats, histograms
 }
 
 // flush writes the stripes of the group, in the order of time, and begins the next group.

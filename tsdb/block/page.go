@@ -29,6 +29,8 @@ func (r *Reader) readPage(x *pageRead) error {
 		return nil
 	case kindFloats:
 		err = r.readFloats(x, p)
+	case kindHistograms:
+		err = r.readHistograms(x, p)
 	default:
 		err = x.readRows(p)
 	}
@@ -59,13 +61,45 @@ func (x *pageRead) readRows(p *page) error {
 	return nil
 }
 
+// readHistograms decodes a page of columns of histograms.
+func (r *Reader) readHistograms(x *pageRead, p *page) error {
+	if err := r.enterTimes(x, p.time); err != nil {
+		return err
+	}
+	h := x.held
+	if h.from >= h.to {
+		return nil
+	}
+	columns, starts, ok := h.stripe.timedPage(p)
+	if !ok {
+		return &encoding.CorruptError{Msg: "columns of histograms without their size"}
+	}
+	if grow := int64(h.to-h.from) - int64(cap(r.at)); grow > 0 {
+		if err := x.dst.Charge(8 * grow); err != nil {
+			return err
+		}
+		r.columns += 8 * grow
+		r.at = make([]int64, 0, h.to-h.from)
+	}
+	r.at = h.column.AppendTo(r.at[:0], h.from, h.to)
+	if len(r.at) != h.to-h.from {
+		return &encoding.CorruptError{Msg: "column of times of another length"}
+	}
+	have := len(x.dst.T)
+	had := r.histograms.Bytes()
+	err := r.histograms.Decode(columns, h.column.Len(), h.from, r.at, x.dst)
+	r.columns += r.histograms.Bytes() - had
+	if err != nil || starts == nil || !x.withST {
+		return err
+	}
+	return x.readStarts(starts, h.column.Len(), have)
+}
+
 // readFloats decodes a page of floats.
 func (r *Reader) readFloats(x *pageRead, p *page) error {
 	h := x.held
-	if h.column == nil || h.number != p.time || h.mint != x.mint || h.maxt != x.maxt {
-		if err := r.enterTimes(x, p.time); err != nil {
-			return err
-		}
+	if err := r.enterTimes(x, p.time); err != nil {
+		return err
 	}
 	n, from, to := h.column.Len(), h.from, h.to
 	if from >= to {
@@ -74,7 +108,7 @@ func (r *Reader) readFloats(x *pageRead, p *page) error {
 	if err := x.dst.Reserve(to - from); err != nil {
 		return err
 	}
-	values, starts, ok := h.stripe.floatPage(p)
+	values, starts, ok := h.stripe.timedPage(p)
 	if !ok {
 		return &encoding.CorruptError{Msg: "column of values without its size"}
 	}
@@ -124,8 +158,12 @@ func onlyRef(base []float64) func(int) ([]float64, error) {
 	}
 }
 
-// enterTimes makes column number the one that the pages of the stripe have, and finds the wanted rows in it.
+// enterTimes makes column number the one that the pages of the stripe have, and finds the wanted rows in it, unless that
+// is so already.
 func (r *Reader) enterTimes(x *pageRead, number uint32) error {
+	if h := x.held; h.column != nil && h.number == number && h.mint == x.mint && h.maxt == x.maxt {
+		return nil
+	}
 	t, err := r.times(x, number)
 	if err != nil {
 		return err
@@ -224,7 +262,7 @@ func (c *columns) whole(x *pageRead, series uint32, n int) ([]float64, error) {
 		return v, nil
 	}
 	p := &x.held.stripe.pages[series]
-	values, _, ok := x.held.stripe.floatPage(p)
+	values, _, ok := x.held.stripe.timedPage(p)
 	if !ok {
 		return nil, &encoding.CorruptError{Msg: "column of values without its size"}
 	}

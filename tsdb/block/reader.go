@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"sort"
 
+	"github.com/tidemarkdb/tidemark/tsdb/chunk"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/encoding"
 )
@@ -25,6 +26,9 @@ type Reader struct {
 	once    bool  // what it reads is not put into the cache
 	stripes int64 // bytes of those that the cache does not keep
 	columns int64 // bytes of those that are decoded
+
+	histograms chunk.ColumnDecoder
+	at         []int64 // scratch: the times of histograms
 }
 
 // held is a stripe of the group, and what goes with it.

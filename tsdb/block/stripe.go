@@ -8,17 +8,19 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/tidemarkdb/tidemark/tsdb/chunk"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/encoding"
 )
 
-// The kinds of page. The numbers are on disk for ever; 2 is kept for histograms in columns.
+// The kinds of page. The numbers are on disk for ever.
 const (
-	kindNone   = 0 // the series has no rows in the cell
-	kindFloats = 1 // a column of values
-	kindRows   = 3 // rows of any kinds with their times, as package chunk writes them
-	kindMask   = 7 // mask
-	flagStarts = 8 // flag: a column of start timestamps follows; not of kindRows, which has its own
+	kindNone       = 0 // the series has no rows in the cell
+	kindFloats     = 1 // a column of values
+	kindHistograms = 2 // columns of native histograms, as package chunk writes them
+	kindRows       = 3 // rows of any kinds with their times, as package chunk writes them
+	kindMask       = 7 // mask
+	flagStarts     = 8 // flag: a column of start timestamps follows; not of kindRows, which has its own
 )
 
 // page is where the rows of one series in a stripe are.
@@ -127,7 +129,7 @@ func parseStripe(b []byte, series uint32) (*loadedStripe, *cursor) {
 		switch k {
 		case kindNone:
 			continue
-		case kindFloats, kindFloats | flagStarts:
+		case kindFloats, kindFloats | flagStarts, kindHistograms, kindHistograms | flagStarts:
 			timed++
 		case kindRows:
 		default:
@@ -188,8 +190,9 @@ func (s *loadedStripe) refer(i, k int, time int64) bool {
 	return true
 }
 
-// floatPage splits the bytes of a page of floats: its column of values and that of start timestamps, empty without.
-func (s *loadedStripe) floatPage(p *page) (values, starts []byte, ok bool) {
+// timedPage splits the bytes of a page that has a column of times: its samples and the column of start timestamps, nil
+// without.
+func (s *loadedStripe) timedPage(p *page) (values, starts []byte, ok bool) {
 	b := s.b[p.off : p.off+p.size]
 	if p.kind&flagStarts == 0 {
 		return b, nil, true
@@ -215,7 +218,7 @@ func (w *stripeWriter) appendFloats(e *encoding.Encoder, series int, src *column
 			given = refs[:]
 		}
 	}
-	values := w.appendValues(e, v, given, starts != nil)
+	values := w.appendSized(starts != nil, func(dst []byte) []byte { return e.AppendValues(dst, v, given) })
 	if starts != nil {
 		kind |= flagStarts
 		w.data = e.AppendInts(w.data, starts)
@@ -231,15 +234,44 @@ func (w *stripeWriter) appendFloats(e *encoding.Encoder, series int, src *column
 	}
 }
 
-// appendValues adds a column of values, behind its size where another column follows, and returns where it begins.
-func (w *stripeWriter) appendValues(e *encoding.Encoder, v []float64, refs [][]float64, sized bool) int {
+// appendHistograms adds the page of the rows [from, to) of src, all native histograms with the times of number time, to
+// the stripe. It reports false, and has added nothing, where they cannot be columns.
+func (w *stripeWriter) appendHistograms(e *histogramEncoder, series int, src *column.Block, from, to int, time uint32) bool {
+	start, kind, ok := len(w.data), int64(kindHistograms), false
+	starts := startsOf(src, from, to)
+	w.appendSized(starts != nil, func(dst []byte) []byte {
+		dst, ok = e.columns.Append(dst, e.encoder, src, from, to)
+		return dst
+	})
+	if !ok {
+		w.data = w.data[:start]
+		return false
+	}
+	w.begin(series, src.T[from], src.T[to-1])
+	if starts != nil {
+		kind |= flagStarts
+		w.data = e.encoder.AppendInts(w.data, starts)
+	}
+	w.times, w.refs = append(w.times, int64(time)), append(w.refs, 0)
+	w.end(kind, start)
+	return true
+}
+
+// histogramEncoder is what pages of histograms are written with.
+type histogramEncoder struct {
+	encoder *encoding.Encoder
+	columns chunk.ColumnEncoder
+}
+
+// appendSized adds what write adds, behind its size where another column follows, and returns where it begins.
+func (w *stripeWriter) appendSized(sized bool, write func([]byte) []byte) int {
 	at := len(w.data)
 	if !sized {
-		w.data = e.AppendValues(w.data, v, refs)
+		w.data = write(w.data)
 		return at
 	}
 	var room [binary.MaxVarintLen32]byte
-	w.data = e.AppendValues(append(w.data, room[:]...), v, refs)
+	w.data = write(append(w.data, room[:]...))
 	data := at + len(room)
 	n := binary.PutUvarint(w.data[at:data], uint64(len(w.data)-data))
 	w.data = append(w.data[:at+n], w.data[data:]...)

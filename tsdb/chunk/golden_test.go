@@ -40,6 +40,12 @@ func golden() map[string]struct {
 	doubles := []row{{t: 1000, fh: custom}, {t: 16000, fh: fuller}}
 	starts := []row{{t: 1, v: 1}, {t: 2, v: 1, st: 500}, {t: 3, v: 1, st: 500}, {t: 4, v: 1, st: 1000}, {t: 5, v: 1}}
 	page := []row{{t: 1000, st: 900, v: 5}, {t: 16000, st: 900, v: 5}, {t: 31000, fh: custom}}
+	one := &histogram.Histogram{
+		Schema: 3, ZeroThreshold: 1e-128, Count: 1, Sum: 1.5, PositiveSpans: []histogram.Span{{Offset: 5, Length: 1}}, PositiveBuckets: []int64{1},
+	}
+	two := one.Copy()
+	two.Count, two.Sum, two.PositiveSpans[0].Length, two.PositiveBuckets = 2, 3, 2, []int64{2, -2}
+	columns := []row{{t: 1000, h: &histogram.Histogram{}}, {t: 16000, h: one}, {t: 31000, h: two}}
 
 	type example = struct {
 		rows   []row
@@ -68,6 +74,10 @@ func golden() map[string]struct {
 			b := blockOf(starts)
 			c := chunk.Chunk{Kind: sample.Float, N: n, Data: encodeFloats(b.T, b.V), ST: p}
 			return c.Decode(math.MinInt64, math.MaxInt64, true, dst)
+		}},
+		"columns": {columns, encodeColumns, func(p []byte, n int, dst *column.Block) error {
+			var d chunk.ColumnDecoder
+			return d.Decode(p, n, 0, timesOf(columns), dst)
 		}},
 		"page": {page, func(rows []row) []byte {
 			return chunk.EncodePage(nil, blockOf(rows), 0, len(rows))

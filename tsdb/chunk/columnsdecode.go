@@ -1,0 +1,391 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package chunk
+
+import (
+	"errors"
+	"math"
+
+	"github.com/prometheus/prometheus/model/histogram"
+
+	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/decbuf"
+	"github.com/tidemarkdb/tidemark/tsdb/encoding"
+)
+
+// ColumnDecoder reads what a ColumnEncoder wrote. It holds scratch memory, which is charged to the block of columns
+// that is being filled; the zero value is ready; for one goroutine.
+type ColumnDecoder struct {
+	c       decbuf.Buf
+	dst     *column.Block
+	row     histDecoder // whose state is each row in turn, to be put out
+	float   bool
+	bounds  layout
+	layouts []runLayout
+	has     bucketColumns
+
+	numbers, hints []int64 // of the wanted rows
+	counts, zeros  []uint64
+	sums           []float64
+	ints           []int64   // scratch: a column
+	floats         []float64 // the same
+	words          []uint64  // the buckets of the wanted rows, row by row
+	line           []uint64  // those of a row that has not all columns
+	bytes          int64     // charged for these
+}
+
+// Bytes returns what the scratch memory takes that was charged.
+func (d *ColumnDecoder) Bytes() int64 { return d.bytes }
+
+// Decode appends the rows [from, from+len(t)) of a page of n rows to dst; t are their times. On an error, a *CorruptError or
+// a *budget.ExceededError, dst has no more rows than before.
+func (d *ColumnDecoder) Decode(p []byte, n, from int, t []int64, dst *column.Block) error {
+	have, to := len(dst.T), from+len(t)
+	d.c, d.dst = decbuf.Buf{B: p}, dst
+	err := dst.Reserve(len(t))
+	for at := 0; err == nil && at < to; {
+		rows := int(d.c.AtMost(uint64(n-at), "number of rows"))
+		if rows == 0 {
+			d.c.Fail("no rows")
+		}
+		lo, hi := max(from-at, 0), min(to-at, rows)
+		if err = d.header(rows); err == nil {
+			err = d.columns(rows, lo, max(lo, hi))
+		}
+		if err == nil && lo < hi {
+			err = d.emit(t[at+lo-from : at+hi-from])
+		}
+		at += rows
+		if err == nil && at == n && d.c.Left() > 0 {
+			err = &CorruptError{Msg: "bytes behind the columns of histograms", Off: d.c.Off}
+		}
+	}
+	d.dst = nil
+	if err != nil {
+		dst.Truncate(have)
+	}
+	return err
+}
+
+// header reads what comes before the columns of a run.
+func (d *ColumnDecoder) header(rows int) error {
+	c := &d.c
+	flags := c.Byte()
+	if flags&runReserved != 0 {
+		c.Fail("unknown flags of a run of histograms")
+	}
+	d.float = flags&runFloat != 0
+	schema := c.Varint()
+	if schema < math.MinInt32 || schema > math.MaxInt32 {
+		c.Fail("schema out of range")
+	}
+	d.bounds = layout{float: d.float, schema: int32(schema), zeroT: c.BE64()}
+	if n := c.Count(8); n > 0 {
+		if err := d.dst.Charge(8 * int64(n)); err != nil {
+			return err
+		}
+		d.bounds.custom = make([]float64, n)
+		for i := range d.bounds.custom {
+			d.bounds.custom[i] = math.Float64frombits(c.BE64())
+		}
+	}
+	return d.readLayouts(rows)
+}
+
+// readLayouts reads which columns of buckets a run has, and its layouts.
+func (d *ColumnDecoder) readLayouts(rows int) error {
+	c, has := &d.c, &d.has
+	all := d.bounds
+	var err error
+	if all.pos, all.npos, err = d.spans(); err != nil {
+		return err
+	}
+	if all.neg, all.nneg, err = d.spans(); err != nil {
+		return err
+	}
+	if all.npos+all.nneg > min(c.Left(), maxRunCells/max(rows, 1)) || !all.plain() {
+		c.Fail("buckets out of range")
+		return faultOf(c)
+	}
+	if err := d.dst.Charge(columnBytes * int64(all.npos+all.nneg)); err != nil {
+		return err
+	}
+	has.pos, has.neg = appendIndices(has.pos[:0], all.pos, all.npos), appendIndices(has.neg[:0], all.neg, all.nneg)
+	has.all()
+	d.layouts = d.layouts[:0]
+	for range c.AtMost(maxRunLayouts, "number of layouts") {
+		if err := d.layout(&all); err != nil {
+			return err
+		}
+	}
+	return faultOf(c)
+}
+
+// columnBytes is what is known of a column of buckets, and of one of a layout.
+const columnBytes = 16
+
+// layout reads a layout of a run whose columns are those of all.
+func (d *ColumnDecoder) layout(all *layout) error {
+	if err := d.dst.Charge(columnBytes * int64(all.npos+all.nneg)); err != nil {
+		return err
+	}
+	c, has, l := &d.c, &d.has, *all
+	changes := c.AtMost(uint64(has.len())+1, "number of changes")
+	switch {
+	case changes > 0:
+		d.change(int(changes) - 1)
+		if changes == 1 && len(d.layouts) == 0 {
+			break // it has all
+		}
+		l.npos, l.nneg = 0, 0
+		for i, is := range has.present {
+			if is && i < len(has.pos) {
+				l.npos++
+			} else if is {
+				l.nneg++
+			}
+		}
+		l.pos, l.neg = spansOf(nil, has.pos, has.present), spansOf(nil, has.neg, has.present[len(has.pos):])
+	default:
+		var err error
+		if l.pos, l.npos, err = d.spans(); err != nil {
+			return err
+		}
+		if l.neg, l.nneg, err = d.spans(); err != nil {
+			return err
+		}
+	}
+	if !c.Failed() {
+		d.layouts = addLayout(d.layouts, l)
+		if own := &d.layouts[len(d.layouts)-1]; !l.plain() || !has.place(own) {
+			c.Fail("bucket without a column")
+		} else if changes == 0 {
+			clear(has.present)
+			for _, k := range own.columns {
+				has.present[k] = true
+			}
+		}
+	}
+	return faultOf(c)
+}
+
+// change reads n columns in which a layout is not like the one before.
+func (d *ColumnDecoder) change(n int) {
+	at := 0
+	for range n {
+		at += int(d.c.AtMost(uint64(d.has.len()), "column"))
+		if at >= d.has.len() {
+			d.c.Fail("column out of range")
+			return
+		}
+		d.has.present[at] = !d.has.present[at]
+		at++
+	}
+}
+
+// spans reads those of one side, and how many buckets they have: no more than there are bytes left, and one.
+func (d *ColumnDecoder) spans() (spans []histogram.Span, buckets int, err error) {
+	n := d.c.Count(2)
+	if n == 0 {
+		return nil, 0, nil
+	}
+	if err := d.dst.Charge(8 * int64(n)); err != nil {
+		return nil, 0, err
+	}
+	spans = make([]histogram.Span, n)
+	for i := range spans {
+		offset := d.c.Varint()
+		if offset < math.MinInt32 || offset > math.MaxInt32 {
+			d.c.Fail("span out of range")
+		}
+		length := int(d.c.AtMost(math.MaxUint32, "span"))
+		buckets = min(buckets+length, d.c.Left()+1)
+		spans[i] = histogram.Span{Offset: int32(offset), Length: uint32(length)}
+	}
+	return spans, buckets, nil
+}
+
+// columns reads the rows [from, to) of the columns of a run of n rows.
+func (d *ColumnDecoder) columns(n, from, to int) error {
+	c := &d.c
+	wanted := to - from
+	columns := d.has.len()
+	if from >= to {
+		for range 5 + columns {
+			c.Sized()
+		}
+		return faultOf(c)
+	}
+	if err := d.room(n, wanted, wanted*columns, columns); err != nil {
+		return err
+	}
+	var err error
+	if d.numbers, err = d.decodeInts(d.numbers[:0], n, from, to); err != nil {
+		return err
+	}
+	if d.hints, err = d.decodeInts(d.hints[:0], n, from, to); err != nil {
+		return err
+	}
+	d.counts, d.zeros = d.counts[:wanted], d.zeros[:wanted]
+	if err := d.decodeWords(d.counts, 0, 1, n, from, to); err != nil {
+		return err
+	}
+	if err := d.decodeWords(d.zeros, 0, 1, n, from, to); err != nil {
+		return err
+	}
+	if d.sums, err = d.decodeValues(d.sums[:0], n, from, to); err != nil {
+		return err
+	}
+	return d.buckets(n, from, to, columns)
+}
+
+// buckets reads the columns of the buckets.
+func (d *ColumnDecoder) buckets(n, from, to, columns int) error {
+	d.words = d.words[:(to-from)*columns]
+	rest := -1
+	for k := range columns {
+		if d.c.Left() > 0 && d.c.B[d.c.Off] == 0 {
+			d.c.Off++
+			if rest >= 0 || d.float {
+				d.c.Fail("bucket without a column")
+				return faultOf(&d.c)
+			}
+			rest = k
+			for i := k; i < len(d.words); i += columns {
+				d.words[i] = 0
+			}
+			continue
+		}
+		if err := d.decodeWords(d.words, k, columns, n, from, to); err != nil {
+			return err
+		}
+	}
+	if rest < 0 {
+		return nil
+	}
+	for i, count := range d.counts {
+		line := d.words[i*columns : (i+1)*columns]
+		left := count - d.zeros[i]
+		for _, x := range line {
+			left -= x
+		}
+		line[rest] = left
+	}
+	return nil
+}
+
+// room makes room for columns of n rows, of which some are wanted, and the words of those.
+func (d *ColumnDecoder) room(n, wanted, words, columns int) error {
+	return errors.Join(
+		grow(d, &d.numbers, n), grow(d, &d.hints, n), grow(d, &d.ints, n), grow(d, &d.floats, n), grow(d, &d.sums, n),
+		grow(d, &d.counts, wanted), grow(d, &d.zeros, wanted), grow(d, &d.words, words), grow(d, &d.line, columns),
+	)
+}
+
+// grow gives s room for n entries, which are not kept.
+func grow[T any](d *ColumnDecoder, s *[]T, n int) error {
+	more := 8 * int64(n-cap(*s))
+	if more <= 0 {
+		return nil
+	}
+	if err := d.dst.Charge(more); err != nil {
+		return err
+	}
+	d.bytes += more
+	*s = make([]T, n)
+	return nil
+}
+
+func (d *ColumnDecoder) decodeInts(dst []int64, n, from, to int) ([]int64, error) {
+	b := d.c.Sized()
+	if d.c.Failed() {
+		return dst, faultOf(&d.c)
+	}
+	out, err := encoding.DecodeInts(dst, b, n, from, to)
+	return out, d.corrupt(err, len(out), to-from)
+}
+
+func (d *ColumnDecoder) decodeValues(dst []float64, n, from, to int) ([]float64, error) {
+	b := d.c.Sized()
+	if d.c.Failed() {
+		return dst, faultOf(&d.c)
+	}
+	out, err := encoding.DecodeValues(dst, b, n, from, to, noRef)
+	return out, d.corrupt(err, len(out), to-from)
+}
+
+func noRef(int) ([]float64, error) {
+	return nil, &encoding.CorruptError{Msg: "reference to a column that there is not"}
+}
+
+// decodeWords reads a column of counts into each step-th of dst from at on.
+func (d *ColumnDecoder) decodeWords(dst []uint64, at, step, n, from, to int) error {
+	if d.float {
+		v, err := d.decodeValues(d.floats[:0], n, from, to)
+		if err != nil {
+			return err
+		}
+		for _, x := range v {
+			dst[at] = math.Float64bits(x)
+			at += step
+		}
+		return nil
+	}
+	v, err := d.decodeInts(d.ints[:0], n, from, to)
+	if err != nil {
+		return err
+	}
+	for _, x := range v {
+		dst[at] = uint64(x)
+		at += step
+	}
+	return nil
+}
+
+// corrupt returns what is wrong with a column that ends where the page is being read, and should have that many rows.
+func (d *ColumnDecoder) corrupt(err error, rows, want int) error {
+	if bad, ok := errors.AsType[*encoding.CorruptError](err); ok {
+		return &CorruptError{Msg: "column of histograms: " + bad.Msg, Off: d.c.Off}
+	}
+	if err == nil && rows != want {
+		return &CorruptError{Msg: "column of histograms of another length", Off: d.c.Off}
+	}
+	return err
+}
+
+// emit puts out the rows that were decoded, whose times are t.
+func (d *ColumnDecoder) emit(t []int64) error {
+	columns := d.has.len()
+	var kind byte
+	if d.float {
+		kind = histFloat
+	}
+	s := &d.row.s
+	for i := range t {
+		number, hint := d.numbers[i], d.hints[i]
+		if number < 0 || number > int64(len(d.layouts)) || hint < 0 || hint > histHint {
+			return &CorruptError{Msg: "layout or hint of a histogram out of range", Off: d.c.Off}
+		}
+		flags := kind | byte(hint)
+		if number == 0 {
+			flags |= histBare
+			s.buckets = nil
+		} else {
+			l := &d.layouts[number-1]
+			s.layout, s.buckets = l.layout, d.words[i*columns:(i+1)*columns]
+			if len(l.columns) < columns {
+				s.buckets = d.line[:len(l.columns)]
+				for k, at := range l.columns {
+					s.buckets[k] = d.words[i*columns+int(at)]
+				}
+			}
+		}
+		s.stream.t, s.stream.v = t[i], math.Float64bits(d.sums[i])
+		s.count, s.zero = d.counts[i], d.zeros[i]
+		if err := d.row.emit(d.dst, flags); err != nil {
+			return err
+		}
+	}
+	return nil
+}
