@@ -152,15 +152,14 @@ func (db *DB) spillShard(ctx context.Context, shard uint32, samples int, bytes i
 	restore := db.opts.Budget.Lift()
 	defer restore()
 	db.head.Seal(shard, samples)
-	pin, lsn, err := db.pin(ctx)
+	lsn, err := db.head.Settle(ctx)
 	if err != nil {
 		return err
 	}
-	defer pin.Close()
 	if err := db.Durable(ctx, lsn); err != nil {
 		return fmt.Errorf("spill: %w", err)
 	}
-	for _, s := range db.head.Spills(pin, shard, bytes) {
+	for _, s := range db.head.Spills(lsn, shard, bytes) {
 		if err := db.spillSlot(ctx, s); err != nil {
 			return err
 		}

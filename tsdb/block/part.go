@@ -17,8 +17,8 @@ const PartSuffix = ".part"
 
 // PartMeta is what a part says about itself. Times are Unix milliseconds.
 type PartMeta struct {
-	// Shard, SlotStart, Slot and LSN name the part: rows of one shard of the head in [SlotStart, SlotStart+Slot), written
-	// from its state at LSN.
+	// Shard, SlotStart, Slot and LSN name the part: rows of one shard of the head in [SlotStart, SlotStart+Slot), up to
+	// LSN.
 	Shard     uint32     `json:"shard"`
 	SlotStart int64      `json:"slotStart"`
 	Slot      int64      `json:"slot"`

@@ -45,7 +45,7 @@ func (e *DamageError) Unwrap() error { return e.Err }
 type PartInfo struct {
 	Shard      uint32
 	Slot       int64      // its start
-	LSN        sample.LSN // epoch of the pin it was written from
+	LSN        sample.LSN // up to which it has rows
 	MinT, MaxT int64      // of its rows
 	Rows       int
 }

@@ -4,6 +4,7 @@
 package head
 
 import (
+	"context"
 	"fmt"
 	"iter"
 	"maps"
@@ -17,11 +18,12 @@ import (
 // Spilling takes closed chunks out of memory into parts, a shard and a slot at a time:
 //
 //	Seal     closes the open chunks that are worth it, so that the chunks that leave are whole
-//	a Pin    is made, and waited for until its epoch is durable
+//	Settle   names the LSN up to which rows are in the chunks, which must be durable before they may leave
 //	Spills   names the slots that the shard has chunks of; Rows yields what goes into a part
 //	Attach   takes the part, and in one step the chunks that are in it
 //
-// A row that comes meanwhile begins a new chunk, or is in one that was closed after the pin; it stays.
+// No pin is needed: a closed chunk does not change, and only who spills takes one away. A row that comes meanwhile is in
+// a chunk that was open, which stays.
 
 // sealRun is how many series are sealed under one hold of a shard's lock: a few hundred microseconds.
 const sealRun = 1024
@@ -61,26 +63,36 @@ func (h *Head) Seal(shard uint32, least int) {
 	})
 }
 
-// Spill is the chunks of one shard and one slot on their way into a part.
-type Spill struct {
-	pin   *Pin
-	shard *shard
-	end   int64 // last ms of the slot
-	info  PartInfo
-	gens  []uint32 // by local id: of the series whose rows go into the part, 0 for one without
+// Settle waits until all works that are enqueued are applied, and returns the LSN of the last.
+func (h *Head) Settle(ctx context.Context) (sample.LSN, error) {
+	lsn := sample.LSN(h.order.enqueued.Load())
+	return lsn, h.order.await(ctx, lsn)
 }
 
-// Spills returns what a pin, whose epoch is durable, sees of the shard in closed chunks that are in memory, by slot:
-// of the slots with at least so many bytes of streams. The pin must be open until Attach.
-func (h *Head) Spills(p *Pin, shard uint32, least int64) []*Spill {
+// outgoing is what of a series goes into a part: the chunks below a number. The zero value: nothing.
+type outgoing struct{ gen, below uint32 }
+
+// Spill is the chunks of one shard and one slot on their way into a part.
+type Spill struct {
+	shard  *shard
+	end    int64 // last ms of the slot
+	info   PartInfo
+	leaves []outgoing // by local id
+}
+
+// Spills returns what the shard holds in closed chunks up to an LSN that is durable, by slot: of the slots with at least
+// so many bytes of streams. No slot may be dropped before Attach.
+func (h *Head) Spills(upTo sample.LSN, shard uint32, least int64) []*Spill {
 	s := h.shards[shard]
 	bytes := map[int64]int64{}
 	for from, end := uint32(0), uint32(1); from < end; from += lockRun {
 		s.mu.RLock()
 		end = s.headers.len()
 		for local := from; local < min(from+lockRun, end); local++ {
-			s.eachSpilledLocked(p, local, math.MinInt64, math.MaxInt64, func(c *closedChunk) {
-				bytes[h.slotOf(c.mint)] += int64(c.size)
+			s.eachClosedLocked(local, math.MinInt64, math.MaxInt64, func(c *closedChunk) {
+				if c.changed <= upTo {
+					bytes[h.slotOf(c.mint)] += int64(c.size)
+				}
 			})
 		}
 		s.mu.RUnlock()
@@ -89,23 +101,19 @@ func (h *Head) Spills(p *Pin, shard uint32, least int64) []*Spill {
 	for _, slot := range slices.Sorted(maps.Keys(bytes)) {
 		if bytes[slot] >= least {
 			out = append(out, &Spill{
-				pin: p, shard: s, end: h.slotEnd(slot),
-				info: PartInfo{Shard: shard, Slot: slot, LSN: p.epoch, MinT: math.MaxInt64, MaxT: math.MinInt64},
+				shard: s, end: h.slotEnd(slot),
+				info: PartInfo{Shard: shard, Slot: slot, LSN: upTo, MinT: math.MaxInt64, MaxT: math.MinInt64},
 			})
 		}
 	}
 	return out
 }
 
-// eachSpilledLocked calls f with the chunks of a series that begin in [from, to], were closed at the pin's epoch, and
-// that no drop has taken; the newest first.
-func (s *shard) eachSpilledLocked(p *Pin, local uint32, from, to int64, f func(*closedChunk)) {
+// eachClosedLocked calls f with the closed chunks of a series that begin in [from, to] and that no drop has taken; the
+// newest first.
+func (s *shard) eachClosedLocked(local uint32, from, to int64, f func(*closedChunk)) {
 	hd := s.headers.at(local)
-	if hd.gen == 0 || hd.closed == 0 {
-		return
-	}
-	chunks, _, ok := s.stateLocked(local, hd, p.epoch)
-	if !ok {
+	if hd.gen == 0 {
 		return
 	}
 	for link := hd.closed; link != 0; {
@@ -113,7 +121,7 @@ func (s *shard) eachSpilledLocked(p *Pin, local uint32, from, to int64, f func(*
 		if c.maxt < from {
 			return
 		}
-		if c.mint >= from && c.mint <= to && c.dead == 0 && c.number < chunks {
+		if c.mint >= from && c.mint <= to && c.dead == 0 {
 			f(c)
 		}
 		link = c.older
@@ -135,10 +143,9 @@ const spillRun = 256
 // Rows yields the series with their rows, by local id.
 func (x *Spill) Rows() iter.Seq2[SpillRows, error] {
 	return func(yield func(SpillRows, error) bool) {
-		r := x.pin.Reader(math.MinInt64, math.MaxInt64, true)
-		defer r.Close()
+		r := &Reader{want: span{math.MinInt64, math.MaxInt64, true}} // for its buffers
 		var b column.Block
-		x.gens = x.gens[:0]
+		x.leaves = x.leaves[:0]
 		for from, more := uint32(0), true; more; from += spillRun {
 			var run []spilledSeries
 			run, more = x.copyRun(r, from)
@@ -158,8 +165,9 @@ func (x *Spill) Rows() iter.Seq2[SpillRows, error] {
 
 // spilledSeries is the copies of the chunks of a series: pieces[from:to] of a reader.
 type spilledSeries struct {
-	local, gen uint32
-	from, to   int
+	outgoing
+	local    uint32
+	from, to int
 }
 
 // copyRun copies the chunks of the series from an id on; more is whether there are others behind them.
@@ -170,8 +178,12 @@ func (x *Spill) copyRun(r *Reader, from uint32) (run []spilledSeries, more bool)
 	defer s.mu.RUnlock()
 	to := min(from+spillRun, s.headers.len())
 	for local := from; local < to; local++ {
-		y := spilledSeries{local: local, gen: s.headers.at(local).gen, from: len(r.pieces)}
-		s.eachSpilledLocked(x.pin, local, x.info.Slot, x.end, func(c *closedChunk) {
+		y := spilledSeries{outgoing: outgoing{gen: s.headers.at(local).gen}, local: local, from: len(r.pieces)}
+		s.eachClosedLocked(local, x.info.Slot, x.end, func(c *closedChunk) {
+			if c.changed > x.info.LSN {
+				return
+			}
+			y.below = max(y.below, c.number+1)
 			r.add(s.bytes.Bytes(c.stream)[:c.size], s.startsLocked(c), piece{n: int(c.n), kind: c.kind, mint: c.mint})
 		})
 		if y.to = len(r.pieces); y.to > y.from {
@@ -191,7 +203,7 @@ func (x *Spill) decode(r *Reader, y spilledSeries, b *column.Block) error {
 	n := len(b.T)
 	x.info.Rows += n
 	x.info.MinT, x.info.MaxT = min(x.info.MinT, b.T[0]), max(x.info.MaxT, b.T[n-1])
-	x.gens = append(padded(x.gens, int(y.local), 0), y.gen)
+	x.leaves = append(padded(x.leaves, int(y.local), outgoing{}), y.outgoing)
 	return nil
 }
 
@@ -207,11 +219,17 @@ func (x *Spill) Attach(part Part) {
 	s.addPartLocked(&attached{PartInfo: x.info, part: part, born: number})
 	s.mu.Unlock()
 	s.eachRun(func(from, to uint32) {
-		for local := from; local < min(to, uint32(len(x.gens))); local++ {
-			if hd := s.headers.at(local); x.gens[local] != 0 && hd.gen == x.gens[local] {
-				hd.flags |= inPart
-				s.eachSpilledLocked(x.pin, local, x.info.Slot, x.end, func(c *closedChunk) { s.dieLocked(c, number) })
+		for local := from; local < min(to, uint32(len(x.leaves))); local++ {
+			y, hd := x.leaves[local], s.headers.at(local)
+			if y.gen == 0 || y.gen != hd.gen {
+				continue
 			}
+			hd.flags |= inPart
+			s.eachClosedLocked(local, x.info.Slot, x.end, func(c *closedChunk) {
+				if c.number < y.below {
+					s.dieLocked(c, number)
+				}
+			})
 		}
 	})
 	h.dropped(number, false)

@@ -5,6 +5,7 @@ package head
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -99,14 +100,21 @@ func (memoryReader) Close() {}
 func (x *bench) spillAll(shard uint32) (parts []*memoryPart) {
 	x.tb.Helper()
 	x.h.Seal(shard, 1)
-	p := x.pin()
-	defer p.Close()
-	for _, y := range x.h.Spills(p, shard, 0) {
+	for _, y := range x.h.Spills(x.settle(), shard, 0) {
 		part := partOf(x.tb, y)
 		y.Attach(part)
 		parts = append(parts, part)
 	}
 	return parts
+}
+
+func (x *bench) settle() sample.LSN {
+	x.tb.Helper()
+	lsn, err := x.h.Settle(context.Background())
+	if err != nil {
+		x.tb.Fatal(err)
+	}
+	return lsn
 }
 
 // spill is the machine's: rows and deletes come between all its steps.
@@ -122,16 +130,16 @@ func (x *machine) spill(t *rapid.T) {
 	shard := rapid.Uint32Range(0, 3).Draw(t, "shard")
 	x.h.Seal(shard, rapid.IntRange(0, 3).Draw(t, "least"))
 	meanwhile()
-	p := x.takePin()
+	if rapid.Bool().Draw(t, "pin") {
+		x.takePin()
+	}
+	lsn := x.settle()
 	meanwhile()
-	for _, y := range x.h.Spills(p.pin, shard, rapid.Int64Range(0, 40).Draw(t, "bytes")) {
+	for _, y := range x.h.Spills(lsn, shard, rapid.Int64Range(0, 40).Draw(t, "bytes")) {
 		part := partOf(t, y)
 		meanwhile()
 		y.Attach(part)
 		x.parts = append(x.parts, part)
-	}
-	if rapid.Bool().Draw(t, "close") {
-		x.closePin(len(x.pins) - 1)
 	}
 }
 
@@ -180,12 +188,10 @@ func TestChunksOfAnEarlierSlotStayBeforePartsOfALaterOne(t *testing.T) {
 		x.append(a, testSlot+i, float64(i*i)*math.Pi, 0)
 	}
 	x.h.Seal(0, 2)
-	p := x.pin()
-	for _, y := range x.h.Spills(p, 0, 40) { // the slot before has less
+	for _, y := range x.h.Spills(x.settle(), 0, 40) { // the slot before has less
 		y.Attach(partOf(t, y))
 	}
-	p.Close()
-	p = x.pin()
+	p := x.pin()
 	defer p.Close()
 	got := x.read(p, a.ID(), 0, testSlot+2)
 	if text(got) != fmt.Sprintf("1=1 10000=0 10001=%g 10002=%g", math.Pi, 4*math.Pi) {
