@@ -111,7 +111,7 @@ func (db *DB) convertBlock(ctx context.Context, b storedForeign) error {
 	if !b.foreignBlock.acquire() {
 		return nil
 	}
-	defer b.release()
+	defer b.leave()
 	if err := db.roomFor(b); err != nil {
 		return err
 	}
@@ -296,7 +296,7 @@ func (db *DB) snapshotForeign(ctx context.Context, to layout) error {
 	blocks := db.foreign.acquire(minTime, maxTime)
 	defer func() {
 		for _, b := range blocks {
-			b.release()
+			b.leave()
 		}
 	}()
 	for _, b := range blocks {

@@ -49,7 +49,7 @@ func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matche
 	}
 	for _, b := range db.foreign.acquire(mint, maxt) {
 		err := db.deleteFromForeign(ctx, b, interval{mint, maxt}, ms)
-		b.release()
+		b.leave()
 		if err != nil {
 			return fmt.Errorf("delete from block %s: %w", b.info.ID, err)
 		}

@@ -37,6 +37,7 @@
 //	checkpoint/     <lsn>.ckpt, docs/format-checkpoint.md
 //	blocks/         <ulid>.blk, docs/format-block.md
 //	merging/        blocks that are being made of others
+//	prometheus/     what is known of another program's blocks, docs/format-prometheus.md
 //	quarantine/     files that could not be read, kept for a look
 //	state/          what other parts of the server keep: alert state, silences
 package tsdb

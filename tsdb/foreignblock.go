@@ -24,9 +24,8 @@ type foreignBlock struct {
 	damage atomic.Pointer[ForeignDamage]
 
 	mu      sync.Mutex
-	users   int   // guarded by mu; one for the set until it is taken out
-	discard bool  // guarded by mu; what is in scratch goes with the last user
-	ended   error // guarded by mu; of closing
+	users   int  // guarded by mu; one for the set until it is taken out
+	discard bool // guarded by mu; what is in scratch goes with the last user
 }
 
 // storedForeign is a foreign block with the tombstones in force for it.
@@ -54,18 +53,26 @@ func (b *foreignBlock) acquire() bool {
 	return true
 }
 
-// release ends a use. The last one closes the block.
-func (b *foreignBlock) release() {
+// release ends a use. The last one closes the block, and returns what went wrong.
+func (b *foreignBlock) release() error {
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.users--; b.users > 0 {
-		return
+	b.users--
+	last, discard := b.users == 0, b.discard
+	b.mu.Unlock()
+	if !last {
+		return nil
 	}
 	b.syms.free()
-	b.ended = b.Close()
-	if b.discard && b.ended == nil {
-		b.ended = b.Discard()
+	err := b.Close()
+	if discard && err == nil {
+		err = b.Discard()
 	}
+	return err
+}
+
+// leave ends the use of a reader.
+func (b *foreignBlock) leave() {
+	_ = b.release() // nobody is left who could do anything about a mapping that does not end
 }
 
 // end ends the use of the set, with what is in scratch where discard is true, and returns what went wrong if that was the
@@ -74,10 +81,7 @@ func (b *foreignBlock) end(discard bool) error {
 	b.mu.Lock()
 	b.discard = discard
 	b.mu.Unlock()
-	b.release()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.ended
+	return b.release()
 }
 
 // foreignSet is the foreign blocks that are not converted, by time.
@@ -127,11 +131,12 @@ func (s *foreignSet) find(id string) (storedForeign, bool) {
 
 func (s *foreignSet) close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	list := s.list
+	s.list = nil
+	s.mu.Unlock()
 	var errs []error
-	for _, b := range s.list {
+	for _, b := range list {
 		errs = append(errs, b.end(false))
 	}
-	s.list = nil
 	return errors.Join(errs...)
 }

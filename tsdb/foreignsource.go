@@ -115,7 +115,7 @@ func (s foreignSource) metadata(string) iter.Seq2[string, []metadata.Metadata] {
 
 // priority of a foreign block is the first: what it holds was there before the store.
 func (s foreignSource) priority() sample.LSN { return 0 }
-func (s foreignSource) release()             { s.b.release() }
+func (s foreignSource) release()             { s.b.leave() }
 
 // foreignReader reads the samples of series of one foreign block.
 type foreignReader struct {

@@ -5,6 +5,7 @@ package prom
 
 import (
 	"context"
+	"encoding/json"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -117,6 +118,47 @@ func checkConversion(t *testing.T, o peerOptions) {
 	}
 	if diff := cmp.Diff(p.lines, storeLines(t, db)); diff != "" {
 		t.Errorf("after a restart (-Prometheus +ours):\n%s", diff)
+	}
+}
+
+func TestFilesOfTheConversionAreThoseOfTheDocument(t *testing.T) {
+	rng := rand.New(rand.NewPCG(29, 1))
+	p := newPeer(t, rng, newMix(rng, 7, epoch, epoch+5*hour, 120_000), peerOptions{compact: true})
+	p.close(t)
+	db := openStore(t, store.Options{Dir: p.dir})
+	waitConverted(t, db)
+	var parents []string
+	for _, b := range db.Blocks() {
+		parents = append(parents, b.Parents...)
+	}
+	slices.Sort(parents)
+	closeStore(t, db)
+	read := func(name string, into any) {
+		t.Helper()
+		text, err := os.ReadFile(filepath.Join(p.dir, "tidemark", "prometheus", name))
+		if err == nil {
+			err = json.Unmarshal(text, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var converted []string
+	var head struct {
+		Log    string
+		Blocks []string
+	}
+	read("converted.json", &converted)
+	read("head.json", &head)
+	if diff := cmp.Diff(parents, converted); diff != "" {
+		t.Errorf("converted.json (-parents +file):\n%s", diff)
+	}
+	if len(head.Log) != 64 || len(head.Blocks) != 1 || !slices.Contains(converted, head.Blocks[0]) {
+		t.Errorf("head.json: %+v, converted %v", head, converted)
+	}
+	entries, err := os.ReadDir(filepath.Join(p.dir, "tidemark", "prometheus"))
+	if err != nil || len(entries) != 2 {
+		t.Errorf("%v are there, error %v; the block of the log is converted and goes", entries, err)
 	}
 }
 
