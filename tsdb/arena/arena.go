@@ -30,9 +30,9 @@ const (
 	maxSpans = 1 << 32 / spanUnits
 )
 
-// keepIdle is how much idle memory stays committed at least, so that the usual ebb of chunks between two slots
-// does not go to the operating system and back: a fault costs about as much as filling the page.
-const keepIdle = 1 << 20
+// defaultKeepIdle is how much idle memory stays committed at least, so that what is soon taken again does not go to the
+// operating system and back: a fault costs about as much as filling the page.
+const defaultKeepIdle = 1 << 20
 
 // ErrFull says that the arena has given out all that its references can name, 64 GiB.
 var ErrFull = errors.New("arena: all 64 GiB that references can name are in use")
@@ -41,6 +41,8 @@ var ErrFull = errors.New("arena: all 64 GiB that references can name are in use"
 type Options struct {
 	// Account is charged for the memory in use; default: none, nothing is counted.
 	Account *budget.Account
+	// KeepIdle is how many bytes of idle memory an arena keeps from the operating system at least; default: 1 MiB.
+	KeepIdle int64
 }
 
 // Stats is what an arena holds, in bytes but for Blocks.
@@ -83,7 +85,12 @@ type Arena struct {
 }
 
 // New returns an empty arena. It maps nothing before the first Alloc.
-func New(opts Options) *Arena { return &Arena{opts: opts, classes: newClassTable()} }
+func New(opts Options) *Arena {
+	if opts.KeepIdle == 0 {
+		opts.KeepIdle = defaultKeepIdle
+	}
+	return &Arena{opts: opts, classes: newClassTable()}
+}
 
 // Stats returns what the arena holds.
 func (a *Arena) Stats() Stats { return a.stats }

@@ -107,7 +107,7 @@ func (a *Arena) giveRun(at uint32) {
 	s.used = false
 	a.push(&a.idle[s.order], at)
 	a.idleLen += s.size()
-	if a.idleLen > max(keepIdle, a.stats.InUse/8) {
+	if a.idleLen > max(a.opts.KeepIdle, a.stats.InUse/8) {
 		a.decommit(at)
 	}
 }

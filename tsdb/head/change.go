@@ -60,7 +60,7 @@ func (s *shard) forgetTombsLocked(local uint32, hd *header) {
 		oldest = hd.mint
 	}
 	for number := hd.closed; number != 0; {
-		c := s.closed.at(number - 1)
+		c := s.chunkAt(number)
 		oldest, number = min(oldest, c.mint), c.older
 	}
 	if hd.flags&hasLate != 0 {
@@ -152,7 +152,7 @@ func (s *shard) emptyLocked(local uint32, hd *header) bool {
 		return false
 	}
 	for number := hd.closed; number != 0; {
-		c := s.closed.at(number - 1)
+		c := s.chunkAt(number)
 		if c.dead == 0 {
 			return false
 		}

@@ -6,6 +6,7 @@ package head
 import (
 	"math"
 	"slices"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/histogram"
 
@@ -15,7 +16,7 @@ import (
 )
 
 const (
-	// maxSamples closes a chunk: an hour at 15 s. More would save little of the 64 bytes of a closedChunk and
+	// maxSamples closes a chunk: an hour at 15 s. More would save little of the 56 bytes of a closedChunk and
 	// make reading one sample dearer.
 	maxSamples = 240
 	// maxHistograms is the same for native histograms, of which each takes as much as some floats to keep and to read.
@@ -25,20 +26,39 @@ const (
 	maxStream = 4 << 10
 )
 
-// closedChunk is a chunk that takes no more samples.
+// closedChunk is a chunk that takes no more samples. Its stream and its start timestamps follow it in its block of the
+// arena: so what a spill takes away leaves nothing behind, and a series without closed chunks pays for none.
 type closedChunk struct {
 	mint, maxt int64
 	changed    sample.LSN // of the work that appended its last sample
-	older      uint32     // number of the closed chunk before it in the series + 1, 0 for none
-	jump       uint32     // the same of one further back, see jumpFromLocked
+	older      arena.Ref  // the closed chunk before it in the series, 0 for none
+	jump       arena.Ref  // one further back, see jumpFromLocked
 	number     uint32     // of the chunk in its series, counted from 0
 	dead       uint32     // number of the drop that took it, 0 for none
-	stream     arena.Ref
-	starts     arena.Ref // start timestamps, 0 for none
-	size       uint32
-	startsSize uint32
+	size       uint32     // bytes of the stream
+	startsSize uint32     // bytes of the start timestamps, 0 for none
 	n          uint16
 	kind       sample.Kind
+}
+
+const closedBytes = int(unsafe.Sizeof(closedChunk{}))
+
+// chunkAt returns a closed chunk, which is good until it is freed.
+func (s *shard) chunkAt(ref arena.Ref) *closedChunk {
+	return (*closedChunk)(unsafe.Pointer(unsafe.SliceData(s.bytes.Bytes(ref))))
+}
+
+// stream returns the samples of a closed chunk in its block.
+func (c *closedChunk) stream() []byte {
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(c), closedBytes)), c.size)
+}
+
+// starts returns its start timestamps.
+func (c *closedChunk) starts() []byte {
+	if c.startsSize == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(c), closedBytes+int(c.size))), c.startsSize)
 }
 
 // appendLocked appends a row that is newer than all of its series.
@@ -188,10 +208,7 @@ func (s *shard) closeLocked(local uint32, hd *header) bool {
 		return true
 	}
 	stream, starts := s.openStreamsLocked(local, hd)
-	c := closedChunk{
-		mint: hd.mint, maxt: hd.lastT, changed: hd.changed, number: hd.chunks,
-		size: uint32(len(stream)), startsSize: uint32(len(starts)), n: hd.n, kind: hd.kind,
-	}
+	c := closedChunk{mint: hd.mint, maxt: hd.lastT, changed: hd.changed, number: hd.chunks, n: hd.n, kind: hd.kind}
 	if !s.addClosedLocked(hd, c, stream, starts) {
 		return false
 	}
@@ -202,40 +219,33 @@ func (s *shard) closeLocked(local uint32, hd *header) bool {
 
 // addClosedLocked stores a closed chunk and puts it in front of those of the series.
 func (s *shard) addClosedLocked(hd *header, c closedChunk, stream, starts []byte) bool {
-	number, err := s.closed.take()
+	ref, err := s.bytes.Alloc(closedBytes + len(stream) + len(starts))
 	if err != nil {
 		return false
 	}
-	if c.stream, err = put(s.bytes, stream); err != nil {
-		s.closed.give(number)
-		return false
-	}
-	if len(starts) > 0 {
-		if c.starts, err = put(s.bytes, starts); err != nil {
-			s.bytes.Free(c.stream)
-			s.closed.give(number)
-			return false
-		}
-	}
+	c.size, c.startsSize = uint32(len(stream)), uint32(len(starts))
 	c.older, c.jump = hd.closed, s.jumpFromLocked(hd.closed)
-	*s.closed.at(number) = c
-	hd.closed = number + 1
+	at := s.chunkAt(ref)
+	*at = c
+	copy(at.stream(), stream)
+	copy(at.starts(), starts)
+	hd.closed = ref
 	s.counts.Chunks++
 	return true
 }
 
 // jumpFromLocked returns the jump of a chunk in front of the one that link names: twice as far as the jump of that one where
 // it and the next are equally far, else to that one. So any chunk is a logarithm of jumps and single steps away.
-func (s *shard) jumpFromLocked(link uint32) uint32 {
+func (s *shard) jumpFromLocked(link arena.Ref) arena.Ref {
 	if link == 0 {
 		return 0
 	}
-	c := s.closed.at(link - 1)
+	c := s.chunkAt(link)
 	if c.jump == 0 {
 		return link
 	}
-	d := s.closed.at(c.jump - 1)
-	if d.jump != 0 && c.number-d.number == d.number-s.closed.at(d.jump-1).number {
+	d := s.chunkAt(c.jump)
+	if d.jump != 0 && c.number-d.number == d.number-s.chunkAt(d.jump).number {
 		return d.jump
 	}
 	return link
@@ -243,12 +253,12 @@ func (s *shard) jumpFromLocked(link uint32) uint32 {
 
 // rejumpLocked sets the jumps of a series anew, after some of its chunks have gone.
 func (s *shard) rejumpLocked(hd *header) {
-	var chain []uint32
-	for link := hd.closed; link != 0; link = s.closed.at(link - 1).older {
+	var chain []arena.Ref
+	for link := hd.closed; link != 0; link = s.chunkAt(link).older {
 		chain = append(chain, link)
 	}
 	for _, link := range slices.Backward(chain) {
-		c := s.closed.at(link - 1)
+		c := s.chunkAt(link)
 		c.jump = s.jumpFromLocked(c.older)
 	}
 }
@@ -256,13 +266,13 @@ func (s *shard) rejumpLocked(hd *header) {
 // closedAtLocked returns the closed chunk whose times t is within, nil if there is none.
 func (s *shard) closedAtLocked(hd *header, t int64) *closedChunk {
 	for link := hd.closed; link != 0; {
-		c := s.closed.at(link - 1)
+		c := s.chunkAt(link)
 		switch {
 		case c.maxt < t:
 			return nil
 		case c.mint <= t:
 			return c
-		case c.jump != 0 && s.closed.at(c.jump-1).maxt >= t:
+		case c.jump != 0 && s.chunkAt(c.jump).maxt >= t:
 			link = c.jump
 		default:
 			link = c.older
@@ -288,17 +298,12 @@ func (s *shard) forgetOpenLocked(local uint32, hd *header) {
 }
 
 // freeClosedLocked gives back a closed chunk that is not in a chain any more.
-func (s *shard) freeClosedLocked(number uint32) {
-	c := s.closed.at(number)
+func (s *shard) freeClosedLocked(ref arena.Ref) {
+	c := s.chunkAt(ref)
 	if c.dead != 0 {
 		s.deadBytes -= int64(c.size + c.startsSize)
 	}
-	s.bytes.Free(c.stream)
-	if c.starts != 0 {
-		s.bytes.Free(c.starts)
-	}
-	*c = closedChunk{}
-	s.closed.give(number)
+	s.bytes.Free(ref)
 	s.counts.Chunks--
 }
 

@@ -106,7 +106,7 @@ func (d *dropping) seriesLocked(s *shard, local uint32, hd *header) {
 		}
 	}
 	for number := hd.closed; number != 0; {
-		c := s.closed.at(number - 1)
+		c := s.chunkAt(number)
 		if c.maxt < d.slot {
 			return
 		}
@@ -143,7 +143,7 @@ func (d *dropping) keepRowsLocked(s *shard, local uint32, hd *header, c *closedC
 	b := &s.scratch
 	b.Reset()
 	p := piece{n: int(c.n), kind: c.kind}
-	if err := p.decode(s.bytes.Bytes(c.stream)[:c.size], s.startsLocked(c), span{math.MinInt64, math.MaxInt64, true}, b); err != nil {
+	if err := p.decode(c.stream(), c.starts(), span{math.MinInt64, math.MaxInt64, true}, b); err != nil {
 		return false
 	}
 	for i := n; i < len(b.T); i++ {
@@ -226,8 +226,8 @@ func (s *shard) emptySeriesLocked(local uint32) {
 		s.forgetOpenLocked(local, hd)
 	}
 	for number := hd.closed; number != 0; {
-		older := s.closed.at(number - 1).older
-		s.freeClosedLocked(number - 1)
+		older := s.chunkAt(number).older
+		s.freeClosedLocked(number)
 		number = older
 	}
 	if l := s.late[local]; l != nil {
@@ -261,8 +261,8 @@ func (s *shard) sweepSeriesLocked(local, drops uint32) (left bool) {
 	hd := s.headers.at(local)
 	freed := false
 	for link := &hd.closed; *link != 0; {
-		number := *link - 1
-		c := s.closed.at(number)
+		number := *link
+		c := s.chunkAt(number)
 		switch {
 		case c.dead == 0:
 			link = &c.older

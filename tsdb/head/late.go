@@ -259,7 +259,7 @@ func (s *shard) storedLocked(local uint32, hd *header, t int64) (kind sample.Kin
 		return s.lookLocked(stream, int(hd.n), hd.kind, t)
 	}
 	if c := s.closedAtLocked(hd, t); c != nil && c.dead == 0 {
-		return s.lookLocked(s.bytes.Bytes(c.stream)[:c.size], int(c.n), c.kind, t)
+		return s.lookLocked(c.stream(), int(c.n), c.kind, t)
 	}
 	return s.partAtLocked(local, hd, t)
 }

@@ -260,13 +260,13 @@ func TestClosedChunksAreFoundInFewSteps(t *testing.T) {
 	check := func(dropped ...int64) {
 		t.Helper()
 		most := 0
-		for link := s.headers.at(0).closed; link != 0; link = s.closed.at(link - 1).older {
-			c, steps := s.closed.at(link-1), 0
+		for link := s.headers.at(0).closed; link != 0; link = s.chunkAt(link).older {
+			c, steps := s.chunkAt(link), 0
 			if got := s.closedAtLocked(s.headers.at(0), c.mint); got != c {
 				t.Fatalf("the chunk from %d to %d is not found", c.mint, c.maxt)
 			}
 			for at := s.headers.at(0).closed; at != link; steps++ {
-				if y := s.closed.at(at - 1); y.jump != 0 && s.closed.at(y.jump-1).maxt >= c.maxt {
+				if y := s.chunkAt(at); y.jump != 0 && s.chunkAt(y.jump).maxt >= c.maxt {
 					at = y.jump
 				} else {
 					at = y.older

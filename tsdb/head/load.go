@@ -257,7 +257,6 @@ func (l *snapshotLoader) chunksLocked(s *shard, local uint32, hd *header) error 
 			mint: l.c.Varint(), maxt: l.c.Varint(), number: hd.chunks,
 		}
 		stream, starts := l.c.Sized(), l.c.Sized()
-		c.size, c.startsSize = uint32(len(stream)), uint32(len(starts))
 		if l.c.Failed() || c.n == 0 || c.mint > c.maxt || c.maxt > hd.lastT || !first && c.mint <= prev || s.head.slotOf(c.mint) != s.head.slotOf(c.maxt) {
 			return l.corrupt("a chunk of %d samples from %d to %d out of place", c.n, c.mint, c.maxt)
 		}

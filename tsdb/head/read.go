@@ -78,7 +78,7 @@ func (s *shard) visibleLocked(p *Pin, local uint32, hd *header) bool {
 		return true
 	}
 	for number := hd.closed; number != 0; {
-		c := s.closed.at(number - 1)
+		c := s.chunkAt(number)
 		if p.seesClosed(c, chunks, n) > 0 {
 			return true
 		}
@@ -203,22 +203,15 @@ func (r *Reader) copyChunksLocked(p *Pin, s *shard, local uint32, hd *header) {
 		r.add(stream, starts, x)
 	}
 	for number := hd.closed; number != 0; {
-		c := s.closed.at(number - 1)
+		c := s.chunkAt(number)
 		if c.maxt < r.want.mint {
 			return
 		}
 		if n := p.seesClosed(c, chunks, n); n > 0 && c.mint <= r.want.maxt {
-			r.add(s.bytes.Bytes(c.stream)[:c.size], s.startsLocked(c), piece{n: n, kind: c.kind, mint: c.mint})
+			r.add(c.stream(), c.starts(), piece{n: n, kind: c.kind, mint: c.mint})
 		}
 		number = c.older
 	}
-}
-
-func (s *shard) startsLocked(c *closedChunk) []byte {
-	if c.starts == 0 {
-		return nil
-	}
-	return s.bytes.Bytes(c.starts)[:c.startsSize]
 }
 
 func (r *Reader) add(stream, starts []byte, x piece) {

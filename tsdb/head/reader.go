@@ -142,7 +142,7 @@ func (r *Reader) touchLocked(s *shard, run []uint32) {
 			r.touched += uint64(b[0]) + uint64(b[len(b)-1])
 		}
 		if hd.closed != 0 && hd.mint > r.want.mint {
-			r.touched += uint64(s.closed.at(hd.closed - 1).maxt)
+			r.touched += uint64(s.chunkAt(hd.closed).maxt)
 		}
 	}
 }

@@ -27,7 +27,7 @@ type header struct {
 
 	gen     uint32    // generation of the Ref; 0: there is no series here
 	open    arena.Ref // bytes of the open chunk of floats
-	closed  uint32    // newest of the closed chunks + 1; 0: there is none
+	closed  arena.Ref // newest of the closed chunks; 0: there is none
 	chunks  uint32    // chunks that were closed so far: the number of the open one
 	version uint64    // number + 1 of the newest saved version, see versions
 	size    uint16    // bytes used of open
@@ -71,6 +71,10 @@ const (
 // kind of lastT's sample and kind of the open chunk are the same while there is an open chunk: another kind
 // closes it.
 
+// keepIdle is how much idle memory a shard keeps for streams. A spill gives nearly all that a shard holds back, which
+// would be as much again as all of them hold at a time.
+const keepIdle = 64 << 10
+
 // shard is the part of the head with the series whose id has the same remainder.
 type shard struct {
 	head   *Head
@@ -79,8 +83,7 @@ type shard struct {
 
 	mu       sync.RWMutex // guards all below
 	headers  table[header]
-	closed   table[closedChunk]
-	bytes    *arena.Arena           // streams
+	bytes    *arena.Arena           // streams of open chunks, and closed chunks
 	versions versions               // for open pins
 	late     map[uint32]*lateRows   // by local id, as the others
 	hists    map[uint32]*openHist   // open chunks of histograms
@@ -104,7 +107,7 @@ type shard struct {
 func newShard(h *Head, number uint32) *shard {
 	return &shard{
 		head: h, number: number, versions: versions{account: h.opts.Account},
-		headers: newTable[header](h.opts.Account), closed: newTable[closedChunk](h.opts.Account), bytes: arena.New(arena.Options{Account: h.opts.Account}),
+		headers: newTable[header](h.opts.Account), bytes: arena.New(arena.Options{Account: h.opts.Account, KeepIdle: keepIdle}),
 		late: map[uint32]*lateRows{}, hists: map[uint32]*openHist{}, starts: map[uint32]*openST{}, tombs: map[uint32][]tomb{}, ended: map[uint32]endedSeries{},
 		slots: map[int64]*slotCount{}, families: map[string][]description{},
 	}
@@ -126,7 +129,7 @@ func (s *shard) close() error {
 			s.head.opts.Account.Release(ds[i].bytes())
 		}
 	}
-	return errors.Join(s.closePartsLocked(), s.headers.records.Close(), s.closed.records.Close(), s.bytes.Close())
+	return errors.Join(s.closePartsLocked(), s.headers.records.Close(), s.bytes.Close())
 }
 
 // id returns the series id of a local one.

@@ -130,7 +130,7 @@ func (s *shard) inSlotLocked(p *Pin, local uint32, slot, end int64) bool {
 		return true
 	}
 	for number := hd.closed; number != 0; {
-		c := s.closed.at(number - 1)
+		c := s.chunkAt(number)
 		if c.maxt < slot {
 			break
 		}

@@ -271,7 +271,7 @@ func (x *snapshotWriter) chunksLocked(s *shard, local uint32, hd *header, now *v
 	var whole []*closedChunk
 	var cut *closedChunk // open at the pin's epoch, closed since
 	for number := hd.closed; number != 0; {
-		c := s.closed.at(number - 1)
+		c := s.chunkAt(number)
 		if x.pin.seesClosed(c, now.chunks, now.n) > 0 {
 			if c.number < now.chunks {
 				whole = append(whole, c)
@@ -288,12 +288,12 @@ func (x *snapshotWriter) chunksLocked(s *shard, local uint32, hd *header, now *v
 		x.uvarint(uint64(c.n), uint64(c.changed))
 		x.varint(c.mint)
 		x.varint(c.maxt)
-		x.bytes(s.bytes.Bytes(c.stream)[:c.size])
-		x.bytes(s.startsLocked(c))
+		x.bytes(c.stream())
+		x.bytes(c.starts())
 	}
 	switch {
 	case cut != nil:
-		x.open(cut.n, cut.mint, now.n, s.bytes.Bytes(cut.stream)[:cut.size], s.startsLocked(cut))
+		x.open(cut.n, cut.mint, now.n, cut.stream(), cut.starts())
 	case hd.n > 0 && hd.chunks == now.chunks && now.n > 0:
 		stream, starts := s.openStreamsLocked(local, hd)
 		x.open(hd.n, hd.mint, now.n, stream, starts)

@@ -117,7 +117,7 @@ func (s *shard) eachClosedLocked(local uint32, from, to int64, f func(*closedChu
 		return
 	}
 	for link := hd.closed; link != 0; {
-		c := s.closed.at(link - 1)
+		c := s.chunkAt(link)
 		if c.maxt < from {
 			return
 		}
@@ -184,7 +184,7 @@ func (x *Spill) copyRun(r *Reader, from uint32) (run []spilledSeries, more bool)
 				return
 			}
 			y.below = max(y.below, c.number+1)
-			r.add(s.bytes.Bytes(c.stream)[:c.size], s.startsLocked(c), piece{n: int(c.n), kind: c.kind, mint: c.mint})
+			r.add(c.stream(), c.starts(), piece{n: int(c.n), kind: c.kind, mint: c.mint})
 		})
 		if y.to = len(r.pieces); y.to > y.from {
 			slices.Reverse(r.pieces[y.from:])
