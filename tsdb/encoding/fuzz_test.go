@@ -8,6 +8,7 @@ import (
 	"errors"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -104,6 +105,35 @@ func TestHostileBytesAreRefusedOrRead(t *testing.T) {
 		n := []int{100, 99, 101, r.IntN(300)}[r.IntN(4)]
 		from := r.IntN(n + 1)
 		checkHostile(t, src, n, from, from+r.IntN(n-from+1))
+	}
+}
+
+// Hostile bytes get memory for the rows that were asked for, and columns of times, which say themselves how many they have,
+// for what their bytes allow.
+func TestHostileBytesGetLittleMemory(t *testing.T) {
+	r := newRand(t)
+	all := seeds(r)
+	const n, most = 100, 32 << 10
+	took := func(f func()) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f()
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	ref := func(int) ([]float64, error) { return make([]float64, n), nil }
+	for range 1000 {
+		src := slices.Clone(all[r.IntN(len(all))])
+		src[r.IntN(min(16, len(src)))] = byte(r.Uint32())
+		if b := took(func() { _, _ = encoding.DecodeValues(nil, src, n, 0, n, ref) }); b > most {
+			t.Errorf("values: %d bytes for % x", b, src)
+		}
+		if b := took(func() { _, _ = encoding.DecodeInts(nil, src, n, 0, n) }); b > most {
+			t.Errorf("integers: %d bytes for % x", b, src)
+		}
+		if b := took(func() { _, _ = encoding.ParseTimes(src) }); b > 4*8*uint64(1<<14+len(src)<<10) {
+			t.Errorf("times: %d bytes for % x", b, src)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ const maxTimes = 1 << 31
 
 // listed returns how many rows a column of that many bytes may have if it is not affine, so that few bytes cannot ask
 // for much memory.
-func listed(size int) int { return 1<<16 + size<<10 }
+func listed(size int) int { return 1<<14 + size<<10 }
 
 // slopeBits is how many bits behind the point the slope of a line has.
 const slopeBits = 16
