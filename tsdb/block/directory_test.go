@@ -59,10 +59,10 @@ func TestDirectoryComesBack(t *testing.T) {
 }
 
 func TestWrongDirectoriesAreRefused(t *testing.T) {
-	check := func(msg string, make func(w *directoryWriter)) {
+	check := func(msg string, fill func(w *directoryWriter)) {
 		t.Helper()
 		var w directoryWriter
-		make(&w)
+		fill(&w)
 		_, c := parseGroups(w.appendTo(nil), 3, section{off: 16, size: 100})
 		if !c.Failed() || !strings.Contains(c.Fault().Msg, msg) {
 			t.Errorf("fault %v, want %q", c.Fault(), msg)
