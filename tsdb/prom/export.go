@@ -28,7 +28,7 @@ type ExportOptions struct {
 	Range time.Duration
 	// Progress is called after every block and, during a large one, every few thousand series.
 	Progress func(Progress)
-	// Account is charged for samples while they are encoded; nil: unlimited.
+	// Account is charged for series and for samples while they are encoded; nil: unlimited.
 	Account *budget.Account
 }
 
@@ -117,10 +117,11 @@ func (e *exporter) blockOf(ctx context.Context, mint, maxt int64) (err error) {
 		return fmt.Errorf("open a view of the store: %w", err)
 	}
 	defer func() { err = errors.Join(err, view.Close()) }()
-	set, err := view.Series(ctx, e.opts.Matchers, column.Hint{MinT: mint, MaxT: maxt})
+	set, err := view.Series(ctx, e.opts.Matchers, column.Hint{MinT: mint, MaxT: maxt, Account: e.opts.Account})
 	if err != nil {
 		return fmt.Errorf("list the series: %w", err)
 	}
+	defer e.opts.Account.Release(set.Bytes)
 	if err := readable(view); err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ package prom
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	store "github.com/tidemarkdb/tidemark/tsdb"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -428,6 +430,36 @@ func TestPrometheusBlocksBeyondTheRetentionGo(t *testing.T) {
 		if timeOf(lines[0]) < oldest {
 			t.Fatal("what the retention dropped is back after a restart")
 		}
+	}
+}
+
+func TestExportOfAStoreIsCharged(t *testing.T) {
+	rng := rand.New(rand.NewPCG(32, 1))
+	p := newPeer(t, rng, newMix(rng, 14, epoch, epoch+5*hour, 60_000), peerOptions{compact: true})
+	p.close(t)
+	db := openStore(t, store.Options{Dir: p.dir, ForeignInPlace: true})
+	export := func(limit int64) (map[string][]string, *budget.Account, error) {
+		t.Helper()
+		account, dir := budget.NewRoot("export", limit), t.TempDir()
+		_, err := Export(t.Context(), db, dir, ExportOptions{MinT: epoch, MaxT: epoch + 5*hour, Account: account})
+		if err != nil {
+			return nil, account, err
+		}
+		return promLines(t, dir), account, nil
+	}
+	got, account, err := export(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(p.lines, got); diff != "" {
+		t.Errorf("exported again (-Prometheus +exported):\n%s", diff)
+	}
+	if n := account.Used(); n != 0 {
+		t.Errorf("%d bytes are still charged", n)
+	}
+	_, account, err = export(1000)
+	if _, ok := errors.AsType[*budget.ExceededError](err); !ok || account.Used() != 0 {
+		t.Errorf("with 1000 bytes: error %v, %d bytes still charged", err, account.Used())
 	}
 }
 
