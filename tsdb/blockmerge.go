@@ -29,6 +29,8 @@ type blockMerge struct {
 	// each is called before a series is read; an error ends the merge.
 	each func(ctx context.Context) error
 	same []*mergeInput // that have the series at hand
+	hide hideMerge
+	out  uint32 // series yielded that are written
 }
 
 // mergeInput is one of the blocks.
@@ -46,9 +48,10 @@ type mergeInput struct {
 // heldStripe is about what a stripe takes that a reader holds: its bytes, and the times that go with it.
 const heldStripe = 96 << 10
 
-// newBlockMerge returns a merge of blocks that stay open while it runs, all their series or those of ids.
-func newBlockMerge(blocks []storedBlock, ids [][]uint32) *blockMerge {
-	m := &blockMerge{each: func(context.Context) error { return nil }}
+// newBlockMerge returns a merge of blocks that stay open while it runs, all their series or those of ids. Samples that a
+// final delete hides are left out; those of others are kept, and tombstones returns what hides them.
+func newBlockMerge(blocks []storedBlock, ids [][]uint32, final func(sample.LSN) bool) *blockMerge {
+	m := &blockMerge{each: func(context.Context) error { return nil }, hide: newHideMerge(blocks, final)}
 	for i, b := range blocks {
 		in := &mergeInput{b: b, rows: b.ReaderOnce()}
 		if ids != nil {
@@ -140,6 +143,7 @@ func (m *blockMerge) read(ctx context.Context) (block.Series, error) {
 	m.rows.Reset()
 	m.rows.Want(column.Need{ST: true})
 	m.merge.runs, m.merge.crossed = m.merge.runs[:0], false
+	m.hide.begin(m.same)
 	for i, in := range m.same {
 		if err := m.append(ctx, in, sample.LSN(i)); err != nil {
 			return s, fmt.Errorf("block %s: %w", in.b.Meta().ULID, err)
@@ -150,10 +154,15 @@ func (m *blockMerge) read(ctx context.Context) (block.Series, error) {
 		}
 		s.Exemplars = joinExemplars(s.Exemplars, more)
 	}
-	if m.merge.crossed {
+	switch {
+	case m.hide.any:
+		m.hide.merge(&m.rows, m.merge.runs, m.out)
+	case m.merge.crossed:
 		m.merge.merge(&m.rows, 0)
 	}
-	s.To = len(m.rows.T)
+	if s.To = len(m.rows.T); s.To > 0 || len(s.Exemplars) > 0 {
+		m.out++
+	}
 	return s, nil
 }
 
@@ -163,7 +172,7 @@ func (m *blockMerge) append(ctx context.Context, in *mergeInput, place sample.LS
 	if err := in.rows.Read(ctx, in.id, math.MinInt64, math.MaxInt64, true, &m.rows); err != nil {
 		return err
 	}
-	in.b.dead.drop(in.id, &m.rows, from)
+	m.hide.final(in).drop(in.id, &m.rows, from)
 	if len(m.rows.T) == from {
 		return nil
 	}

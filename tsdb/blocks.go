@@ -22,6 +22,12 @@ type storedBlock struct {
 	dead tombstones // immutable; nil: none
 }
 
+// hidden reports whether nothing of the block is seen: it is kept for as long as its delete can be undone.
+func (b storedBlock) hidden() bool {
+	m := b.Meta()
+	return b.dead.covers(m.MinT, m.MaxT)
+}
+
 // blockSet is the blocks of the store, by time.
 type blockSet struct {
 	mu   sync.RWMutex
@@ -157,17 +163,36 @@ func (s *blockSet) delete(l layout, b storedBlock) error {
 	return nil
 }
 
-// acquire returns the blocks that overlap [mint, maxt], each to be released by the caller.
+// acquire returns the blocks that overlap [mint, maxt] and show anything, each to be released by the caller.
 func (s *blockSet) acquire(mint, maxt int64) []storedBlock {
+	return s.acquireIf(func(b storedBlock) bool {
+		m := b.Meta()
+		return m.MinT <= maxt && m.MaxT >= mint && !b.hidden()
+	})
+}
+
+// acquireAll does so with those too of which nothing is seen.
+func (s *blockSet) acquireAll(mint, maxt int64) []storedBlock {
+	return s.acquireIf(func(b storedBlock) bool { m := b.Meta(); return m.MinT <= maxt && m.MaxT >= mint })
+}
+
+func (s *blockSet) acquireIf(f func(storedBlock) bool) []storedBlock {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	var out []storedBlock
 	for _, b := range s.list {
-		if m := b.Meta(); m.MinT <= maxt && m.MaxT >= mint && b.Acquire() {
+		if f(b) && b.Acquire() {
 			out = append(out, b)
 		}
 	}
 	return out
+}
+
+// releaseAll ends the use that acquire began.
+func releaseAll(blocks []storedBlock) {
+	for _, b := range blocks {
+		b.Release()
+	}
 }
 
 // all returns the blocks, without holding them.

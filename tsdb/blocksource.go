@@ -37,10 +37,10 @@ func (db *DB) slotLast(slot int64) int64 {
 	return maxTime
 }
 
-// eachSeries yields the series of the view with their samples and exemplars.
-func (v *view) eachSeries(ctx context.Context) iter.Seq2[block.Series, error] {
+// eachSeries yields the series of the view that match with their samples and exemplars.
+func (v *view) eachSeries(ctx context.Context, ms ...*labels.Matcher) iter.Seq2[block.Series, error] {
 	return func(yield func(block.Series, error) bool) {
-		set, err := v.Series(ctx, nil, column.Hint{Account: v.db.upkeep})
+		set, err := v.Series(ctx, ms, column.Hint{Account: v.db.upkeep})
 		if err != nil {
 			yield(block.Series{}, err)
 			return
@@ -82,22 +82,12 @@ func (v *view) eachSeries(ctx context.Context) iter.Seq2[block.Series, error] {
 	}
 }
 
-// rewriteSource yields what of a block is not deleted.
-func (db *DB) rewriteSource(ctx context.Context, b storedBlock) block.Source {
-	m := b.Meta()
-	v := &view{db: db, mint: min(m.MinT, m.SlotStart), maxt: max(m.MaxT, m.SlotEnd-1), sources: []source{newBlockSource(b, db.head.Seed())}}
-	return block.Source{Series: v.failOnDamage(v.eachSeries(ctx)), Metadata: b.Metadata(""), Account: db.upkeep}
-}
-
-// failOnDamage ends the iteration with an error where a part of the source could not be read: what is merely
-// missing from a query's answer must not become missing from the store.
-func (v *view) failOnDamage(series iter.Seq2[block.Series, error]) iter.Seq2[block.Series, error] {
+// withoutExemplars yields series without their exemplars.
+func withoutExemplars(series iter.Seq2[block.Series, error]) iter.Seq2[block.Series, error] {
 	return func(yield func(block.Series, error) bool) {
 		for s, err := range series {
-			if w := v.Warnings(); err == nil && len(w) > 0 {
-				err = fmt.Errorf("the block is damaged: %w", w.AsErrors()[0])
-			}
-			if !yield(s, err) || err != nil {
+			s.Exemplars = nil
+			if !yield(s, err) {
 				return
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"math"
 	"path"
 	"slices"
@@ -18,6 +17,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/compact"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -97,13 +97,19 @@ func (db *DB) Compact(ctx context.Context) error {
 	defer db.users.leave()
 	db.merges.one.Lock()
 	defer db.merges.one.Unlock()
+	if err := db.expireDeletes(); err != nil {
+		return err
+	}
+	if err := db.purgeHidden(); err != nil {
+		return err
+	}
 	var errs []error
 	for ctx.Err() == nil {
 		job, ok := db.nextMerge()
 		if !ok {
-			return errors.Join(errs...)
+			return errors.Join(append(errs, db.forgetDeletes())...)
 		}
-		err := db.runMerge(ctx, job)
+		err := db.mergeBlocks(ctx, job.Inputs)
 		if err == nil || errors.Is(err, errBlocksChanged) || ctx.Err() != nil {
 			continue
 		}
@@ -174,11 +180,45 @@ func (db *DB) mergeable() ([]compact.Block, compact.Options) {
 		out = append(out, compact.Block{
 			ID: m.ULID, MinT: m.MinT, MaxT: m.MaxT, LSN: m.LSN, Span: math.MaxInt64, Bytes: b.Size(), Age: db.blockAge(m.ULID),
 			// As long as a start may begin from a checkpoint that is not above the block, it is its LSN that tells which
-			// rows of its slot are not to be had from the log again. The one of a longer block cannot.
-			Held: db.merges.failed[m.ULID] || m.LSN >= settled && m.LSN > 0,
+			// rows of its slot are not to be had from the log again. The one of a longer block cannot. A block of which
+			// nothing is seen waits for its delete to become final, or to be undone.
+			Held:  db.merges.failed[m.ULID] || m.LSN >= settled && m.LSN > 0 || b.hidden(),
+			Stale: db.worthPurging(b),
 		})
 	}
 	return out, o
+}
+
+// purgeShare is the part of the series of a block that a final delete must have hidden something of for the block to be
+// rewritten because of it, as in Prometheus: a twentieth.
+const purgeShare = 20
+
+// worthPurging reports whether a block is rewritten for what is deleted of it, without a merge. The maintenance lock is
+// held.
+func (db *DB) worthPurging(b storedBlock) bool {
+	most := 0
+	for i := range b.dead {
+		if db.deletes.final(b.dead[i].id) {
+			most = max(most, len(b.dead[i].series))
+		}
+	}
+	return most*purgeShare >= b.Index().N() && most > 0
+}
+
+// purgeHidden deletes the blocks of which nothing is seen and nothing can be brought back.
+func (db *DB) purgeHidden() error {
+	db.maintain.Lock()
+	defer db.maintain.Unlock()
+	if err := db.removeLeftovers(); err != nil {
+		return err
+	}
+	for _, b := range db.blocks.all() {
+		if m := b.Meta(); b.dead.only(db.deletes.final).covers(m.MinT, m.MaxT) {
+			db.blocks.replace([]storedBlock{b})
+			db.removeBlock(b)
+		}
+	}
+	return nil
 }
 
 // longestRange is the longest range that blocks are merged to: a tenth of the retention, so that what is kept too long is
@@ -218,44 +258,35 @@ func (db *DB) blockAge(id string) int64 {
 	return db.now().UnixMilli() - int64(u.Time())
 }
 
-// runMerge does one job.
-func (db *DB) runMerge(ctx context.Context, job compact.Job) error {
-	parents, err := db.holdParents(job.Inputs)
+// mergeBlocks makes one block out of blocks, or rewrites one. The merge lock is held.
+func (db *DB) mergeBlocks(ctx context.Context, ids []string) error {
+	parents, final, err := db.holdParents(ids)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		for _, b := range parents {
-			b.Release()
-		}
-	}()
-	start := time.Now()
-	x := &mergeRun{db: db, parents: parents, start: start}
+	defer releaseAll(parents)
+	x := &mergeRun{db: db, parents: parents, final: final, start: time.Now()}
 	defer x.end()
 	if err := x.write(ctx); err != nil {
-		return fmt.Errorf("merge %d blocks of %s: %w", len(parents), formatTime(job.MinT), errors.Join(err, x.discard()))
+		return fmt.Errorf("merge %d blocks from %s on: %w", len(parents), formatTime(parents[0].Meta().MinT), errors.Join(err, x.discard()))
 	}
-	if err := x.publish(); err != nil {
-		return fmt.Errorf("publish the merge of %d blocks of %s: %w", len(parents), formatTime(job.MinT), errors.Join(err, x.discard()))
+	if err := x.publish(ctx); err != nil {
+		return fmt.Errorf("publish the merge of %d blocks from %s on: %w", len(parents), formatTime(parents[0].Meta().MinT), errors.Join(err, x.discard()))
 	}
 	return nil
 }
 
-// holdParents returns the blocks of these names, to be released.
-func (db *DB) holdParents(ids []string) ([]storedBlock, error) {
-	var out []storedBlock
-	for _, b := range db.blocks.all() {
-		if slices.Contains(ids, b.Meta().ULID) && b.Acquire() {
-			out = append(out, b)
-		}
+// holdParents returns the blocks of these names, to be released, and which deletes are final now.
+func (db *DB) holdParents(ids []string) ([]storedBlock, func(sample.LSN) bool, error) {
+	db.maintain.Lock()
+	defer db.maintain.Unlock()
+	out := db.blocks.acquireIf(func(b storedBlock) bool { return slices.Contains(ids, b.Meta().ULID) })
+	if len(out) < len(ids) {
+		releaseAll(out)
+		return nil, nil, errBlocksChanged
 	}
-	if len(out) == len(ids) {
-		return out, nil
-	}
-	for _, b := range out {
-		b.Release()
-	}
-	return nil, errBlocksChanged
+	now := deletes{list: db.deletes.list}
+	return out, now.final, nil
 }
 
 // mergeRun is one merge under way. Its blocks are written to a directory of their own and moved to the others when all of
@@ -263,11 +294,18 @@ func (db *DB) holdParents(ids []string) ([]storedBlock, error) {
 type mergeRun struct {
 	db      *DB
 	parents []storedBlock
+	final   func(sample.LSN) bool // the deletes whose samples are left out
 	start   time.Time
-	outputs []block.Meta
+	outputs []output
 	moved   []string // paths of outputs that are in their place
 	held    int64    // charged
 	series  int      // read
+}
+
+// output is a block that a merge has written.
+type output struct {
+	meta block.Meta
+	dead tombstones // what is hidden of it
 }
 
 // write writes the outputs, which nobody sees yet.
@@ -278,7 +316,7 @@ func (x *mergeRun) write(ctx context.Context) error {
 		all += b.Index().N()
 	}
 	x.db.merges.update(func(s *MergeStats) { s.Blocks, s.Series, s.AllSeries = len(x.parents), 0, all })
-	m := newBlockMerge(x.parents, nil)
+	m := newBlockMerge(x.parents, nil, x.final)
 	m.rows.Budget = x.db.upkeep
 	defer m.rows.Free()
 	m.each = func(ctx context.Context) error { return x.yieldToOthers(ctx, len(m.same)) }
@@ -294,7 +332,7 @@ func (x *mergeRun) write(ctx context.Context) error {
 		return nil
 	}
 	if err == nil {
-		x.outputs = append(x.outputs, meta)
+		x.outputs = append(x.outputs, output{meta, m.hide.tombstones()})
 	}
 	return err
 }
@@ -359,15 +397,24 @@ func (x *mergeRun) yieldToOthers(ctx context.Context, n int) error {
 
 // publish puts the outputs in place of the parents. The last output that is moved is the one that makes the others count
 // after a crash, so that a start finds the parents, or all outputs.
-func (x *mergeRun) publish() error {
+func (x *mergeRun) publish(ctx context.Context) error {
 	db := x.db
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
 	if err := db.removeLeftovers(); err != nil {
 		return err
 	}
-	if !db.unchanged(x.parents) {
-		return errBlocksChanged
+	since, err := x.deletesSince()
+	if err != nil {
+		return err
+	}
+	if err := x.inherit(ctx, since); err != nil {
+		return err
+	}
+	if len(x.outputs) == 0 {
+		if err := db.passCheckpoints(ctx, x.meta().LSN); err != nil {
+			return err
+		}
 	}
 	blocks, err := x.move()
 	if err != nil {
@@ -394,12 +441,74 @@ func (x *mergeRun) publish() error {
 	return nil
 }
 
-// unchanged reports whether the blocks are in the store as they were.
-func (db *DB) unchanged(blocks []storedBlock) bool {
-	all := db.blocks.all()
-	return !slices.ContainsFunc(blocks, func(b storedBlock) bool {
-		return !slices.ContainsFunc(all, func(x storedBlock) bool { return x.Block == b.Block && maps.EqualFunc(x.dead, b.dead, slices.Equal) })
-	})
+// deletesSince returns the deletes that hide something of the parents since they were held. Where anything else has
+// become of the parents, the merge is done again.
+func (x *mergeRun) deletesSince() (map[sample.LSN]bool, error) {
+	since := map[sample.LSN]bool{}
+	all := x.db.blocks.all()
+	for _, b := range x.parents {
+		i := slices.IndexFunc(all, func(now storedBlock) bool { return now.Block == b.Block })
+		if i < 0 {
+			return nil, errBlocksChanged
+		}
+		now := all[i].dead
+		if now.same(b.dead) {
+			continue
+		}
+		known := now.only(func(id sample.LSN) bool { _, ok := b.dead.find(id); return ok })
+		if !known.equal(b.dead) {
+			return nil, errBlocksChanged
+		}
+		for i := range now {
+			if _, ok := b.dead.find(now[i].id); !ok {
+				since[now[i].id] = true
+			}
+		}
+	}
+	return since, nil
+}
+
+// inherit hides of the outputs what deletes have hidden of the parents meanwhile.
+func (x *mergeRun) inherit(ctx context.Context, since map[sample.LSN]bool) error {
+	if len(since) == 0 {
+		return nil
+	}
+	var late []deletion
+	for _, d := range x.db.deletes.list {
+		if since[d.ID] {
+			late = append(late, d)
+		}
+	}
+	if len(late) < len(since) {
+		return errBlocksChanged // a delete that could not be noted
+	}
+	for i := range x.outputs {
+		if err := x.inheritOutput(ctx, &x.outputs[i], late); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *mergeRun) inheritOutput(ctx context.Context, out *output, late []deletion) error {
+	b, err := block.Open(x.db.opts.FS, block.Path(x.db.layout.merging(), out.meta.ULID), nil, block.Options{Account: x.db.upkeep})
+	if err != nil {
+		return err
+	}
+	for _, d := range late {
+		ms, err := d.matchers()
+		if err != nil {
+			return errors.Join(err, b.Close())
+		}
+		ids, err := b.Index().Select(budget.NewTask(ctx, nil), ms)
+		if err != nil {
+			return errors.Join(err, b.Close())
+		}
+		if len(ids) > 0 {
+			out.dead = out.dead.with(d.ID, ids, interval{d.MinT, d.MaxT})
+		}
+	}
+	return b.Close()
 }
 
 // move moves the outputs to the other blocks and opens them.
@@ -412,9 +521,15 @@ func (x *mergeRun) move() ([]storedBlock, error) {
 		}
 		return nil, err
 	}
-	for _, m := range x.outputs {
-		to := block.Path(db.layout.blocks(), m.ULID)
-		if err := db.opts.FS.Rename(block.Path(db.layout.merging(), m.ULID), to); err != nil {
+	for _, out := range x.outputs {
+		to := block.Path(db.layout.blocks(), out.meta.ULID)
+		if len(out.dead) > 0 {
+			// First: without its block it means nothing.
+			if err := saveTombstones(db.opts.FS, to, out.dead); err != nil {
+				return fail(err)
+			}
+		}
+		if err := db.opts.FS.Rename(block.Path(db.layout.merging(), out.meta.ULID), to); err != nil {
 			return fail(err)
 		}
 		x.moved = append(x.moved, to)
@@ -425,7 +540,7 @@ func (x *mergeRun) move() ([]storedBlock, error) {
 		if err != nil {
 			return fail(err)
 		}
-		blocks = append(blocks, storedBlock{Block: b})
+		blocks = append(blocks, storedBlock{Block: b, dead: out.dead})
 	}
 	return blocks, nil
 }
@@ -438,8 +553,11 @@ func (x *mergeRun) discard() error {
 		x.db.leave(name)
 	}
 	errs = append(errs, x.db.removeLeftovers())
-	for _, m := range x.outputs {
-		if err := x.db.opts.FS.Remove(block.Path(x.db.layout.merging(), m.ULID)); !errors.Is(err, fs.ErrNotExist) {
+	for _, out := range x.outputs {
+		if errs[0] == nil { // else the block may be there at the next start
+			errs = append(errs, saveTombstones(x.db.opts.FS, block.Path(x.db.layout.blocks(), out.meta.ULID), nil))
+		}
+		if err := x.db.opts.FS.Remove(block.Path(x.db.layout.merging(), out.meta.ULID)); !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}

@@ -115,6 +115,10 @@ func (db *DB) convertBlock(ctx context.Context, b storedForeign) error {
 	if err := db.roomFor(b); err != nil {
 		return err
 	}
+	// What is deleted is left out.
+	if err := db.finalize(func(d deletion) bool { _, ok := b.dead.find(d.ID); return ok }); err != nil {
+		return err
+	}
 	start := time.Now()
 	first, last := floor(b.info.MinT, db.meta.SlotMillis), floor(b.info.MaxT, db.meta.SlotMillis)
 	meta, err := block.Write(db.opts.FS, db.layout.blocks(), block.Meta{
@@ -268,26 +272,6 @@ func (db *DB) dropForeign(edge int64) error {
 		db.seq.Unlock()
 		db.forgetForeign(b)
 	}
-	return nil
-}
-
-// deleteFromForeign masks samples of a foreign block. The maintenance lock is held.
-func (db *DB) deleteFromForeign(ctx context.Context, b storedForeign, iv interval, ms []*labels.Matcher) error {
-	ids, err := b.Select(ctx, ms)
-	if err != nil || len(ids) == 0 {
-		return err
-	}
-	if err := fsx.MakeDir(db.opts.FS, db.layout.foreign()); err != nil {
-		return err
-	}
-	next := storedForeign{foreignBlock: b.foreignBlock, dead: b.dead.with(ids, iv), deletes: b.deletes + 1}
-	if err := saveTombstones(db.opts.FS, db.layout.foreignTombstones(b.info.ID), next.dead); err != nil {
-		return err
-	}
-	db.seq.Lock()
-	defer db.seq.Unlock()
-	db.stamps.begin()
-	db.foreign.replace(b.info.ID, next)
 	return nil
 }
 

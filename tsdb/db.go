@@ -79,6 +79,8 @@ type DB struct {
 
 	merges    merges
 	leftovers leftovers
+	deletes   deletes
+	redo      []redoDelete // of the log, while it is replayed
 }
 
 // Open opens the store in o.Dir, creating it where there is none, and recovers what a crash left. ctx ends the
@@ -142,6 +144,9 @@ func (db *DB) open(ctx context.Context) error {
 	if err := db.openForeign(ctx); err != nil {
 		return err
 	}
+	if err := db.loadDeletes(); err != nil {
+		return err
+	}
 	start := time.Now()
 	if err := db.newHead(); err != nil {
 		return err
@@ -153,7 +158,7 @@ func (db *DB) open(ctx context.Context) error {
 	if err := db.findGaps(); err != nil {
 		return err
 	}
-	after := max(from, db.parts.newest())
+	after := max(from, db.parts.newest(), db.deletes.newest())
 	for _, b := range db.blocks.all() {
 		after = max(after, b.Meta().LSN) // more than the checkpoint's in a restored snapshot
 	}
@@ -171,8 +176,8 @@ func (db *DB) open(ctx context.Context) error {
 func (db *DB) newHead() error {
 	db.head = head.New(head.Options{Shards: db.meta.Shards, SlotMillis: db.meta.SlotMillis, Account: db.opts.Budget})
 	for _, b := range db.blocks.all() {
-		// Else it is none of the log's: converted; or merged of more than one slot, and settled.
-		if m := b.Meta(); m.LSN > 0 && m.SlotEnd-m.SlotStart <= db.meta.SlotMillis {
+		// Else it is none of the log's: converted; or of no slot: kept from a delete; or of more than one, and settled.
+		if m := b.Meta(); m.LSN > 0 && m.SlotStart < m.SlotEnd && m.SlotEnd-m.SlotStart <= db.meta.SlotMillis {
 			db.head.Flushed(m.SlotStart, m.LSN)
 		}
 	}

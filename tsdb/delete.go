@@ -8,20 +8,25 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/head"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 	"github.com/tidemarkdb/tidemark/tsdb/wal"
 )
 
-// Delete removes the samples in [mint, maxt] of the series that match all of ms, as of now: what is written later
-// is not touched. Samples of blocks are masked by a file beside the block until CleanTombstones rewrites it;
-// samples of the head go at once, in the order of the log. When it returns nil the deletion survives a crash;
-// on error a part of it may be done, and calling it again does the rest.
+// Delete removes the samples in [mint, maxt] of the series that match all of ms, as of now: what is written later is
+// not touched. Every View sees all of a delete or nothing of it. Samples of blocks are masked by a file beside the block;
+// those of the head go, and are kept in a block of their own of which nothing is seen. So Undelete can bring them back
+// until they are purged: by CleanTombstones, or by a merge after Options.UndoFor.
+//
+// The delete is a record of the log. When that is durable it is done, and a start completes what a crash cut short. When
+// Delete returns an error, it may be done.
 func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matcher) error {
 	if maxt < mint {
 		return fmt.Errorf("delete: the end %s is before the start %s", formatTime(maxt), formatTime(mint))
@@ -36,52 +41,183 @@ func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matche
 	// No slot may become a block between the two halves: its samples would escape both.
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
-	lsn, err := db.deleteFromHead(ctx, mint, maxt, ms)
+	if err := db.removeLeftovers(); err != nil {
+		return err
+	}
+	x := &deleting{db: db, d: wal.Delete{MinT: mint, MaxT: maxt, At: db.now().UnixMilli(), Match: ms}}
+	return x.run(ctx)
+}
+
+// deleting is one delete under way. The maintenance lock is held.
+type deleting struct {
+	db    *DB
+	d     wal.Delete
+	id    sample.LSN
+	marks []*marked
+	pin   *head.Pin // the head as it was before; nil: it had no such series
+}
+
+// marked is a block of ours or a foreign one, with the series of it that a delete is about.
+type marked struct {
+	path string // its tombstones are beside it
+	lsn  sample.LSN
+	dead tombstones
+	ids  []uint32
+	// show puts the tombstones in force. The sequencer lock is held.
+	show func(t tombstones)
+}
+
+func (x *deleting) run(ctx context.Context) error {
+	db := x.db
+	marks, release, err := db.find(ctx, x.d)
+	if err != nil {
+		return fmt.Errorf("delete: %w", err)
+	}
+	defer release()
+	x.marks = marks
+	if err := x.commit(ctx); err != nil {
+		return err
+	}
+	defer x.pin.Close()
+	if err := db.Durable(ctx, x.id); err != nil {
+		return err
+	}
+	d := deletion{ID: x.id, At: x.d.At, MinT: x.d.MinT, MaxT: x.d.MaxT, Match: matchTexts(x.d.Match), Series: len(x.d.Refs)}
+	for _, m := range x.marks {
+		d.Series = max(d.Series, len(m.ids))
+	}
+	if err := x.keep(ctx); err != nil {
+		d.Final = true
+		db.log.Warn("a delete cannot be undone: the samples that were in memory could not be kept", "delete", x.id, "err", err)
+	}
+	if err := db.saveMarks(); err != nil {
+		return err
+	}
+	return db.saveDeletes(x.id, append(slices.Clone(db.deletes.list), d))
+}
+
+// find returns the blocks with series that a delete is about, in use until release is called.
+func (db *DB) find(ctx context.Context, d wal.Delete) (marks []*marked, release func(), err error) {
+	blocks := db.blocks.acquireAll(d.MinT, d.MaxT)
+	foreign := db.foreign.acquire(d.MinT, d.MaxT)
+	release = func() {
+		releaseAll(blocks)
+		for _, b := range foreign {
+			b.leave()
+		}
+	}
+	for _, b := range blocks {
+		ids, err := b.Index().Select(budget.NewTask(ctx, nil), d.Match)
+		if err != nil {
+			release()
+			return nil, nil, fmt.Errorf("block %s: %w", b.Meta().ULID, err)
+		}
+		if len(ids) > 0 {
+			marks = append(marks, &marked{
+				path: b.Name(), lsn: b.Meta().LSN, dead: b.dead, ids: ids,
+				show: func(t tombstones) { db.blocks.replace([]storedBlock{b}, storedBlock{b.Block, t}) },
+			})
+		}
+	}
+	for _, b := range foreign {
+		ids, err := b.Select(ctx, d.Match)
+		if err != nil {
+			release()
+			return nil, nil, fmt.Errorf("block %s: %w", b.info.ID, err)
+		}
+		if len(ids) > 0 {
+			marks = append(marks, &marked{
+				path: db.layout.foreignTombstones(b.info.ID), dead: b.dead, ids: ids,
+				show: func(t tombstones) {
+					db.foreign.replace(b.info.ID, storedForeign{foreignBlock: b.foreignBlock, dead: t, deletes: b.deletes + 1})
+				},
+			})
+		}
+	}
+	return marks, release, nil
+}
+
+// commit logs the delete and puts it in force, for head and blocks in one step.
+func (x *deleting) commit(ctx context.Context) error {
+	db := x.db
+	pin, _, err := db.pin(ctx)
 	if err != nil {
 		return err
 	}
-	for _, b := range db.blocks.acquire(mint, maxt) {
-		err := db.deleteFromBlock(ctx, b, interval{mint, maxt}, ms)
-		b.Release()
-		if err != nil {
-			return fmt.Errorf("delete from block %s: %w", b.Meta().ULID, err)
-		}
-	}
-	for _, b := range db.foreign.acquire(mint, maxt) {
-		err := db.deleteFromForeign(ctx, b, interval{mint, maxt}, ms)
-		b.leave()
-		if err != nil {
-			return fmt.Errorf("delete from block %s: %w", b.info.ID, err)
-		}
-	}
-	return db.Durable(ctx, lsn)
-}
-
-func (db *DB) deleteFromHead(ctx context.Context, mint, maxt int64, ms []*labels.Matcher) (sample.LSN, error) {
-	pin, lsn, err := db.pin(ctx)
-	if err != nil {
-		return 0, err
-	}
-	refs, err := db.matching(ctx, pin, ms)
+	x.d.Refs, err = db.matching(ctx, pin, x.d.Match)
 	pin.Close()
-	if err != nil || len(refs) == 0 {
-		return lsn, err
+	if err != nil {
+		return err
 	}
-	rec := wal.AppendDelete(nil, wal.Delete{Refs: refs, MinT: mint, MaxT: maxt})
+	rec := wal.AppendDelete(nil, x.d)
 	if err := db.journal.Admit(ctx, len(rec)); err != nil {
-		return 0, db.unavailable(err)
+		return db.unavailable(err)
+	}
+	masks := make([]mask, len(x.marks))
+	for i, m := range x.marks {
+		masks[i].series = make(map[uint32][]interval, len(m.ids))
+		for _, id := range m.ids {
+			masks[i].series[id] = []interval{{x.d.MinT, x.d.MaxT}}
+		}
 	}
 	db.seq.Lock()
-	lsn, err = db.journal.Append(wal.KindDelete, rec)
-	if err == nil {
-		db.stamps.begin()
-		db.head.Delete(refs, mint, maxt, lsn)
-	}
-	db.seq.Unlock()
+	defer db.seq.Unlock()
+	before := db.head.Pin()
+	x.id, err = db.journal.Append(wal.KindDelete, rec)
 	if err != nil {
-		return 0, db.unavailable(err)
+		before.Close()
+		return db.unavailable(err)
 	}
-	return lsn, nil
+	x.pin = before
+	db.stamps.begin()
+	db.head.Delete(x.d.Refs, x.d.MinT, x.d.MaxT, x.id)
+	for i, m := range x.marks {
+		masks[i].id = x.id
+		db.mark(m, m.dead.put(masks[i]))
+	}
+	return nil
+}
+
+// mark puts tombstones in force, and notes that the file beside the block is older. The maintenance lock and that of the
+// sequencer are held.
+func (db *DB) mark(m *marked, t tombstones) {
+	m.dead = t
+	m.show(t)
+	db.deletes.unsaved = append(slices.DeleteFunc(db.deletes.unsaved, func(u *marked) bool { return u.path == m.path }), m)
+}
+
+// keep writes what the delete took out of the head to a block of which nothing is seen.
+func (x *deleting) keep(ctx context.Context) error {
+	if len(x.d.Refs) == 0 {
+		return nil
+	}
+	db := x.db
+	if err := db.head.WaitApplied(ctx, x.pin.Epoch()); err != nil {
+		return err
+	}
+	v := &view{db: db, pin: x.pin, mint: x.d.MinT, maxt: x.d.MaxT}
+	v.sources = []source{headSource{pin: x.pin, index: db.head.Index()}}
+	meta := block.Meta{ULID: block.NewULID(), Slot: db.meta.SlotMillis, LSN: x.pin.Epoch()}
+	name := block.Path(db.layout.blocks(), meta.ULID)
+	dead := tombstones{{id: x.id, all: []interval{{minTime, maxTime}}}}
+	if err := saveTombstones(db.opts.FS, name, dead); err != nil {
+		return err
+	}
+	_, err := block.Write(db.opts.FS, db.layout.blocks(), meta, block.Source{
+		Series: withoutExemplars(v.eachSeries(ctx, x.d.Match...)), Account: db.upkeep,
+	})
+	if err != nil {
+		if errors.Is(err, block.ErrEmpty) {
+			err = nil
+		}
+		return errors.Join(err, saveTombstones(db.opts.FS, name, nil))
+	}
+	b, err := db.openBlock(meta.ULID)
+	if err != nil {
+		return err
+	}
+	db.blocks.add(storedBlock{Block: b, dead: dead})
+	return nil
 }
 
 // matching returns the series of the head that match, those too whose samples are all in blocks: without its newest
@@ -116,64 +252,213 @@ func (db *DB) takeFromViews(out storedBlock, in ...storedBlock) {
 	db.blocks.replace([]storedBlock{out}, in...)
 }
 
-func (db *DB) deleteFromBlock(ctx context.Context, b storedBlock, iv interval, ms []*labels.Matcher) error {
-	ids, err := b.Index().Select(budget.NewTask(ctx, nil), ms)
-	if err != nil || len(ids) == 0 {
+var (
+	// ErrNoDelete is the answer to an Undelete of what is no delete, or none any more.
+	ErrNoDelete = errors.New("there is no such delete, or nothing is left of it")
+	// ErrFinal is the answer to an Undelete that comes too late.
+	ErrFinal = errors.New("the delete is final: its samples are being purged, or are purged")
+)
+
+// Undelete brings the samples back that a delete has hidden, but for those in whose place another sample of the same
+// series and time was written since.
+func (db *DB) Undelete(ctx context.Context, id sample.LSN) error {
+	if err := db.users.enter(); err != nil {
 		return err
 	}
-	dead := b.dead.with(ids, iv)
-	if err := saveTombstones(db.opts.FS, block.Path(db.layout.blocks(), b.Meta().ULID), dead); err != nil {
+	defer db.users.leave()
+	if err := db.writable(); err != nil {
 		return err
 	}
-	db.takeFromViews(b, storedBlock{b.Block, dead})
-	return nil
+	db.maintain.Lock()
+	defer db.maintain.Unlock()
+	if err := db.removeLeftovers(); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(db.deletes.list, func(d deletion) bool { return d.ID == id })
+	if i < 0 {
+		return ErrNoDelete
+	}
+	d := db.deletes.list[i]
+	if db.deletes.final(id) {
+		return ErrFinal
+	}
+	list := slices.Clone(db.deletes.list)
+	list[i].Undoing = true
+	if err := db.saveDeletes(db.deletes.done, list); err != nil {
+		return err
+	}
+	return db.undo(ctx, d)
 }
 
-// CleanTombstones rewrites the blocks that have deleted samples without them, which frees their disk space.
+// undo completes an Undelete that is noted to be under way. The maintenance lock is held.
+func (db *DB) undo(ctx context.Context, d deletion) error {
+	ms, err := d.matchers()
+	if err != nil {
+		return err
+	}
+	marks, release, err := db.find(ctx, wal.Delete{MinT: d.MinT, MaxT: d.MaxT, Match: ms})
+	if err != nil {
+		return fmt.Errorf("undelete: %w", err)
+	}
+	defer release()
+	replaced, err := db.replacedSince(ctx, d, ms)
+	if err != nil {
+		return fmt.Errorf("undelete: look for samples written since: %w", err)
+	}
+	// In the order of the LSNs, so that an undo that is cut short and done again finds what counts first already shown.
+	slices.SortStableFunc(marks, func(a, b *marked) int { return int(min(max(int64(a.lsn)-int64(b.lsn), -1), 1)) })
+	db.seq.Lock()
+	db.stamps.begin()
+	for _, m := range marks {
+		if _, ok := m.dead.find(d.ID); !ok {
+			continue
+		}
+		t := m.dead.without(func(id sample.LSN) bool { return id == d.ID })
+		if gone := replaced[m.path]; len(gone) > 0 {
+			always := t.get(0)
+			for id, ivs := range always.series {
+				gone[id] = unite(gone[id], ivs)
+			}
+			t = t.put(mask{all: always.all, series: gone})
+		}
+		db.mark(m, t)
+	}
+	db.seq.Unlock()
+	if err := db.saveMarks(); err != nil {
+		return err
+	}
+	list := slices.DeleteFunc(slices.Clone(db.deletes.list), func(x deletion) bool { return x.ID == d.ID })
+	return db.saveDeletes(db.deletes.done, list)
+}
+
+// replacedSince returns, by block and series, the times at which a delete hides a sample in whose place there is another
+// one that it does not hide.
+func (db *DB) replacedSince(ctx context.Context, d deletion, ms []*labels.Matcher) (map[string]map[uint32][]interval, error) {
+	v, err := db.viewUnder(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = v.Close() }() // it cannot fail
+	set, err := v.Series(ctx, ms, column.Hint{Account: db.upkeep})
+	if err != nil {
+		return nil, err
+	}
+	defer db.upkeep.Release(set.Bytes)
+	h, err := v.handleOf(set)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]map[uint32][]interval{}
+	b := column.Block{Budget: db.upkeep}
+	defer b.Free()
+	for next := 0; next < set.N; {
+		ids := make([]uint32, 0, slotReadRun)
+		for i := next; i < set.N && len(ids) < slotReadRun; i++ {
+			ids = append(ids, uint32(i))
+		}
+		n, err := v.Scan(ctx, set, ids, column.Need{MinT: d.MinT, MaxT: d.MaxT}, &b)
+		if err != nil {
+			return nil, err
+		}
+		for i, id := range ids[:n] {
+			from, to := b.Rows(i)
+			for _, loc := range h.of(id) {
+				m, path := db.maskOf(h.sources[loc.source], d.ID)
+				if gone := under(m.of(loc.id), b.T[from:to]); len(gone) > 0 {
+					if out[path] == nil {
+						out[path] = map[uint32][]interval{}
+					}
+					out[path][loc.id] = gone
+				}
+			}
+		}
+		next += n
+	}
+	return out, nil
+}
+
+// under returns the times, one interval each or joined, that ivs hide.
+func under(ivs []interval, times []int64) []interval {
+	var out []interval
+	if len(ivs) == 0 {
+		return nil
+	}
+	for _, t := range times {
+		if !deleted(ivs, t) {
+			continue
+		}
+		if n := len(out); n > 0 && !apart(out[n-1], interval{t, t}) {
+			out[n-1].maxt = t
+			continue
+		}
+		out = append(out, interval{t, t})
+	}
+	return out
+}
+
+// maskOf returns what a delete hides of a source, and beside what file the tombstones of that are.
+func (db *DB) maskOf(s source, id sample.LSN) (mask, string) {
+	switch s := s.(type) {
+	case blockSource:
+		return s.b.dead.get(id), s.b.Name()
+	case foreignSource:
+		return s.b.dead.get(id), db.layout.foreignTombstones(s.b.info.ID)
+	}
+	return mask{}, ""
+}
+
+// viewUnder returns a view of all that a delete does not hide, whatever others do.
+func (db *DB) viewUnder(ctx context.Context, d deletion) (*view, error) {
+	if err := db.users.enter(); err != nil {
+		return nil, err
+	}
+	mine := func(id sample.LSN) bool { return id == 0 || id == d.ID }
+	v := &view{db: db, mint: d.MinT, maxt: d.MaxT}
+	db.seq.Lock()
+	v.pin = db.head.Pin()
+	blocks := db.blocks.acquireAll(d.MinT, d.MaxT)
+	foreign := db.foreign.acquire(d.MinT, d.MaxT)
+	db.seq.Unlock()
+	for _, b := range foreign {
+		b.dead = b.dead.only(mine)
+		v.sources = append(v.sources, foreignSource{b: b, warn: v.unreadable})
+	}
+	for _, b := range blocks {
+		b.dead = b.dead.only(mine)
+		v.sources = append(v.sources, newBlockSource(b, db.head.Seed()))
+	}
+	v.sources = append(v.sources, headSource{pin: v.pin, index: db.head.Index()})
+	if err := db.head.WaitApplied(ctx, v.pin.Epoch()); err != nil {
+		return nil, joinClose(err, v)
+	}
+	return v, nil
+}
+
+// CleanTombstones purges what is deleted: no delete can be undone any more, and blocks with hidden samples are rewritten
+// without them, which frees their disk space.
 func (db *DB) CleanTombstones(ctx context.Context) error {
 	if err := db.users.enter(); err != nil {
 		return err
 	}
 	defer db.users.leave()
-	db.maintain.Lock()
-	defer db.maintain.Unlock()
+	db.merges.one.Lock()
+	defer db.merges.one.Unlock()
+	if err := db.finalize(func(deletion) bool { return true }); err != nil {
+		return err
+	}
 	for _, b := range db.blocks.all() {
 		if len(b.dead) == 0 {
 			continue
 		}
-		if err := db.rewrite(ctx, b); err != nil {
+		err := db.mergeBlocks(ctx, []string{b.Meta().ULID})
+		if errors.Is(err, errBlocksChanged) {
+			err = nil // a delete came, or the retention
+		}
+		if err != nil {
 			return fmt.Errorf("rewrite block %s: %w", b.Meta().ULID, err)
 		}
 	}
-	return nil
-}
-
-// rewrite replaces a block by one without its deleted samples. The new one names the old one as its parent, so
-// that a crash between the two leaves no doubt which of them counts.
-func (db *DB) rewrite(ctx context.Context, old storedBlock) error {
-	if !old.Acquire() {
-		return nil
-	}
-	defer old.Release()
-	meta := old.Meta()
-	meta, err := block.Write(db.opts.FS, db.layout.blocks(), block.Meta{
-		SlotStart: meta.SlotStart, SlotEnd: meta.SlotEnd, Slot: meta.Slot, LSN: meta.LSN, Level: meta.Level, Parents: []string{meta.ULID},
-	}, db.rewriteSource(ctx, old))
-	if errors.Is(err, block.ErrEmpty) {
-		if err := db.passCheckpoints(ctx, meta.LSN); err != nil {
-			return err
-		}
-		return db.blocks.delete(db.layout, old)
-	}
-	if err != nil {
-		return err
-	}
-	b, err := db.openBlock(meta.ULID)
-	if err != nil {
-		return err
-	}
-	db.blocks.replace([]storedBlock{old}, storedBlock{Block: b})
-	return db.blocks.delete(db.layout, old)
+	return db.forgetDeletes()
 }
 
 // passCheckpoints sees to it that no start, not even one from the older checkpoint, reads rows up to lsn again that
@@ -206,3 +491,6 @@ func (db *DB) logNothing(ctx context.Context) error {
 	db.head.Skip(lsn)
 	return nil
 }
+
+// undoFor is the default of Options.UndoFor.
+const undoFor = 24 * time.Hour

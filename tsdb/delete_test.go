@@ -167,7 +167,10 @@ func TestASnapshotIsAStoreOfItsOwn(t *testing.T) {
 }
 
 func FuzzTombstones(f *testing.F) {
-	f.Add(tombstones{1: {{0, 5}, {9, 9}}, 7: {{minTime, maxTime}}}.appendTo(nil))
+	f.Add(tombstones{
+		{series: map[uint32][]interval{1: {{0, 5}, {9, 9}}, 7: {{minTime, maxTime}}}}, {id: 9, all: []interval{{3, 4}}},
+	}.appendTo(nil))
+	f.Add([]byte(tombstoneMagic1 + "\xfd\x60\xd5\x45\x01\x02\x01\x00\x0a"))
 	f.Add([]byte(tombstoneMagic))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		dead, err := parseTombstones(p)
@@ -178,14 +181,14 @@ func FuzzTombstones(f *testing.F) {
 		if err != nil {
 			t.Fatalf("what was parsed does not encode: %v", err)
 		}
-		if d := cmp.Diff(dead, again, cmp.AllowUnexported(interval{})); d != "" {
+		if d := cmp.Diff(dead, again, cmp.AllowUnexported(interval{}, mask{})); d != "" {
 			t.Errorf("encoding changed the tombstones:\n%s", d)
 		}
 	})
 }
 
 func TestADamagedTombstoneFileIsNeverTakenForAnother(t *testing.T) {
-	p := tombstones{1: {{0, 5}, {9, 12}}, 300: {{-7, 1 << 40}}}.appendTo(nil)
+	p := tombstones{{id: 5, series: map[uint32][]interval{1: {{0, 5}, {9, 12}}, 300: {{-7, 1 << 40}}}}, {id: 7, all: []interval{{1, 2}}}}.appendTo(nil)
 	for bit := range len(p) * 8 {
 		q := append([]byte(nil), p...)
 		q[bit/8] ^= 1 << (bit % 8)

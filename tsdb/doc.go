@@ -36,6 +36,7 @@
 //	wal/            segments of the log, docs/format-wal.md
 //	checkpoint/     <lsn>.ckpt, docs/format-checkpoint.md
 //	blocks/         <ulid>.blk, docs/format-block.md
+//	deletes         deletes that can be undone, docs/format-tombstones.md
 //	merging/        blocks that are being made of others
 //	prometheus/     what is known of another program's blocks, docs/format-prometheus.md
 //	quarantine/     files that could not be read, kept for a look

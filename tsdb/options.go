@@ -52,6 +52,8 @@ type Options struct {
 	// Slot is the length of a head slot and of the blocks cut from it; 0: 2 h. It and Shards are fixed when
 	// the store is created; what is given later is ignored.
 	Slot time.Duration
+	// UndoFor is how long a delete can be undone, until the next merge at least; 0: 24 hours, negative: not at all.
+	UndoFor time.Duration
 	// MaxBlock is the longest time that a merged block is of; 0: a tenth of the retention, at most 31 days.
 	MaxBlock time.Duration
 	// Shards is the number of parts of the head that are locked apart, a power of two; 0: 16.
@@ -122,6 +124,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Slot == 0 {
 		o.Slot = defaultSlot
+	}
+	if o.UndoFor == 0 {
+		o.UndoFor = undoFor
 	}
 	if o.Shards == 0 {
 		o.Shards = defaultShards

@@ -50,6 +50,10 @@ func (db *DB) recover(ctx context.Context, from sample.LSN, start time.Time) err
 	}
 	db.recovery.Lost = db.head.Recovered()
 	db.noteLostRecords()
+	if err := db.completeDeletes(ctx, db.redo); err != nil {
+		return err
+	}
+	db.redo = nil
 	db.floor = db.journal.NewFloor("checkpoint", db.keepFrom())
 	db.recovery.Took = time.Since(start)
 	if r := db.recovery; r.Checkpoint > 0 || r.Records > 0 {
@@ -139,6 +143,10 @@ func (db *DB) Checkpoint(ctx context.Context) error {
 var errNothingNew = errors.New("nothing changed since the last checkpoint")
 
 func (db *DB) checkpointLocked(ctx context.Context) error {
+	// A start takes from the log what of a delete is not in the files beside the blocks.
+	if err := db.saveMarks(); err != nil {
+		return err
+	}
 	pin, lsn, err := db.pin(ctx)
 	if err != nil {
 		return err
@@ -271,6 +279,7 @@ func (p *replayer) record(lsn sample.LSN, kind byte, payload []byte) error {
 		if err != nil {
 			return p.place(lsn, err)
 		}
+		p.db.redo = append(p.db.redo, redoDelete{lsn, d})
 		p.db.head.Delete(d.Refs, d.MinT, d.MaxT, lsn)
 		return nil
 	}

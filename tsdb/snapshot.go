@@ -48,12 +48,11 @@ func (db *DB) snapshotTo(ctx context.Context, to layout, skipHead bool) error {
 	if err := to.fs.MkdirAll(to.blocks()); err != nil {
 		return err
 	}
-	blocks := db.blocks.acquire(minTime, maxTime)
-	defer func() {
-		for _, b := range blocks {
-			b.Release()
-		}
-	}()
+	if err := db.saveMarks(); err != nil {
+		return err
+	}
+	blocks := db.blocks.acquireAll(minTime, maxTime)
+	defer releaseAll(blocks)
 	for _, b := range blocks {
 		from := block.Path(db.layout.blocks(), b.Meta().ULID)
 		if err := copyFile(ctx, to.fs, from, block.Path(to.blocks(), b.Meta().ULID)); err != nil {
@@ -71,6 +70,11 @@ func (db *DB) snapshotTo(ctx context.Context, to layout, skipHead bool) error {
 	}
 	if !skipHead {
 		if err := db.snapshotHead(ctx, to); err != nil {
+			return err
+		}
+	}
+	if len(db.deletes.list) > 0 {
+		if err := copyFile(ctx, to.fs, db.layout.deletes(), to.deletes()); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -19,19 +20,30 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/decbuf"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 // interval is a closed range of times, Unix ms.
 type interval struct{ mint, maxt int64 }
 
-// tombstones are the deleted times of one block: per series id, disjoint intervals in time order. They are
-// immutable; a delete makes new ones.
-type tombstones map[uint32][]interval
+// tombstones are what is hidden of one block: one mask for each delete, by its id. They are immutable; a delete makes new
+// ones.
+type tombstones []mask
+
+// mask is what one delete hides of a block.
+type mask struct {
+	id     sample.LSN // of the delete; 0: for ever
+	all    []interval // of every series
+	series map[uint32][]interval
+}
 
 // tombstoneSuffix is that of the file beside a block; docs/format-tombstones.md.
 const tombstoneSuffix = ".del"
 
-const tombstoneMagic = "TMDL\x01"
+const (
+	tombstoneMagic  = "TMDL\x02"
+	tombstoneMagic1 = "TMDL\x01"
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -39,28 +51,109 @@ func tombstonePath(blockPath string) string {
 	return strings.TrimSuffix(blockPath, block.Suffix) + tombstoneSuffix
 }
 
-// with returns t plus iv for each of ids.
-func (t tombstones) with(ids []uint32, iv interval) tombstones {
-	out := make(tombstones, len(t)+len(ids))
-	maps.Copy(out, t)
-	for _, id := range ids {
-		out[id] = addInterval(out[id], iv)
+// of returns what is hidden of a series.
+func (m *mask) of(id uint32) []interval {
+	ivs := m.series[id]
+	if len(ivs) == 0 {
+		return m.all
+	}
+	return unite(ivs, m.all)
+}
+
+// find returns where the mask of a delete is, or would be.
+func (t tombstones) find(id sample.LSN) (int, bool) {
+	return slices.BinarySearchFunc(t, id, func(m mask, id sample.LSN) int { return cmp.Compare(m.id, id) })
+}
+
+// get returns the mask of a delete, an empty one where there is none.
+func (t tombstones) get(id sample.LSN) mask {
+	if i, ok := t.find(id); ok {
+		return t[i]
+	}
+	return mask{id: id}
+}
+
+// put returns t with a mask in place of that of the same delete.
+func (t tombstones) put(m mask) tombstones {
+	i, ok := t.find(m.id)
+	out := slices.Clone(t)
+	if ok {
+		out[i] = m
+		return out
+	}
+	return slices.Insert(out, i, m)
+}
+
+// without returns t but for the masks of which f says that they go; nil if that is all.
+func (t tombstones) without(f func(id sample.LSN) bool) tombstones {
+	var out tombstones
+	for _, m := range t {
+		if !f(m.id) {
+			out = append(out, m)
+		}
 	}
 	return out
 }
 
+// only returns the masks of t that f names.
+func (t tombstones) only(f func(id sample.LSN) bool) tombstones {
+	return t.without(func(id sample.LSN) bool { return !f(id) })
+}
+
+// with returns t plus iv of each of ids, hidden by a delete.
+func (t tombstones) with(id sample.LSN, ids []uint32, iv interval) tombstones {
+	m := t.get(id)
+	series := make(map[uint32][]interval, len(m.series)+len(ids))
+	maps.Copy(series, m.series)
+	for _, s := range ids {
+		series[s] = addInterval(series[s], iv)
+	}
+	return t.put(mask{id: id, all: m.all, series: series})
+}
+
+// same reports whether t and x are the same tombstones, not merely equal ones.
+func (t tombstones) same(x tombstones) bool {
+	return len(t) == len(x) && (len(t) == 0 || &t[0] == &x[0])
+}
+
+// equal reports whether t and x hide the same by the same deletes.
+func (t tombstones) equal(x tombstones) bool {
+	return slices.EqualFunc(t, x, func(a, b mask) bool {
+		return a.id == b.id && slices.Equal(a.all, b.all) && maps.EqualFunc(a.series, b.series, slices.Equal)
+	})
+}
+
+// covers reports whether one of the masks hides all samples of [mint, maxt].
+func (t tombstones) covers(mint, maxt int64) bool {
+	for i := range t {
+		for _, iv := range t[i].all {
+			if iv.mint <= mint && iv.maxt >= maxt {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // addInterval returns ivs with x, joined with those it touches.
-func addInterval(ivs []interval, x interval) []interval {
-	out := make([]interval, 0, len(ivs)+1)
-	for _, iv := range ivs {
-		if apart(iv, x) {
-			out = append(out, iv)
+func addInterval(ivs []interval, x interval) []interval { return unite(ivs, []interval{x}) }
+
+// unite returns what is in a or in b, both of which are disjoint intervals in time order, as such.
+func unite(a, b []interval) []interval {
+	out := make([]interval, 0, len(a)+len(b))
+	for len(a)+len(b) > 0 {
+		next := &a
+		if len(a) == 0 || len(b) > 0 && b[0].mint < a[0].mint {
+			next = &b
+		}
+		x := (*next)[0]
+		*next = (*next)[1:]
+		if n := len(out); n > 0 && !apart(out[n-1], x) {
+			out[n-1].maxt = max(out[n-1].maxt, x.maxt)
 			continue
 		}
-		x = interval{min(iv.mint, x.mint), max(iv.maxt, x.maxt)}
+		out = append(out, x)
 	}
-	out = append(out, x)
-	slices.SortFunc(out, func(a, b interval) int { return cmp.Compare(a.mint, b.mint) })
 	return out
 }
 
@@ -85,9 +178,25 @@ func deleted(ivs []interval, t int64) bool {
 	return found
 }
 
-// drop removes the rows of b from from on that are deleted.
+// hidden returns what all masks together hide of a series.
+func (t tombstones) hidden(id uint32) []interval {
+	var out []interval
+	for i := range t {
+		ivs := t[i].of(id)
+		if len(out) == 0 {
+			out = ivs
+			continue
+		}
+		if len(ivs) > 0 {
+			out = unite(out, ivs)
+		}
+	}
+	return out
+}
+
+// drop removes the rows of b from from on that are hidden.
 func (t tombstones) drop(id uint32, b *column.Block, from int) {
-	ivs := t[id]
+	ivs := t.hidden(id)
 	if len(ivs) == 0 {
 		return
 	}
@@ -102,22 +211,21 @@ func (t tombstones) drop(id uint32, b *column.Block, from int) {
 	}
 }
 
-// appendTo encodes t: magic, crc32c of the rest, then series by id.
+// appendTo encodes t: magic, crc32c of the rest, then masks by id, and the series of each by theirs.
 func (t tombstones) appendTo(dst []byte) []byte {
-	ids := make([]uint32, 0, len(t))
-	for id := range t {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	body := binary.AppendUvarint(nil, uint64(len(ids)))
-	prev := uint32(0)
-	for _, id := range ids {
-		body = binary.AppendUvarint(body, uint64(id-prev))
-		prev = id
-		body = binary.AppendUvarint(body, uint64(len(t[id])))
-		for _, iv := range t[id] {
-			body = binary.AppendVarint(body, iv.mint)
-			body = binary.AppendVarint(body, iv.maxt)
+	body := binary.AppendUvarint(nil, uint64(len(t)))
+	last := sample.LSN(0)
+	for i := range t {
+		m := &t[i]
+		body = binary.AppendUvarint(body, uint64(m.id-last))
+		last = m.id
+		body = appendIntervals(body, m.all)
+		body = binary.AppendUvarint(body, uint64(len(m.series)))
+		prev := uint32(0)
+		for _, id := range slices.Sorted(maps.Keys(m.series)) {
+			body = binary.AppendUvarint(body, uint64(id-prev))
+			prev = id
+			body = appendIntervals(body, m.series[id])
 		}
 	}
 	dst = append(dst, tombstoneMagic...)
@@ -125,40 +233,83 @@ func (t tombstones) appendTo(dst []byte) []byte {
 	return append(dst, body...)
 }
 
+func appendIntervals(dst []byte, ivs []interval) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(ivs)))
+	for _, iv := range ivs {
+		dst = binary.AppendVarint(dst, iv.mint)
+		dst = binary.AppendVarint(dst, iv.maxt)
+	}
+	return dst
+}
+
 var errTombstones = errors.New("not a tombstone file, or a damaged one")
 
-// parseTombstones decodes what appendTo made.
+// parseTombstones decodes what appendTo made, and what version 1 did: one mask without id.
 func parseTombstones(p []byte) (tombstones, error) {
 	const header = len(tombstoneMagic) + 4
-	if len(p) < header || string(p[:len(tombstoneMagic)]) != tombstoneMagic {
+	if len(p) < header {
 		return nil, errTombstones
 	}
-	body := p[header:]
-	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(p[len(tombstoneMagic):]) {
+	magic, body := string(p[:len(tombstoneMagic)]), p[header:]
+	if magic != tombstoneMagic && magic != tombstoneMagic1 ||
+		crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(p[len(tombstoneMagic):]) {
 		return nil, errTombstones
 	}
-	d := decbuf.Buf{B: body}
-	n := d.Count(2)
-	t := make(tombstones, n)
-	id := uint64(0)
-	for range n {
-		id += d.Uvarint()
-		count := d.Count(2)
-		if d.Failed() || id > 1<<32-1 {
-			return nil, errTombstones
-		}
-		for range count {
-			iv := interval{d.Varint(), d.Varint()}
-			if iv.maxt < iv.mint {
+	d := tombstoneReader{decbuf.Buf{B: body}}
+	var t tombstones
+	if magic == tombstoneMagic1 {
+		t = tombstones{{series: d.series()}}
+	} else {
+		id := sample.LSN(0)
+		for i := range d.Count(3) {
+			step := d.Uvarint()
+			if i > 0 && (step == 0 || id+sample.LSN(step) < id) {
 				return nil, errTombstones
 			}
-			t[uint32(id)] = addInterval(t[uint32(id)], iv)
+			id += sample.LSN(step)
+			t = append(t, mask{id: id, all: d.intervals(), series: d.series()})
 		}
 	}
 	if d.Finish(); d.Failed() {
 		return nil, errTombstones
 	}
 	return t, nil
+}
+
+type tombstoneReader struct{ decbuf.Buf }
+
+func (d *tombstoneReader) series() map[uint32][]interval {
+	n := d.Count(2)
+	if n == 0 {
+		return nil
+	}
+	out := make(map[uint32][]interval, n)
+	id := uint64(0)
+	for i := range n {
+		step := d.Uvarint()
+		if id += step; id > 1<<32-1 || step > id || i > 0 && step == 0 {
+			d.Fail("no such series")
+		}
+		ivs := d.intervals()
+		if d.Failed() {
+			return nil
+		}
+		out[uint32(id)] = ivs
+	}
+	return out
+}
+
+func (d *tombstoneReader) intervals() []interval {
+	var out []interval
+	for range d.Count(2) {
+		iv := interval{d.Varint(), d.Varint()}
+		if n := len(out); iv.maxt < iv.mint || n > 0 && (iv.mint <= out[n-1].maxt || !apart(out[n-1], iv)) {
+			d.Fail("intervals that are not in order")
+			return nil
+		}
+		out = append(out, iv)
+	}
+	return out
 }
 
 // loadTombstones reads the tombstones beside a block, nil if it has none.
@@ -178,9 +329,20 @@ func loadTombstones(fsys fsx.FS, blockPath string) (tombstones, error) {
 	return t, nil
 }
 
+// saveTombstones makes t what is beside a block: no file where it is empty.
 func saveTombstones(fsys fsx.FS, blockPath string, t tombstones) error {
-	return fsx.Publish(fsys, tombstonePath(blockPath), func(w io.Writer) error {
-		_, err := w.Write(t.appendTo(nil))
+	name := tombstonePath(blockPath)
+	if len(t) > 0 {
+		return fsx.Publish(fsys, name, func(w io.Writer) error {
+			_, err := w.Write(t.appendTo(nil))
+			return err
+		})
+	}
+	if err := fsys.Remove(name); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 		return err
-	})
+	}
+	return fsys.SyncDir(path.Dir(name))
 }

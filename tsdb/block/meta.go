@@ -64,14 +64,13 @@ type Meta struct {
 	Writer string `json:"writer"`
 }
 
+// NewULID makes up the name of a block.
+func NewULID() string { return ulid.MustNew(ulid.Timestamp(time.Now()), rand.Reader).String() }
+
 // complete fills in what the caller of Write may leave out.
 func (m *Meta) complete() error {
 	if m.ULID == "" {
-		id, err := ulid.New(ulid.Timestamp(time.Now()), rand.Reader)
-		if err != nil {
-			return fmt.Errorf("name the block: %w", err)
-		}
-		m.ULID = id.String()
+		m.ULID = NewULID()
 	} else if _, err := ulid.ParseStrict(m.ULID); err != nil {
 		return fmt.Errorf("block name %q: %w", m.ULID, err)
 	}

@@ -32,11 +32,13 @@ type cursor struct {
 func newCursor(record string, p []byte) *cursor { return &cursor{decbuf.Buf{B: p}, record} }
 
 // version reads the format of the record, which is its first byte.
-func (c *cursor) version(most byte) {
-	if v := c.Byte(); !c.Failed() && (v == 0 || v > most) {
+func (c *cursor) version(most byte) byte {
+	v := c.Byte()
+	if !c.Failed() && (v == 0 || v > most) {
 		c.Off--
 		c.Fail(fmt.Sprintf("format %d, this version reads up to %d: start the version that wrote it", v, most))
 	}
+	return v
 }
 
 func (c *cursor) u32() uint32 { return uint32(c.AtMost(math.MaxUint32, "32 bit number")) }

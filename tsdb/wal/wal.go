@@ -40,7 +40,8 @@ const (
 	batchS2      = 2 // and of one whose columns follow as an S2 block
 	batchFormat  = batchS2
 	limitsFormat = 1
-	deleteFormat = 1
+	deletePlain  = 1 // format of a delete that only names series
+	deleteFormat = 2 // and of one with the matchers that named them
 	freeFormat   = 1
 )
 
@@ -140,17 +141,32 @@ func DecodeSeries(p []byte, fn func(sample.Ref, labels.Labels) error) error {
 	return c.done()
 }
 
-// Delete is the removal of samples: those of Refs with a time in [MinT, MaxT], in ms.
+// Delete is the removal of samples: those of Refs with a time in [MinT, MaxT], in ms, and those of the blocks there were
+// then, of the series that match.
 type Delete struct {
 	Refs       []sample.Ref
 	MinT, MaxT int64
+	// At is when it was asked for, Unix ms, and Match what for; both are missing in records of version 0.1.
+	At    int64
+	Match []*labels.Matcher
 }
 
 // AppendDelete appends the payload of a delete record.
 func AppendDelete(dst []byte, d Delete) []byte {
-	dst = append(dst, deleteFormat)
+	format := byte(deleteFormat)
+	if d.At == 0 && len(d.Match) == 0 {
+		format = deletePlain
+	}
+	dst = append(dst, format)
 	dst = appendVarint(dst, d.MinT)
 	dst = appendVarint(dst, d.MaxT)
+	if format == deleteFormat {
+		dst = appendVarint(dst, d.At)
+		dst = binary.AppendUvarint(dst, uint64(len(d.Match)))
+		for _, m := range d.Match {
+			dst = appendString(appendString(append(dst, byte(m.Type)), m.Name), m.Value)
+		}
+	}
 	dst = binary.AppendUvarint(dst, uint64(len(d.Refs)))
 	return appendRefs(dst, d.Refs)
 }
@@ -158,8 +174,24 @@ func AppendDelete(dst []byte, d Delete) []byte {
 // DecodeDelete is the inverse of AppendDelete.
 func DecodeDelete(p []byte) (Delete, error) {
 	c := newCursor("delete", p)
-	c.version(deleteFormat)
+	format := c.version(deleteFormat)
 	d := Delete{MinT: c.Varint(), MaxT: c.Varint()}
+	if format == deleteFormat {
+		d.At = c.Varint()
+		for range c.Count(3) {
+			kind, name, value := labels.MatchType(c.Byte()), c.Text(), c.Text()
+			if kind > labels.MatchNotRegexp {
+				c.Fail("no such kind of matcher")
+				break
+			}
+			m, err := labels.NewMatcher(kind, name, value)
+			if err != nil {
+				c.Fail("matcher that cannot be read")
+				break
+			}
+			d.Match = append(d.Match, m)
+		}
+	}
 	n := c.Count(1)
 	d.Refs = c.refs(make([]sample.Ref, 0, n), n)
 	if err := c.done(); err != nil {

@@ -215,6 +215,28 @@ func TestDeleteAndFreeComeBack(t *testing.T) {
 	}
 }
 
+func TestDeleteComesBackWithWhatItWasAskedFor(t *testing.T) {
+	d := wal.Delete{Refs: []sample.Ref{7}, MinT: -1, MaxT: 5, At: 99, Match: []*labels.Matcher{
+		labels.MustNewMatcher(labels.MatchEqual, "job", "a"), labels.MustNewMatcher(labels.MatchNotRegexp, "i", "x|y.*"),
+	}}
+	got, err := wal.DecodeDelete(wal.AppendDelete(nil, d))
+	ok(t, err)
+	text := func(ms []*labels.Matcher) (out []string) {
+		for _, m := range ms {
+			out = append(out, m.String())
+		}
+		return out
+	}
+	if diff := cmp.Diff(text(d.Match), text(got.Match)); diff != "" || got.At != 99 || len(got.Refs) != 1 {
+		t.Errorf("got %+v (-want +got):\n%s", got, diff)
+	}
+	for n, p := 0, wal.AppendDelete(nil, d); n < len(p); n++ {
+		if _, err := wal.DecodeDelete(p[:n]); err == nil {
+			t.Errorf("cut to %d bytes: no error", n)
+		}
+	}
+}
+
 // decodeAny runs every decoder over p.
 func decodeAny(p []byte) []error {
 	l, rest, lerr := wal.DecodeLimits(p)
@@ -234,8 +256,10 @@ func records() map[string][]byte {
 		"series": wal.AppendSeries(nil, refs, ls),
 		"batch":  wal.AppendBatch(nil, fullBatch()),
 		"packed": wal.AppendBatch(nil, scrape(800)),
-		"delete": wal.AppendDelete(nil, wal.Delete{Refs: refs, MinT: -5, MaxT: 1 << 40}),
-		"free":   wal.AppendFree(nil, refs),
+		"delete": wal.AppendDelete(nil, wal.Delete{
+			Refs: refs, MinT: -5, MaxT: 1 << 40, At: 3, Match: []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "a", "b.+")},
+		}),
+		"free": wal.AppendFree(nil, refs),
 	}
 }
 
