@@ -8,8 +8,9 @@
 // own length in bytes, and columns of values and integers not their number of rows: the caller stores both.
 // The bytes are drawn in docs/format-encoding.md.
 //
-// Values become integers first: decimals of one scale, multiples of one power of two, or the bits of the doubles in the
-// order of their values; what does not fit, stale markers above all, stands apart if it is little. A column that
+// Values become integers first: decimals of one scale, multiples of one power of two, products with a power of ten, decimals
+// and what the doubles are beside them, or the bits of the doubles in the order of their values; what does not fit, stale
+// markers above all, stands apart if it is little. A column that
 // equals one of those the caller offers is a reference to it, one that runs along with it the difference. Of the integers,
 // differences are taken up to twice, a common divisor is removed, and what remains, the residual, is written in the
 // form that takes the fewest bits, of which all are counted before one is written.
@@ -24,6 +25,8 @@
 //     the class before, and adaptive ones gain 1.5 % at most, for larger tables or slower readers.
 //   - Doubles with all their digits: ordered bits take 5.7 bytes where XOR takes 6.3, as their differences are uniform in a range.
 //     A dictionary of their high bits (ALP-RD) could gain nothing on that.
+//   - Nearly decimals: exporters multiply by 0.001 and add up hundredths, so that 12.24999999999989 stands for 12.25. Such columns
+//     are a fifth of the recording, and take 0.7 bytes per sample where their bits take 4 or 5.
 //   - Columns of refs: 6 % of the recording.
 //
 // Cost, on one core of 2026: to encode, 20-40 ns per value, 100 for bursts; to decode, 0.2 ns for constants, 1 for packed

@@ -9,6 +9,7 @@ type Encoder struct {
 	Cold bool
 
 	ints     []int64    // of values
+	beside   []int64    // of valuesNear
 	odd      []int      // rows whose values stand apart
 	orders   [2][]int64 // residuals under trial
 	gaps     []int64    // of patches
@@ -23,4 +24,5 @@ type Encoder struct {
 	back     []byte // the stream that is written backwards
 	sub      []byte // a part of a form
 	trial    []byte // a column under trial
+	column   []byte // one of two columns of integers
 }

@@ -34,6 +34,13 @@ func Describe(src []byte) string {
 	case valuesUlp:
 		h.varint()
 		name = "ulp"
+	case valuesProduct:
+		h.u8()
+		name = "product"
+	case valuesNear:
+		h.u8()
+		h.uvarint()
+		name = "near"
 	default:
 		name = "decimal"
 	}

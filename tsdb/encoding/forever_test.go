@@ -102,7 +102,7 @@ func TestOldColumnsAreReadAsEver(t *testing.T) {
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
 	}
-	for word := range strings.FieldsSeq("raw constant xor ref difference ordered ulp decimal patched 0 1 2 " +
+	for word := range strings.FieldsSeq("raw constant xor ref difference ordered ulp product near decimal patched 0 1 2 " +
 		"const pack rice huffman segments sparse patch affine line list") {
 		if !seen[word] {
 			t.Errorf("no column with %q", word)

@@ -38,6 +38,7 @@ func goldens() map[string]golden {
 		return x
 	}
 	bits := math.Float64frombits
+	milli, tenth, sum := 0.001, 0.1, 0.0 // not constants, with which Go would count exactly
 	wave := []int64{3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3}
 	return map[string]golden{
 		"raw":      {v: []float64{bits(0x0123456789abcdef), bits(0xfedcba9876543210)}},
@@ -48,7 +49,9 @@ func goldens() map[string]golden {
 			v:   count(40, func(i int) float64 { return float64(wave[i%16]*wave[i%5]*100+int64(i/20)) / 10 }),
 			ref: count(40, func(i int) float64 { return float64(wave[i%16] * wave[i%5] * 10) }),
 		},
-		"ordered": {v: []float64{bits(0x3fefffffffffffff), 1, bits(0x3ff0000000000001), bits(0x3ff0000000000002)}},
+		"ordered": {v: []float64{bits(0x7e6fffffffffffff), bits(0x7e70000000000000), bits(0x7e70000000000001), bits(0x7e70000000000002)}},
+		"product": {v: count(4, func(i int) float64 { return float64(4353971+30*i) * milli })},
+		"near":    {v: count(12, func(int) float64 { sum += tenth; return sum })},
 		"ulp":     {v: count(6, func(i int) float64 { return 0x1p-40 * float64(3*i*i+1) })},
 		"decimal": {v: []float64{0.25, 0.5, 0.75, 1}},
 		"patched": {v: append(count(16, func(i int) float64 { return float64(i) }), bits(stale), 17)},

@@ -108,6 +108,18 @@ var oddShapes = []shape{
 		v := 0.0
 		return func() float64 { v += r.ExpFloat64(); return v }
 	}},
+	{"cents", 1, func(r *rand.Rand) func() float64 {
+		v := 0.0
+		return func() float64 { v += 0.01 * float64(r.IntN(20)); return v }
+	}},
+	{"thousandths", 1, func(r *rand.Rand) func() float64 {
+		v := r.IntN(1e6)
+		return func() float64 { v += r.IntN(1000); return float64(v) * 0.001 }
+	}},
+	{"nanoseconds", 1, func(r *rand.Rand) func() float64 {
+		v := 0.0
+		return func() float64 { v += float64(r.IntN(1e8)) / 1e9; return v }
+	}},
 	{"ratio", 1, func(r *rand.Rand) func() float64 { return r.Float64 }},
 	{"signs", 1, func(r *rand.Rand) func() float64 { return func() float64 { return r.NormFloat64() } }},
 	{"resets", 1, func(r *rand.Rand) func() float64 {

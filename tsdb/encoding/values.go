@@ -18,6 +18,8 @@ const (
 	valuesDiff    = 4    // decimals, less those of a column of refs
 	valuesOrdered = 5    // the bits as integers that ascend like the values
 	valuesUlp     = 6    // multiples of a power of two
+	valuesProduct = 7    // integers multiplied by 10^-e
+	valuesNear    = 8    // decimals, and how many doubles the values are beside them
 	valuesDecimal = 0x10 // 0x10 + e: integers divided by 10^e, e at most maxExponent
 	patchedFlag   = 0x80 // some values stand apart
 )
@@ -122,17 +124,28 @@ func DecodeValues(dst []float64, src []byte, n, from, to int, ref func(k int) ([
 		return decodeXOR(dst, &h, n, from, to)
 	case valuesRef, valuesDiff:
 		return decodeByRef(dst, src, n, from, to, ref)
+	case valuesNear:
+		return decodeNear(dst, &h, n, from, to)
 	}
 	return decodeIntegers(dst, codec, &h, n, from, to)
 }
 
 // decodeIntegers decodes the codecs that turn values into integers.
 func decodeIntegers(dst []float64, codec uint8, h *header, n, from, to int) ([]float64, error) {
-	unit := int64(0)
-	if codec == valuesUlp {
+	var unit int64
+	ok := true
+	switch codec {
+	case valuesOrdered:
+	case valuesUlp:
 		unit = h.varint()
+		ok = unit >= minUnit && unit <= maxUnit
+	case valuesProduct:
+		unit = int64(h.u8())
+		ok = unit <= maxExponent
+	default:
+		ok = codec >= valuesDecimal && codec <= valuesDecimal+maxExponent
 	}
-	if h.bad || unit < minUnit || unit > maxUnit || codec != valuesOrdered && codec != valuesUlp && codec-valuesDecimal > maxExponent {
+	if h.bad || !ok {
 		return dst, h.corrupt("codec of values")
 	}
 	c := integers{h: header{src: h.rest()}, from: from, to: to}
@@ -199,8 +212,11 @@ func turn(f []float64, x []int64, codec uint8, unit int) {
 		for i, v := range x {
 			f[i] = fromOrdered(v)
 		}
-	case valuesUlp:
-		scale := math.Ldexp(1, unit)
+	case valuesUlp, valuesProduct:
+		scale := 1 / powers[min(uint(unit), maxExponent)]
+		if codec == valuesUlp {
+			scale = math.Ldexp(1, unit)
+		}
 		for i, v := range x {
 			f[i] = float64(v) * scale
 		}
@@ -332,6 +348,13 @@ func (e *Encoder) appendDoubles(dst []byte, start int, v []float64) []byte {
 	if unit, ok := e.ulps(v); ok {
 		e.trial = binary.AppendVarint(append(e.trial[:0], valuesUlp), int64(unit))
 		e.trial = e.AppendInts(e.trial, e.ints)
+		shorter(e.trial)
+	}
+	if exponent, ok := e.products(v); ok {
+		e.trial = e.AppendInts(append(e.trial[:0], valuesProduct, byte(exponent)), e.ints)
+		shorter(e.trial)
+	} else if exponent, ok := nearExponent(v); ok {
+		e.trial = e.appendNear(e.trial[:0], v, exponent)
 		shorter(e.trial)
 	}
 	e.trial = appendXOR(e.trial[:0], v, len(dst)-start)
