@@ -183,6 +183,7 @@ func (p *matcherPair) measure(b *testing.B, q question, prom, ours func(b *testi
 		b.Run(q.name+"/"+of.name, func(b *testing.B) {
 			b.ReportAllocs()
 			found, n := 0, 0
+			before := processTime(b)
 			for b.Loop() {
 				if n%q.period == 0 {
 					p.ours.sets.empty() // questions come again
@@ -190,6 +191,7 @@ func (p *matcherPair) measure(b *testing.B, q question, prom, ours func(b *testi
 				found += of.ask(b, n%q.period)
 				n++
 			}
+			b.ReportMetric(float64((processTime(b)-before).Nanoseconds())/float64(n), "CPU-ns/op")
 			b.ReportMetric(float64(found)/float64(n), "found")
 		})
 	}
