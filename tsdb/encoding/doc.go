@@ -21,12 +21,13 @@
 //     for all takes 1.13 bytes per sample of a host at 240 samples per series, one Huffman code 0.92, segments 0.86; the
 //     entropy is about 0.80. Digits in base of the range, eight to a number, save the half bit
 //     that whole bits waste on average.
-//   - A Huffman code of octaves is what bursts want: 0.28 bytes per sample of the recording instead of 0.30. Finer classes, codes by
+//   - A Huffman code of octaves is what bursts want: 0.28 bytes per sample of the recording instead of 0.30
+//     by the first version of this package. Finer classes, codes by
 //     the class before, and adaptive ones gain 1.5 % at most, for larger tables or slower readers.
 //   - Doubles with all their digits: ordered bits take 5.7 bytes where XOR takes 6.3, as their differences are uniform in a range.
 //     A dictionary of their high bits (ALP-RD) could gain nothing on that.
 //   - Nearly decimals: exporters multiply by 0.001 and add up hundredths, so that 12.24999999999989 stands for 12.25. Such columns
-//     are a fifth of the recording, and take 0.7 bytes per sample where their bits take 4 or 5.
+//     have 3 % of the samples of the recording; by their bits they take a quarter of its bytes, so a tenth of fewer.
 //   - Columns of refs: 6 % of the recording.
 //
 // Cost, on one core of 2026: to encode, 20-40 ns per value, 100 for bursts; to decode, 0.2 ns for constants, 1 for packed
