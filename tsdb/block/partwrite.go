@@ -28,6 +28,8 @@ type PartRows struct {
 type PartSource struct {
 	// Series yields the series that have rows. An error ends the write with it.
 	Series iter.Seq2[PartRows, error]
+	// Expect is how many series there may be, to have room for them at once.
+	Expect int
 	// Account is charged for the memory of the write.
 	Account *budget.Account
 }
@@ -81,6 +83,7 @@ func (w *partWriter) write(src PartSource) error {
 		return err
 	}
 	w.stripes.init(w.out, w.off, w.meta.Slot, false)
+	w.gens, w.begins, w.ends = make([]int64, 0, src.Expect), make([]int64, 0, src.Expect), make([]int64, 0, src.Expect)
 	// Numbers are not in label order: neighbours are of one shard of the head, not of one histogram.
 	w.stripes.alone = true
 	for s, err := range src.Series {

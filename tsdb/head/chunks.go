@@ -97,8 +97,7 @@ func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.R
 // state returns the in-order state as a version that is good from now on.
 func (hd *header) state(local uint32) version {
 	return version{
-		id: local, from: hd.changed, chunks: hd.chunks, n: hd.n, kind: hd.kind, gone: hd.flags&newestGone != 0,
-		kept: hd.flags&newestKept != 0, lastT: hd.lastT, last: hd.last,
+		id: local, from: hd.changed, chunks: hd.chunks, n: hd.n, kind: hd.kind, flags: hd.flags, lastT: hd.lastT, last: hd.last,
 	}
 }
 
@@ -143,8 +142,8 @@ func (s *shard) appendFloatLocked(hd *header, r *row) bool {
 		return false
 	}
 	block, size := s.bytes.Bytes(hd.open), int(hd.size)
-	if hd.n%markEvery == 0 && hd.n > 0 {
-		hd.marks[0], hd.marks[1] = hd.marks[1], chunk.MakeMark(&hd.stream, hd.mint, int(hd.n), size)
+	if hd.n%markEvery == firstMark {
+		hd.mark = chunk.MakeMark(&hd.stream, hd.mint, int(hd.n), size)
 	}
 	if len(block)-size >= chunk.MaxFloatBytes {
 		hd.size = uint16(len(chunk.AppendFloat(block[:size], int(hd.n), &hd.stream, r.t, v)))
@@ -294,7 +293,7 @@ func (s *shard) forgetOpenLocked(local uint32, hd *header) {
 	}
 	hd.flags &^= hasST
 	hd.open, hd.size, hd.n = 0, 0, 0
-	hd.stream, hd.marks = chunk.FloatState{}, [2]chunk.Mark{}
+	hd.stream, hd.mark = chunk.FloatState{}, chunk.Mark{}
 }
 
 // freeClosedLocked gives back a closed chunk that is not in a chain any more.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/tidemarkdb/tidemark/tsdb/arena"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -136,27 +137,27 @@ func (p *heldPin) check(t *testing.T, refs []sample.Ref) {
 	}
 }
 
+const manyVersions = 4 * pageVersions
+
 func TestVersionRingForgetsWhatNoPinNeedsAndThenItsMemory(t *testing.T) {
 	account := budget.NewRoot("head", 0)
-	r := versions{account: account}
+	r := versions{arena: arena.New(arena.Options{Account: account, KeepIdle: 1})}
 	link := uint64(0)
-	for i := range 3 * keptVersions {
+	for i := range 3 * manyVersions {
 		link = r.push(version{id: uint32(i % 7), from: sample.LSN(i), to: sample.LSN(i + 1)})
 	}
-	if v := r.get(link, uint32((3*keptVersions-1)%7)); v == nil || v.to != 3*keptVersions {
+	if v := r.get(link, uint32((3*manyVersions-1)%7)); v == nil || v.to != 3*manyVersions {
 		t.Errorf("the newest version is %+v", v)
 	}
 	if v := r.get(link, 100); v != nil {
 		t.Errorf("a version of another series: %+v", v)
 	}
-	r.forget(2 * keptVersions) // a pin at this epoch needs those that end after it
-	if n := r.next - r.front; n != keptVersions || r.get(1, 0) != nil || r.get(0, 0) != nil {
-		t.Errorf("%d versions are left, want %d", n, keptVersions)
+	r.forget(2 * manyVersions) // a pin at this epoch needs those that end after it
+	if n := r.next - r.front; n != manyVersions || r.get(1, 0) != nil || r.get(0, 0) != nil {
+		t.Errorf("%d versions are left, want %d", n, manyVersions)
 	}
-	for range idleWorks + 1 {
-		r.forget(math.MaxUint64)
-	}
-	if r.next != r.front || account.Used() != 0 {
+	r.forget(math.MaxUint64)
+	if r.next != r.front || len(r.pages) != 0 || account.Used() > 64<<10 {
 		t.Errorf("%d versions and %d bytes are left", r.next-r.front, account.Used())
 	}
 }
@@ -191,7 +192,7 @@ func TestVersionsOfShortPinsGoWhileALongOneStays(t *testing.T) {
 	for _, p := range held {
 		p.check(t, refs)
 	}
-	if got, most := len(x.h.shards[0].versions.ring), 32*series; got > most {
+	if got, most := x.h.shards[0].versions.room, 32*series; got > most {
 		t.Errorf("%d pins of %d series keep room for %d versions, want %d at most", len(held), series, got, most)
 	}
 	held[0].pin.Close() // the oldest first, then the others out of order

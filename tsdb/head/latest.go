@@ -56,7 +56,7 @@ func (s *shard) latestLocked(local uint32, hd *header, epoch sample.LSN) (t int6
 		return hd.lastT, hd.last, held && hd.kind == sample.Float && hd.changed > 0 && hd.flags&newestGone == 0
 	}
 	x := s.versionLocked(local, hd, epoch)
-	if x == nil || x.kind != sample.Float || x.gone || x.chunks != hd.chunks || x.n == 0 && !x.kept {
+	if x == nil || x.kind != sample.Float || x.flags&newestGone != 0 || x.chunks != hd.chunks || x.n == 0 && x.flags&newestKept == 0 {
 		return 0, 0, false
 	}
 	return x.lastT, x.last, true

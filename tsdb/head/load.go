@@ -335,7 +335,7 @@ func (l *snapshotLoader) openLocked(s *shard, local uint32, hd *header, o openCo
 	if err != nil {
 		return l.noMemory()
 	}
-	hd.marks = [2]chunk.Mark{}
+	hd.mark = chunk.Mark{}
 	hd.open, hd.size, hd.stream, hd.n, hd.mint = ref, uint16(len(o.stream)), state, uint16(o.n), o.mint
 	return nil
 }

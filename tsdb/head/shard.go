@@ -14,7 +14,7 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
-// header is what an append to a series touches: two cache lines, and marks. It lives in the shard's table, off the heap.
+// header is what an append to a series touches: two cache lines. It lives in the shard's table, off the heap.
 type header struct {
 	// The validation state: what rows are judged by. It outlives the samples themselves.
 	lastT int64  // time of the newest sample; noSample before the first
@@ -35,23 +35,24 @@ type header struct {
 	kind    sample.Kind
 	flags   headerFlags
 
-	// marks are places in the open chunk of floats, the older first, so that its newest samples can be read without
-	// those before. Appending touches them once in markEvery samples.
-	marks [2]chunk.Mark
+	// mark is a place in the open chunk of floats, so that its newest samples can be read without those before. Appending
+	// touches it once in markEvery samples.
+	mark chunk.Mark
 }
 
-// markEvery is how many samples lie between marks: the windows of most rules reach back to the older of two.
-const markEvery = 30
+// The first mark is behind firstMark samples, the next ones markEvery further on each. The windows of most rules have
+// twenty samples: two of three times they do not reach back to before the last mark, and a chunk that is spilled has
+// fifty samples or so in all.
+const (
+	firstMark = 30
+	markEvery = 60
+)
 
-// markLocked returns the last mark of the open chunk, of which a reader sees n samples, that is before all samples from
-// mint on.
+// markLocked returns the mark of the open chunk, of which a reader sees n samples, if it is before all samples from mint
+// on.
 func (hd *header) markLocked(n int, mint int64) (m chunk.Mark, ok bool) {
-	for i := len(hd.marks) - 1; i >= 0; i-- {
-		if m := &hd.marks[i]; m.Len() > 0 && m.Len() < n && m.LastT(hd.mint) < mint {
-			return *m, true
-		}
-	}
-	return chunk.Mark{}, false
+	m = hd.mark
+	return m, m.Len() > 0 && m.Len() < n && m.LastT(hd.mint) < mint
 }
 
 const noSample = -1 << 63
@@ -105,9 +106,9 @@ type shard struct {
 }
 
 func newShard(h *Head, number uint32) *shard {
+	bytes := arena.New(arena.Options{Account: h.opts.Account, KeepIdle: keepIdle})
 	return &shard{
-		head: h, number: number, versions: versions{account: h.opts.Account},
-		headers: newTable[header](h.opts.Account), bytes: arena.New(arena.Options{Account: h.opts.Account, KeepIdle: keepIdle}),
+		head: h, number: number, versions: versions{arena: bytes}, headers: newTable[header](h.opts.Account), bytes: bytes,
 		late: map[uint32]*lateRows{}, hists: map[uint32]*openHist{}, starts: map[uint32]*openST{}, tombs: map[uint32][]tomb{}, ended: map[uint32]endedSeries{},
 		slots: map[int64]*slotCount{}, families: map[string][]description{},
 	}
@@ -119,8 +120,6 @@ func (s *shard) close() error {
 	for local := range s.headers.len() {
 		s.emptySeriesLocked(local)
 	}
-	s.versions.ring = nil
-	s.versions.charge()
 	for i := range s.examples.ring {
 		s.head.opts.Account.Release(s.examples.ring[i].bytes)
 	}

@@ -245,7 +245,7 @@ func (x *snapshotWriter) seriesLocked(s *shard, local uint32) {
 		x.varint(now.lastT)
 		x.u64(now.last)
 		gone := byte(0)
-		if now.gone {
+		if now.flags&newestGone != 0 {
 			gone = 1 // also where the delete came after the pin: the log behind it does the same
 		}
 		x.frame = append(x.frame, byte(now.kind), gone)

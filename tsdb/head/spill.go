@@ -77,6 +77,7 @@ type Spill struct {
 	shard  *shard
 	end    int64 // last ms of the slot
 	info   PartInfo
+	series int
 	leaves []outgoing // by local id
 }
 
@@ -85,7 +86,8 @@ type Spill struct {
 func (h *Head) Spills(upTo sample.LSN, shard uint32, least int64) []*Spill {
 	s := h.shards[shard]
 	bytes := map[int64]int64{}
-	for from, end := uint32(0), uint32(1); from < end; from += lockRun {
+	end := uint32(1)
+	for from := uint32(0); from < end; from += lockRun {
 		s.mu.RLock()
 		end = s.headers.len()
 		for local := from; local < min(from+lockRun, end); local++ {
@@ -101,7 +103,7 @@ func (h *Head) Spills(upTo sample.LSN, shard uint32, least int64) []*Spill {
 	for _, slot := range slices.Sorted(maps.Keys(bytes)) {
 		if bytes[slot] >= least {
 			out = append(out, &Spill{
-				shard: s, end: h.slotEnd(slot),
+				shard: s, end: h.slotEnd(slot), series: int(end),
 				info: PartInfo{Shard: shard, Slot: slot, LSN: upTo, MinT: math.MaxInt64, MaxT: math.MinInt64},
 			})
 		}
@@ -131,6 +133,9 @@ func (s *shard) eachClosedLocked(local uint32, from, to int64, f func(*closedChu
 // Info returns what the part is, complete when Rows has ended.
 func (x *Spill) Info() PartInfo { return x.info }
 
+// Series returns how many series the shard has, those without rows included.
+func (x *Spill) Series() int { return x.series }
+
 // SpillRows is the rows [0, len(Rows.T)) of one series, good until the next one is asked for.
 type SpillRows struct {
 	Local, Gen uint32 // generation
@@ -145,10 +150,10 @@ func (x *Spill) Rows() iter.Seq2[SpillRows, error] {
 	return func(yield func(SpillRows, error) bool) {
 		r := &Reader{want: span{math.MinInt64, math.MaxInt64, true}} // for its buffers
 		var b column.Block
-		x.leaves = x.leaves[:0]
+		x.leaves = make([]outgoing, 0, x.series)
+		var run []spilledSeries
 		for from, more := uint32(0), true; more; from += spillRun {
-			var run []spilledSeries
-			run, more = x.copyRun(r, from)
+			run, more = x.copyRun(r, from, run[:0])
 			for _, y := range run {
 				b.Reset()
 				if err := x.decode(r, y, &b); err != nil {
@@ -170,8 +175,9 @@ type spilledSeries struct {
 	from, to int
 }
 
-// copyRun copies the chunks of the series from an id on; more is whether there are others behind them.
-func (x *Spill) copyRun(r *Reader, from uint32) (run []spilledSeries, more bool) {
+// copyRun copies the chunks of the series from an id on, and appends them to run; more is whether there are others
+// behind them.
+func (x *Spill) copyRun(r *Reader, from uint32, run []spilledSeries) (_ []spilledSeries, more bool) {
 	s := x.shard
 	r.forget()
 	s.mu.RLock()
