@@ -11,11 +11,13 @@ import (
 	"testing"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
 
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/chunk"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/encoding"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 // encodeColumns makes the page of rows; nil where they cannot be columns.
@@ -151,25 +153,38 @@ func TestColumnsAsFloatsAreWhatToFloatMakes(t *testing.T) {
 	r := rand.New(rand.NewPCG(53, 54))
 	var d chunk.ColumnDecoder
 	for i := range 100 {
-		rows := latencies(r, 1+r.IntN(50), false)
+		rows := latencies(r, 1+r.IntN(400), false)
+		for _, x := range rows {
+			if i%5 == 0 && !value.IsStaleNaN(x.h.Sum) {
+				x.h.Schema, x.h.CustomValues = histogram.CustomBucketsSchema, []float64{1, 2}
+			}
+		}
 		if i%2 == 0 {
 			big := int64(1)<<(50+r.IntN(13)) + r.Int64N(1000)
-			for _, x := range rows {
+			for _, x := range rows[r.IntN(len(rows)):] {
 				if len(x.h.PositiveBuckets) > 0 {
 					x.h.PositiveBuckets[0] += big
 				}
 			}
 		}
-		var b column.Block
-		b.Want(column.Need{Float: true})
-		if err := d.Decode(encodeColumns(rows), len(rows), 0, timesOf(rows), &b); err != nil {
-			t.Fatal(err)
-		}
 		want := make([]row, len(rows))
 		for i, x := range rows {
 			want[i] = row{t: x.t, fh: x.h.ToFloat(nil)}
 		}
-		checkRows(t, &b, want)
+		page := encodeColumns(rows)
+		for range 3 {
+			from := r.IntN(len(rows))
+			var b column.Block
+			b.AppendFloat(-1, 0, 1)
+			b.Want(column.Need{Float: true})
+			if err := d.Decode(page, len(rows), from, timesOf(rows[from:]), &b); err != nil {
+				t.Fatal(err)
+			}
+			checkRows(t, &b, append([]row{{t: -1, v: 1}}, want[from:]...))
+			if b.Kind[0] != sample.Float || slices.ContainsFunc(b.Kind[1:], func(k sample.Kind) bool { return k != sample.Histogram }) {
+				t.Fatalf("kinds %v", b.Kind)
+			}
+		}
 	}
 }
 

@@ -27,11 +27,13 @@ type ColumnDecoder struct {
 
 	numbers, hints []int64 // of the wanted rows
 	counts, zeros  []uint64
+	rests          []uint64 // what columns left of the counts
 	sums           []float64
 	ints           []int64   // scratch: a column
 	floats         []float64 // the same
 	words          []uint64  // the buckets of the wanted rows, row by row
 	line           []uint64  // those of a row that has not all columns
+	stretches      []stretch // of the wanted rows
 	bytes          int64     // charged for these
 }
 
@@ -51,10 +53,11 @@ func (d *ColumnDecoder) Decode(p []byte, n, from int, t []int64, dst *column.Blo
 		}
 		lo, hi := max(from-at, 0), min(to-at, rows)
 		if err = d.header(rows); err == nil {
-			err = d.columns(rows, lo, max(lo, hi))
-		}
-		if err == nil && lo < hi {
-			err = d.emit(t[at+lo-from : at+hi-from])
+			if lo < hi {
+				err = d.columns(rows, lo, hi, t[at+lo-from:at+hi-from])
+			} else {
+				err = d.pass()
+			}
 		}
 		at += rows
 		if err == nil && at == n && d.c.Left() > 0 {
@@ -206,18 +209,17 @@ func (d *ColumnDecoder) spans() (spans []histogram.Span, buckets int, err error)
 	return spans, buckets, nil
 }
 
-// columns reads the rows [from, to) of the columns of a run of n rows.
-func (d *ColumnDecoder) columns(n, from, to int) error {
-	c := &d.c
-	wanted := to - from
-	columns := d.has.len()
-	if from >= to {
-		for range 5 + columns {
-			c.Sized()
-		}
-		return faultOf(c)
+// pass passes over the columns of a run.
+func (d *ColumnDecoder) pass() error {
+	for range 5 + d.has.len() {
+		d.c.Sized()
 	}
-	if err := d.room(n, wanted, wanted*columns, columns); err != nil {
+	return faultOf(&d.c)
+}
+
+// columns puts out the rows [from, to) of a run of n rows, whose times are t.
+func (d *ColumnDecoder) columns(n, from, to int, t []int64) error {
+	if err := d.room(n, to-from); err != nil {
 		return err
 	}
 	var err error
@@ -227,7 +229,12 @@ func (d *ColumnDecoder) columns(n, from, to int) error {
 	if d.hints, err = d.decodeInts(d.hints[:0], n, from, to); err != nil {
 		return err
 	}
-	d.counts, d.zeros = d.counts[:wanted], d.zeros[:wanted]
+	for i, number := range d.numbers {
+		if hint := d.hints[i]; number < 0 || number > int64(len(d.layouts)) || hint < 0 || hint > histHint {
+			return &CorruptError{Msg: "layout or hint of a histogram out of range", Off: d.c.Off}
+		}
+	}
+	d.counts, d.zeros = d.counts[:to-from], d.zeros[:to-from]
 	if err := d.decodeWords(d.counts, 0, 1, n, from, to); err != nil {
 		return err
 	}
@@ -237,11 +244,25 @@ func (d *ColumnDecoder) columns(n, from, to int) error {
 	if d.sums, err = d.decodeValues(d.sums[:0], n, from, to); err != nil {
 		return err
 	}
-	return d.buckets(n, from, to, columns)
+	if d.dst.WantsFloat() {
+		buckets := d.c.Off
+		if done, err := d.emitFloats(n, from, to, t); done || err != nil {
+			return err
+		}
+		d.c.Off = buckets
+	}
+	if err := d.buckets(n, from, to); err != nil {
+		return err
+	}
+	return d.emit(t)
 }
 
 // buckets reads the columns of the buckets.
-func (d *ColumnDecoder) buckets(n, from, to, columns int) error {
+func (d *ColumnDecoder) buckets(n, from, to int) error {
+	columns := d.has.len()
+	if err := errors.Join(grow(d, &d.words, (to-from)*columns), grow(d, &d.line, columns)); err != nil {
+		return err
+	}
 	d.words = d.words[:(to-from)*columns]
 	rest := -1
 	for k := range columns {
@@ -275,11 +296,11 @@ func (d *ColumnDecoder) buckets(n, from, to, columns int) error {
 	return nil
 }
 
-// room makes room for columns of n rows, of which some are wanted, and the words of those.
-func (d *ColumnDecoder) room(n, wanted, words, columns int) error {
+// room makes room for columns of n rows, of which some are wanted.
+func (d *ColumnDecoder) room(n, wanted int) error {
 	return errors.Join(
 		grow(d, &d.numbers, n), grow(d, &d.hints, n), grow(d, &d.ints, n), grow(d, &d.floats, n), grow(d, &d.sums, n),
-		grow(d, &d.counts, wanted), grow(d, &d.zeros, wanted), grow(d, &d.words, words), grow(d, &d.line, columns),
+		grow(d, &d.counts, wanted), grow(d, &d.zeros, wanted),
 	)
 }
 
@@ -363,11 +384,8 @@ func (d *ColumnDecoder) emit(t []int64) error {
 	}
 	s := &d.row.s
 	for i := range t {
-		number, hint := d.numbers[i], d.hints[i]
-		if number < 0 || number > int64(len(d.layouts)) || hint < 0 || hint > histHint {
-			return &CorruptError{Msg: "layout or hint of a histogram out of range", Off: d.c.Off}
-		}
-		flags := kind | byte(hint)
+		number := d.numbers[i]
+		flags := kind | byte(d.hints[i])
 		if number == 0 {
 			flags |= histBare
 			s.buckets = nil

@@ -78,6 +78,38 @@ func (b *Block) AddFloatHistogram(t int64, k sample.Kind, n int) (*histogram.Flo
 	return fh, counts, nil
 }
 
+// AddFloatHistograms is AddFloatHistogram for rows with n buckets each: those of histogram i are counts[i*n:(i+1)*n]. Call
+// it with no more than some hundred rows at a time.
+func (b *Block) AddFloatHistograms(t []int64, k sample.Kind, n int) (hists []histogram.FloatHistogram, counts []float64, err error) {
+	if err := b.Reserve(len(t)); err != nil {
+		return nil, nil, err
+	}
+	if hists, err = takeOf(b, &b.floats.hists, len(t), histSlab); err != nil {
+		return nil, nil, err
+	}
+	if n > 0 {
+		if counts, err = takeOf(b, &b.floats.counts, n*len(t), countSlab); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(b.Kind) < len(b.T) || len(b.Kind) == 0 {
+		if err := b.useHistograms(); err != nil {
+			return nil, nil, err
+		}
+	}
+	b.T = append(b.T, t...)
+	have, rows := len(b.V), len(b.T)
+	b.V, b.H.Int = lengthen(b.V, rows), lengthen(b.H.Int, rows)
+	b.Kind, b.H.Float = lengthen(b.Kind, rows), lengthen(b.H.Float, rows)
+	for i := range hists {
+		b.Kind[have+i], b.H.Float[have+i] = k, &hists[i]
+	}
+	if len(b.ST) > 0 {
+		b.ST = lengthen(b.ST, rows)
+	}
+	return hists, counts, nil
+}
+
 // useHistograms brings the columns of histograms into use, with room for as many rows as the others.
 func (b *Block) useHistograms() error {
 	rows := cap(b.T)

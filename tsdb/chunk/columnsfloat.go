@@ -1,0 +1,244 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package chunk
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/prometheus/prometheus/model/histogram"
+
+	"github.com/tidemarkdb/tidemark/tsdb/encoding"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// stretch is neighbouring rows of one layout that are being put out as float histograms.
+type stretch struct {
+	from, to int
+	number   int64
+	hists    []histogram.FloatHistogram
+	counts   []float64 // their buckets, row by row
+	width    int       // how many each has
+	next     int       // of those, the one whose column comes next
+}
+
+// maxStretch is how many rows a stretch has at most: what slabs of histograms are made for.
+const maxStretch = 256
+
+// exact is what all integers below are floats.
+const exact = 1 << 53
+
+// emitFloats puts out the rows [from, to), whose times are t, as float histograms, each column of buckets straight to
+// where it belongs. done is false, and no row is put out, where Histogram.ToFloat would do more than convert numbers:
+// with custom buckets, and counts that no float holds.
+func (d *ColumnDecoder) emitFloats(n, from, to int, t []int64) (done bool, err error) {
+	if !d.float && d.bounds.schema == histogram.CustomBucketsSchema {
+		return false, nil
+	}
+	have := len(d.dst.T)
+	if err := d.beginStretches(t); err != nil {
+		return false, err
+	}
+	if d.float {
+		err = d.floatBuckets(n, from, to)
+		done = err == nil
+	} else {
+		done, err = d.intBuckets(n, from, to)
+	}
+	if !done {
+		d.dst.Truncate(have)
+	}
+	return done, err
+}
+
+// beginStretches adds the rows and all of them but the counts of their buckets.
+func (d *ColumnDecoder) beginStretches(t []int64) error {
+	kind := sample.Histogram
+	if d.float {
+		kind = sample.FloatHistogram
+	}
+	d.stretches = d.stretches[:0]
+	for at := 0; at < len(t); {
+		s := stretch{from: at, number: d.numbers[at]}
+		for at < len(t) && at-s.from < maxStretch && d.numbers[at] == s.number {
+			at++
+		}
+		s.to = at
+		var l *runLayout
+		if s.number > 0 {
+			l = &d.layouts[s.number-1]
+			s.width = len(l.columns)
+		}
+		var err error
+		if s.hists, s.counts, err = d.dst.AddFloatHistograms(t[s.from:s.to], kind, s.width); err != nil {
+			return err
+		}
+		d.describe(&s, l)
+		if err := d.addStretch(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *ColumnDecoder) addStretch(s stretch) error {
+	if n := len(d.stretches); n == cap(d.stretches) {
+		more := max(n, 8)
+		bytes := int64(more) * int64(unsafe.Sizeof(s))
+		if err := d.dst.Charge(bytes); err != nil {
+			return err
+		}
+		d.bytes += bytes
+		d.stretches = append(make([]stretch, 0, n+more), d.stretches...)
+	}
+	d.stretches = append(d.stretches, s)
+	return nil
+}
+
+// describe fills in the histograms of a stretch of a layout, nil without buckets.
+func (d *ColumnDecoder) describe(s *stretch, l *runLayout) {
+	for k := range s.hists {
+		i := s.from + k
+		hint := histogram.CounterResetHint(d.hints[i])
+		if l == nil {
+			s.hists[k] = histogram.FloatHistogram{CounterResetHint: hint, Sum: d.sums[i]}
+			continue
+		}
+		count, zero := float64(d.counts[i]), float64(d.zeros[i])
+		if d.float {
+			count, zero = math.Float64frombits(d.counts[i]), math.Float64frombits(d.zeros[i])
+		}
+		pos, neg := split(s.counts[k*s.width:(k+1)*s.width:(k+1)*s.width], l.npos)
+		custom := l.custom
+		if !d.float {
+			custom = nil
+		}
+		s.hists[k] = histogram.FloatHistogram{
+			CounterResetHint: hint, Schema: l.schema, ZeroThreshold: math.Float64frombits(l.zeroT), ZeroCount: zero, Count: count,
+			Sum: d.sums[i], PositiveSpans: l.pos, NegativeSpans: l.neg, PositiveBuckets: pos, NegativeBuckets: neg, CustomValues: custom,
+		}
+	}
+}
+
+// wants tells whether the stretch has column k, the next but those it has not, and then which of its buckets that is.
+func (d *ColumnDecoder) wants(s *stretch, k int) (bucket int, ok bool) {
+	if s.next == s.width || int(d.layouts[s.number-1].columns[s.next]) != k {
+		return 0, false
+	}
+	s.next++
+	return s.next - 1, true
+}
+
+// floatBuckets fills in the buckets of float histograms.
+func (d *ColumnDecoder) floatBuckets(n, from, to int) error {
+	for k := range d.has.len() {
+		v, err := d.decodeValues(d.floats[:0], n, from, to)
+		if err != nil {
+			return err
+		}
+		for i := range d.stretches {
+			s := &d.stretches[i]
+			if at, ok := d.wants(s, k); ok {
+				for _, x := range v[s.from:s.to] {
+					s.counts[at] = x
+					at += s.width
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// intBuckets fills in the buckets of integer histograms.
+func (d *ColumnDecoder) intBuckets(n, from, to int) (done bool, err error) {
+	if err := grow(d, &d.rests, to-from); err != nil {
+		return false, err
+	}
+	d.rests = append(d.rests[:0], d.counts...)
+	all := uint64(0)
+	rest := -1
+	var places []int32 // of the bucket without a column, by stretch; -1: it has it not
+	for k := range d.has.len() {
+		if d.c.Left() > 0 && d.c.B[d.c.Off] == 0 {
+			d.c.Off++
+			if rest >= 0 {
+				d.c.Fail("bucket without a column")
+				return false, faultOf(&d.c)
+			}
+			rest = k
+			if places, err = d.placesOf(k); err != nil {
+				return false, err
+			}
+			continue
+		}
+		b := d.c.Sized()
+		if d.c.Failed() {
+			return false, faultOf(&d.c)
+		}
+		x, err := encoding.DecodeInts(d.ints[:0], b, n, from, to)
+		if err = d.corrupt(err, len(x), to-from); err != nil {
+			return false, err
+		}
+		all |= d.putInts(k, x)
+	}
+	if rest >= 0 {
+		all |= d.putRest(places)
+	}
+	return all < exact, nil
+}
+
+// placesOf notes which bucket column k is in each stretch.
+func (d *ColumnDecoder) placesOf(k int) ([]int32, error) {
+	if err := d.dst.Charge(4 * int64(len(d.stretches))); err != nil {
+		return nil, err
+	}
+	places := make([]int32, len(d.stretches))
+	for i := range d.stretches {
+		places[i] = -1
+		if at, ok := d.wants(&d.stretches[i], k); ok {
+			places[i] = int32(at)
+		}
+	}
+	return places, nil
+}
+
+// putInts puts column k where it belongs, takes it off the rest of each row, and returns all bits that occur.
+func (d *ColumnDecoder) putInts(k int, x []int64) (all uint64) {
+	for i := range d.stretches {
+		s := &d.stretches[i]
+		left, column := d.rests[s.from:s.to], x[s.from:s.to]
+		at, ok := d.wants(s, k)
+		if !ok {
+			for i, v := range column {
+				left[i] -= uint64(v)
+			}
+			continue
+		}
+		for i, v := range column {
+			s.counts[at] = float64(v)
+			left[i] -= uint64(v)
+			all |= uint64(v)
+			at += s.width
+		}
+	}
+	return all
+}
+
+// putRest puts out the bucket that has no column.
+func (d *ColumnDecoder) putRest(places []int32) (all uint64) {
+	for i := range d.stretches {
+		s := &d.stretches[i]
+		if places[i] < 0 {
+			continue
+		}
+		at := int(places[i])
+		for i := s.from; i < s.to; i++ {
+			v := d.rests[i] - d.zeros[i]
+			s.counts[at] = float64(int64(v))
+			all |= v
+			at += s.width
+		}
+	}
+	return all
+}
