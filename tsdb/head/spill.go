@@ -40,7 +40,7 @@ func (h *Head) Loads() []Load {
 	out := make([]Load, 0, len(h.shards))
 	for _, s := range h.shards {
 		s.mu.RLock()
-		out = append(out, Load{Shard: s.number, Series: s.counts.Series, Bytes: s.bytes.Stats().InUse - s.deadBytes})
+		out = append(out, Load{Shard: s.number, Series: s.counts.Series, Bytes: s.bytes.Stats().InUse - s.deadBytes - s.versions.bytes()})
 		s.mu.RUnlock()
 	}
 	return out

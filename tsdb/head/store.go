@@ -8,11 +8,10 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
-// table is records off the heap that are taken and given back by number.
+// table is records off the heap that are taken by number.
 type table[T any] struct {
 	records *arena.Table[T]
-	next    uint32   // numbers from here on were never taken
-	free    []uint32 // numbers given back
+	next    uint32 // numbers from here on were never taken
 }
 
 func newTable[T any](a *budget.Account) table[T] {
@@ -26,23 +25,11 @@ func (t *table[T]) at(i uint32) *T { return t.records.At(i) }
 
 // take returns the number of a record that is zero.
 func (t *table[T]) take() (uint32, error) {
-	if n := len(t.free); n > 0 {
-		i := t.free[n-1]
-		t.free = t.free[:n-1]
-		return i, nil
-	}
 	if err := t.records.Grow(t.next + 1); err != nil {
 		return 0, err
 	}
 	t.next++
 	return t.next - 1, nil
-}
-
-// give takes a number back.
-func (t *table[T]) give(i uint32) {
-	var zero T
-	*t.at(i) = zero
-	t.free = append(t.free, i)
 }
 
 // put copies b into a new block of a.

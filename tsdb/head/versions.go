@@ -46,6 +46,7 @@ type versionPage struct {
 
 const (
 	pageVersions = 256 // of 56 bytes: nearly a span of the arena
+	pageBytes    = int64(unsafe.Sizeof([pageVersions]version{}))
 	leastRoom    = 64
 )
 
@@ -53,6 +54,9 @@ func (r *versions) at(i uint64) *version {
 	i -= r.first
 	return &r.pages[i/pageVersions].list[i%pageVersions]
 }
+
+// bytes returns what the pages take of the arena.
+func (r *versions) bytes() int64 { return int64(len(r.pages)) * pageBytes }
 
 // full reports whether there are as many as there is room for.
 func (r *versions) full() bool { return int(r.next-r.front) >= r.room }
@@ -102,7 +106,7 @@ func (r *versions) push(v version) uint64 {
 }
 
 func (r *versions) page() versionPage {
-	ref, err := r.arena.Alloc(int(unsafe.Sizeof([pageVersions]version{})))
+	ref, err := r.arena.Alloc(int(pageBytes))
 	if err != nil {
 		return versionPage{list: new([pageVersions]version)}
 	}
