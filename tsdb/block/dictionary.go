@@ -14,19 +14,23 @@ import (
 )
 
 const (
-	// timesKnown is how many columns of times the writer remembers, of 48 bytes each: those of a day of slots of
+	// timesKnown is how many columns of times the writer remembers, of 64 bytes each: those of a day of slots of
 	// eighty thousand targets.
 	timesKnown = 1 << 20
-	timesBytes = 48
+	timesBytes = 64
 	// recentTimes is how many columns of a cell the writer keeps, to express others by.
 	recentTimes = 8
 	// timesMemory is how many bytes the columns of one stripe of times may take when they are parsed.
 	timesMemory = 512 << 10
 )
 
-// timeKey identifies a column of times and its cell: by a hash, since writing all columns down to compare them would
-// take more memory than the block. It is seeded anew for each block.
-type timeKey = xxh3.Uint128
+// timeKey identifies a column of times: by a hash, since writing all columns down to compare them would take more memory
+// than the block. It is seeded anew for each block. The cell is no part of the seed: of few bytes, the hash is a function
+// of seed and bytes added up, so that a time in one cell can be what another is in the next.
+type timeKey struct {
+	hash xxh3.Uint128
+	cell uint32
+}
 
 type knownTimes struct {
 	number uint32
@@ -79,7 +83,7 @@ func (w *timeWriter) number(cell uint32, t []int64) (uint32, error) {
 	}
 	s := &w.cells[cell]
 	raw := unsafe.Slice((*byte)(unsafe.Pointer(&t[0])), 8*len(t))
-	key := xxh3.Hash128Seed(raw, w.seed^uint64(cell)<<32)
+	key := timeKey{xxh3.Hash128Seed(raw, w.seed), cell}
 	if k, ok := w.known[key]; ok {
 		if !k.shared {
 			k.shared = true

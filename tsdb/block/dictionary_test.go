@@ -53,6 +53,20 @@ func TestTimesAreStoredOncePerCell(t *testing.T) {
 	}
 }
 
+// TestTimesOfOneRowAreToldApart has times that differ by what their cells differ by, moved up by any bits.
+func TestTimesOfOneRowAreToldApart(t *testing.T) {
+	for shift := range 60 {
+		var stored []int
+		w := newTimes(1000, &stored)
+		for cell := range uint32(8) {
+			w.mustNumber(t, cell, []int64{int64(cell) << shift})
+			if w.cells[cell].next != 1 {
+				t.Fatalf("time %d of cell %d was taken for another", int64(cell)<<shift, cell)
+			}
+		}
+	}
+}
+
 func TestTimesThatNobodySharesAreForgottenFirst(t *testing.T) {
 	const limit = 40
 	var stored []int
