@@ -221,12 +221,13 @@ func (e *Encoder) choose(r []int64) plan {
 	if best.form == formConst {
 		return best
 	}
+	cut, few := e.outliers(len(r)) // as plain has counted
 	if s.modeCount > len(r)/3 {
 		if p := e.planSparse(r, &s); p.bits < best.bits {
 			best = p
 		}
 	}
-	if cut, ok := e.outliers(len(r)); ok && best.bits > 8*32 {
+	if few && best.bits > 8*32 {
 		if p := e.planPatch(r, s.mid, cut); p.bits < best.bits {
 			best = p
 		}

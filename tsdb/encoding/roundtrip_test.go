@@ -72,6 +72,20 @@ func TestValuesComeBackBitForBit(t *testing.T) {
 	}
 }
 
+// What a column becomes does not depend on what its Encoder saw before.
+func TestColumnsDoNotDependOnOthers(t *testing.T) {
+	r := newRand(t)
+	var used encoding.Encoder
+	for range 300 {
+		all := slices.Concat(hostShapes, oddShapes)
+		v := all[r.IntN(len(all))].column(r, 1+r.IntN(400))
+		var fresh encoding.Encoder
+		if want, got := fresh.AppendValues(nil, v, nil), used.AppendValues(nil, v, nil); !slices.Equal(got, want) {
+			t.Fatalf("got\n% x\nwant\n% x", got, want)
+		}
+	}
+}
+
 func TestIntegersComeBack(t *testing.T) {
 	r := newRand(t)
 	var e encoding.Encoder
