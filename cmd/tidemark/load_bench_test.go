@@ -67,7 +67,7 @@ func report(b *testing.B, f figures) {
 // is that of the first minutes, 60 scrapes, with the series' creation (us-CPU/sample), and that of the whole load
 // (us-CPU/sample-all), each until the server is idle again. Resident memory is that before, at the end and at its peak,
 // and what was added per series (B/series; it means something from some 100,000 series on). What the server keeps takes B/sample, index included. Then the server is
-// killed within a millisecond of its last answer, and starts again: restart-s is until it is ready, lost-samples is how
+// killed right after its last answer, and starts again: restart-s is until it is ready, lost-samples is how
 // many of the last scrape, which it had acknowledged, are gone.
 func BenchmarkRemoteWriteLoad(b *testing.B) {
 	hosts, scrapes := number(b, "LOAD_HOSTS", 25), number(b, "LOAD_SCRAPES", 240)
