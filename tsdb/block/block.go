@@ -219,6 +219,9 @@ func (b *Block) loadIndex(s section) error {
 	}
 	b.series = b.index.N()
 	b.index.ChargeTo(b.account)
+	if b.cache != nil {
+		b.index.KeepIn(answers{b.cache, b.number})
+	}
 	return b.charge(b.index.Bytes() - s.size)
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
-// Cache keeps stripes that were read, for all blocks of a store, in a bounded number of bytes. It is safe for
+// Cache keeps stripes that were read, and what expressions matched in the indexes, for all blocks of a store, in a bounded number of bytes. It is safe for
 // concurrent use. What it holds is immutable: an entry that is pushed out stays good for whoever reads it.
 type Cache struct {
 	account *budget.Account
@@ -35,6 +35,7 @@ type cacheShard struct {
 type cacheKey struct {
 	block uint64
 	part  uint32 // number of the stripe, or with timesPart or exemplarsPart set
+	text  string // of what the index has found: what it was asked
 }
 
 type cacheEntry struct {

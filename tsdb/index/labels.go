@@ -26,9 +26,13 @@ func labelValues(t *budget.Task, src source, name string, ms []*labels.Matcher, 
 			return nil, err
 		}
 	}
-	if series, ok := src.(bySeries); ok && len(ms) > 0 && len(ids)*seriesCost < series.values(name) {
+	series, ok := src.(bySeries)
+	switch {
+	case ok && len(ms) == 0:
+		values = series.list(t, name, limit)
+	case ok && len(ids)*seriesCost < series.values(name):
 		values = valuesOf(t, series, name, ids, limit)
-	} else {
+	default:
 		src.scan(t, name, "", func(value string, list uint32, used bool) bool {
 			if !used || len(ms) > 0 && !intersects(t, src, list, ids) {
 				return t.Go(1)

@@ -34,6 +34,7 @@ type Reader struct {
 	texts      []atomic.Pointer[groupText] // decoded groups of values
 	valueBytes int64
 	kept       kept
+	answers    Answers // nil: none
 }
 
 // readerDict is a label name and its dictionary.
@@ -196,8 +197,11 @@ func (r *Reader) Release() {
 // eachInGroup calls f with the values of one group, in order, until f returns false. value is valid during the
 // call.
 func (r *Reader) eachInGroup(d *readerDict, k uint32, f func(i int, value []byte) bool) {
-	var stack [256]byte
-	value := stack[:0]
+	r.decodeGroup(d, k, make([]byte, 0, 128), f)
+}
+
+// decodeGroup is eachInGroup with memory for a value, which it returns.
+func (r *Reader) decodeGroup(d *readerDict, k uint32, value []byte, f func(i int, value []byte) bool) []byte {
 	off := r.groups[d.firstGroup+k]
 	for i := range int(min(d.values-k*groupSize, groupSize)) {
 		var shared, n uint32
@@ -208,9 +212,10 @@ func (r *Reader) eachInGroup(d *readerDict, k uint32, f func(i int, value []byte
 		value = append(value[:shared], r.b[off:off+n]...)
 		off += n
 		if !f(i, value) {
-			return
+			break
 		}
 	}
+	return value
 }
 
 // EachPairs calls f with the labels of each of ids, which ascend, as Pairs gives them; they are valid during the

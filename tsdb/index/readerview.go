@@ -94,11 +94,11 @@ func (v readerView) scan(t *budget.Task, name, prefix string, f func(string, uin
 	if d == nil {
 		return
 	}
-	want := []byte(prefix)
+	want, value := []byte(prefix), make([]byte, 0, 128)
 	groups := (d.values + groupSize - 1) / groupSize
 	on := true
 	for k := v.groupOf(d, prefix); k < groups && on && t.Go(groupSize); k++ {
-		v.eachInGroup(d, k, func(i int, value []byte) bool {
+		value = v.decodeGroup(d, k, value, func(i int, value []byte) bool {
 			if !bytes.HasPrefix(value, want) {
 				on = bytes.Compare(value, want) < 0
 				return on
@@ -184,6 +184,33 @@ func (v readerView) values(name string) int {
 		return int(d.values)
 	}
 	return 0
+}
+
+func (v readerView) list(t *budget.Task, name string, limit int) []string {
+	d := v.dict(name)
+	if d == nil {
+		return nil
+	}
+	n := int(d.values)
+	if limit > 0 {
+		n = min(n, limit)
+	}
+	if !t.Reserve(stringBytes * int64(n)) {
+		return nil
+	}
+	values := make([]string, 0, n)
+	for k := uint32(0); len(values) < n; k++ {
+		g := v.group(d, k)
+		if !t.Go(groupSize) || !t.Reserve(int64(len(g.text))) {
+			return nil
+		}
+		from := uint32(0)
+		for i := 0; i < groupSize && len(values) < n; i++ {
+			values = append(values, g.text[from:g.ends[i]])
+			from = g.ends[i]
+		}
+	}
+	return values
 }
 
 func (v readerView) listOf(id uint32, name string) (uint32, bool) {

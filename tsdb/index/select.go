@@ -70,10 +70,15 @@ type bySeries interface {
 	listOf(id uint32, name string) (list uint32, ok bool)
 	// text returns the value that a list stands for.
 	text(list uint32) string
+	// list returns the values of a label, sorted, no more than limit unless that is 0. The task keeps what they take.
+	list(t *budget.Task, name string, limit int) []string
 }
 
 // seriesCost is what finding one label of one series costs, in values of a dictionary scanned.
 const seriesCost = 4
+
+// matchCost is what matching an expression counts for: most take 100 ns, a large one takes a millisecond.
+const matchCost = 128
 
 // idBytes is what an id takes, or the number of a list.
 const idBytes = 4
@@ -121,7 +126,11 @@ func evaluate(t *budget.Task, src source, ms []*labels.Matcher) []uint32 {
 // filterLate returns the ids that match m, by way of the series or of the values, whichever are fewer. It
 // overwrites ids.
 func filterLate(t *budget.Task, src bySeries, ids []uint32, m *labels.Matcher) []uint32 {
-	if len(ids)*seriesCost >= src.values(m.Name) {
+	memory, keeps := src.(keeper)
+	if keeps {
+		_, keeps = memory.known(m)
+	}
+	if keeps || len(ids)*seriesCost >= src.values(m.Name) {
 		x, some := resolve(t, src, m)
 		if !some {
 			return nil
@@ -204,18 +213,34 @@ func resolve(t *budget.Task, src source, m *labels.Matcher) (x term, some bool) 
 		// The listed values are those wanted (=~ without the empty one) or those not wanted (!~).
 		x.lists = findEach(src, m.Name, m.SetMatches())
 	default:
-		prefix := ""
-		if positive && !empty || !positive && empty {
-			prefix = m.Prefix() // values without it match neither the expression nor what is asked for
-		}
-		src.scan(t, m.Name, prefix, func(value string, list uint32, _ bool) bool {
-			if m.Matches(value) != empty {
-				x.lists = appendCharged(t, x.lists, list)
-			}
-			return t.Poll() // a large expression takes a millisecond for a value
-		})
+		x.lists = scanFor(t, src, m)
 	}
 	return x, x.exclude || len(x.lists) > 0
+}
+
+// scanFor returns the lists of the values that an expression tells apart from the empty one.
+func scanFor(t *budget.Task, src source, m *labels.Matcher) (lists []uint32) {
+	memory, ok := src.(keeper)
+	if ok {
+		if lists, known := memory.known(m); known {
+			return lists
+		}
+	}
+	empty := m.Matches("")
+	prefix := ""
+	if (m.Type == labels.MatchRegexp) != empty {
+		prefix = m.Prefix() // values without it match neither the expression nor what is asked for
+	}
+	src.scan(t, m.Name, prefix, func(value string, list uint32, _ bool) bool {
+		if m.Matches(value) != empty {
+			lists = appendCharged(t, lists, list)
+		}
+		return t.Go(matchCost)
+	})
+	if ok && t.Err() == nil {
+		memory.learn(m, lists)
+	}
+	return lists
 }
 
 // appendCharged appends to a list that the task pays for. It leaves the list as it is where the task ends.
