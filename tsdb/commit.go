@@ -208,7 +208,7 @@ func (db *DB) limits() head.Limits {
 	if !ok {
 		newest = now
 	}
-	if keep := db.retention.Load(); keep > 0 {
+	if keep := db.policies.Load().longest(db.retention.Load()); keep < math.MaxInt64 {
 		lim.MinT = before(min(now, newest), keep)
 	}
 	late := db.late.Load()

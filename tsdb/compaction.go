@@ -173,19 +173,39 @@ func (db *DB) mergeable() ([]compact.Block, compact.Options) {
 	if len(db.checkpoints) == 2 {
 		settled = db.checkpoints[0]
 	}
+	p := db.policies.Load()
 	var out []compact.Block
 	for _, b := range db.blocks.all() {
 		m := b.Meta()
+		class, span, mixed := db.classOf(p, b)
 		out = append(out, compact.Block{
-			ID: m.ULID, MinT: m.MinT, MaxT: m.MaxT, LSN: m.LSN, Span: math.MaxInt64, Bytes: b.Size(), Age: db.blockAge(m.ULID),
+			ID: m.ULID, MinT: m.MinT, MaxT: m.MaxT, LSN: m.LSN, Class: class, Span: span, Bytes: b.Size(), Age: db.blockAge(m.ULID),
 			// As long as a start may begin from a checkpoint that is not above the block, it is its LSN that tells which
 			// rows of its slot are not to be had from the log again. The one of a longer block cannot. A block of which
 			// nothing is seen waits for its delete to become final, or to be undone.
 			Held:  db.merges.failed[m.ULID] || m.LSN >= settled && m.LSN > 0 || b.hidden(),
-			Stale: db.worthPurging(b),
+			Stale: mixed || db.worthPurging(b),
 		})
 	}
 	return out, o
+}
+
+// mixedClass is what the planner takes blocks for whose series are of more than one class. No policy has the name.
+const mixedClass = "\x00mixed"
+
+// classOf returns the class of a block and the longest range that blocks of it are merged to: a tenth of the time that
+// they are kept, so that what is kept too long is little.
+func (db *DB) classOf(p *policies, b storedBlock) (class string, span int64, mixed bool) {
+	classes, err := p.of(b)
+	if err != nil {
+		return mixedClass, 0, false // an index that cannot be asked; it is left alone
+	}
+	_, shortest := p.keepOf(classes, db.retention.Load())
+	span = max(shortest/10, db.meta.SlotMillis)
+	if i, ok := classes.only(); ok {
+		return p.name(i), span, false
+	}
+	return mixedClass, span, true
 }
 
 // purgeShare is the part of the series of a block that a final delete must have hidden something of for the block to be
@@ -220,13 +240,9 @@ func (db *DB) purgeHidden() error {
 	return nil
 }
 
-// longestRange is the longest range that blocks are merged to: a tenth of the retention, so that what is kept too long is
-// little.
+// longestRange is the longest range that blocks of any class are merged to.
 func (db *DB) longestRange() int64 {
 	longest := longestRange.Milliseconds()
-	if keep := db.retention.Load(); keep > 0 {
-		longest = min(longest, keep/10)
-	}
 	if most := db.opts.MaxBlock.Milliseconds(); most > 0 {
 		longest = min(longest, most)
 	}

@@ -162,6 +162,15 @@ func TestEveryCrashPointOfMergesRecoversWhatWasAcknowledged(t *testing.T) {
 	everyCrashPoint(t, mergeWorkload)
 }
 
+func TestEveryCrashPointOfMergesIntoClassesRecoversWhatWasAcknowledged(t *testing.T) {
+	everyCrashPoint(t, func(ctx context.Context, db *DB, l *ledger) error {
+		if err := db.SetRetentionPolicies(keepTwo()[:1]); err != nil {
+			return err
+		}
+		return mergeWorkload(ctx, db, l)
+	})
+}
+
 func everyCrashPoint(t *testing.T, workload func(context.Context, *DB, *ledger) error) {
 	t.Helper()
 	seed := rand.Uint64()

@@ -55,6 +55,9 @@ type DB struct {
 
 	retention      atomic.Int64 // ms; 0: for ever
 	retentionBytes atomic.Int64
+	policies       atomic.Pointer[policies]
+	timeRetentions atomic.Uint64 // runs of the retention that removed blocks by age
+	sizeRetentions atomic.Uint64 // and by size
 	minFree        atomic.Int64
 	failures       atomic.Uint64 // of maintenance
 	flushes        atomic.Uint64 // slots that became blocks
@@ -97,6 +100,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	}
 	db.retention.Store(o.Retention.Milliseconds())
 	db.retentionBytes.Store(o.RetentionBytes)
+	db.policies.Store(newPolicies(o.RetentionPolicies))
 	db.minFree.Store(o.MinFree)
 	db.late.Store(&o.Late)
 	if err := o.FS.MkdirAll(o.Dir); err != nil {

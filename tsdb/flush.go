@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
@@ -193,50 +192,6 @@ func (db *DB) free(ctx context.Context, refs []sample.Ref) error {
 	}
 	db.head.Free(refs, lsn)
 	return nil
-}
-
-// applyRetention removes the blocks that are wholly older than the retention, and the oldest ones while the store
-// takes more disk than allowed. Age is measured from min(now, newest sample): a clock that jumps ahead deletes
-// nothing, nor does one that was set back.
-func (db *DB) applyRetention() error {
-	var gone []storedBlock
-	var errs []error
-	all := db.blocks.all()
-	if keep := db.retention.Load(); keep > 0 {
-		if newest, ok := db.newestSample(); ok {
-			edge := before(min(db.now().UnixMilli(), newest), keep)
-			for _, b := range all {
-				if b.Meta().MaxT < edge {
-					gone = append(gone, b)
-				}
-			}
-			errs = append(errs, db.dropForeign(edge))
-		}
-	}
-	if limit := db.retentionBytes.Load(); limit > 0 {
-		used := db.DiskBytes()
-		for _, b := range gone {
-			used -= b.Size()
-		}
-		for _, b := range all {
-			if used <= limit {
-				break
-			}
-			if slices.ContainsFunc(gone, func(x storedBlock) bool { return x.Block == b.Block }) {
-				continue
-			}
-			used -= b.Size()
-			gone = append(gone, b)
-		}
-	}
-	for _, b := range gone {
-		db.log.Info("block is beyond the retention", "block", b.Meta().ULID, "newest", formatTime(b.Meta().MaxT), "bytes", b.Size())
-		db.takeFromViews(b)
-		if err := db.blocks.delete(db.layout, b); err != nil {
-			errs = append(errs, fmt.Errorf("delete block %s: %w", b.Meta().ULID, err))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // newestSample returns the time of the newest sample of head and blocks.

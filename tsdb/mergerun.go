@@ -35,23 +35,60 @@ type output struct {
 	dead tombstones // what is hidden of it
 }
 
-// write writes the outputs, which nobody sees yet.
+// write writes the outputs, one for each class of the series, which nobody sees yet.
 func (x *mergeRun) write(ctx context.Context) error {
-	meta := x.meta()
 	all := 0
 	for _, b := range x.parents {
 		all += b.Index().N()
 	}
 	x.db.merges.update(func(s *MergeStats) { s.Blocks, s.Series, s.AllSeries = len(x.parents), 0, all })
-	m := newBlockMerge(x.parents, nil, x.final)
+	if err := x.hold(numberBytes * int64(all)); err != nil {
+		return err
+	}
+	p := x.db.policies.Load()
+	classes := make([][][]uint32, len(p.list)+1) // class, parent, series
+	for _, b := range x.parents {
+		if len(p.list) == 0 {
+			break
+		}
+		ids, err := p.split(ctx, b.Index())
+		if err != nil {
+			return err
+		}
+		for i := range classes {
+			classes[i] = append(classes[i], ids[i])
+		}
+	}
+	for i, ids := range classes {
+		if len(p.list) > 0 && !slices.ContainsFunc(ids, func(ids []uint32) bool { return len(ids) > 0 }) {
+			continue
+		}
+		meta := x.meta()
+		meta.Class, meta.Policy = p.name(i), p.print
+		if len(x.outputs) > 0 {
+			meta.Leader = x.outputs[0].meta.ULID
+		}
+		if err := x.writeClass(ctx, meta, ids); err != nil {
+			return err
+		}
+	}
+	if n := len(x.outputs); n > 1 {
+		x.outputs = append(x.outputs[1:], x.outputs[0]) // the leader comes last
+	}
+	return nil
+}
+
+// writeClass writes one output.
+func (x *mergeRun) writeClass(ctx context.Context, meta block.Meta, ids [][]uint32) error {
+	m := newBlockMerge(x.parents, ids, x.final)
 	m.rows.Budget = x.db.upkeep
 	defer m.rows.Free()
 	m.each = func(ctx context.Context) error { return x.yieldToOthers(ctx, len(m.same)) }
-	x.held = m.bytes()
-	if err := x.db.upkeep.Reserve(x.held); err != nil {
-		x.held = 0
+	before := x.held
+	if err := x.hold(m.bytes()); err != nil {
 		return err
 	}
+	defer x.letGo(before)
 	meta, err := block.Write(x.db.opts.FS, x.db.layout.merging(), meta, block.Source{
 		Series: m.series(ctx), Metadata: m.metadata(), Account: x.db.upkeep,
 	})
@@ -62,6 +99,20 @@ func (x *mergeRun) write(ctx context.Context) error {
 		x.outputs = append(x.outputs, output{meta, m.hide.tombstones()})
 	}
 	return err
+}
+
+// hold charges bytes until end, or until letGo of what was held before.
+func (x *mergeRun) hold(n int64) error {
+	if err := x.db.upkeep.Reserve(n); err != nil {
+		return err
+	}
+	x.held += n
+	return nil
+}
+
+func (x *mergeRun) letGo(before int64) {
+	x.db.upkeep.Release(x.held - before)
+	x.held = before
 }
 
 // meta is what the outputs say of themselves.
@@ -293,6 +344,6 @@ func (x *mergeRun) discard() error {
 
 // end gives back what the merge took.
 func (x *mergeRun) end() {
-	x.db.upkeep.Release(x.held)
+	x.letGo(0)
 	x.db.merges.update(func(s *MergeStats) { s.Blocks, s.Series, s.AllSeries = 0, 0, 0 })
 }

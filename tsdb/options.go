@@ -28,6 +28,9 @@ type Options struct {
 	// RetentionBytes is how much disk blocks, log and checkpoints may take together, the oldest blocks going
 	// first; 0: no limit.
 	RetentionBytes int64
+	// RetentionPolicies are how long series are kept that they match, instead of Retention; the first one that matches
+	// counts. At most MaxRetentionPolicies.
+	RetentionPolicies []RetentionPolicy
 	// MaxFuture is how far ahead of now a sample may be; 0: 10 minutes, negative: no limit.
 	MaxFuture time.Duration
 	// Late says which samples older than the newest of their series are taken.
@@ -100,6 +103,7 @@ func (o Options) validate() error {
 	if o.Retention < 0 || o.RetentionBytes < 0 {
 		errs = append(errs, errors.New("retention must not be negative; 0 keeps for ever"))
 	}
+	errs = append(errs, checkPolicies(o.RetentionPolicies))
 	if o.Late.Scrape < 0 || (o.Late.Push != nil && *o.Late.Push < 0) {
 		errs = append(errs, errors.New("the window for late samples must not be negative"))
 	}

@@ -26,6 +26,8 @@ type Stats struct {
 	// Flushes counts the head slots that became blocks, Failures the runs of maintenance that failed.
 	Flushes, Failures uint64
 	Merges            MergeStats
+	// TimeRetentions and SizeRetentions count the runs of the retention that removed blocks by their age and by size.
+	TimeRetentions, SizeRetentions uint64
 	// Foreign says how far the conversion of another program's blocks is.
 	Foreign ForeignStats
 }
@@ -35,7 +37,7 @@ func (db *DB) Stats() Stats {
 	s := Stats{
 		Head: db.head.Stats(), Log: db.journal.Stats(), Cache: db.cache.Stats(), Series: db.sets.stats(),
 		Durable: db.journal.Synced(), Last: db.journal.Last(),
-		Flushes: db.flushes.Load(), Failures: db.failures.Load(), Merges: db.merges.read(), Foreign: db.foreignStats(),
+		Flushes: db.flushes.Load(), Failures: db.failures.Load(), Merges: db.merges.read(), TimeRetentions: db.timeRetentions.Load(), SizeRetentions: db.sizeRetentions.Load(), Foreign: db.foreignStats(),
 	}
 	for _, b := range db.blocks.all() {
 		s.Blocks++
