@@ -70,6 +70,8 @@ type Head struct {
 	flushed map[int64]sample.LSN
 
 	maxT atomic.Int64
+	// spilledTo is the time of the newest row of a part that ever was.
+	spilledTo atomic.Int64
 }
 
 // New returns an empty head that expects LSN 1 next.
@@ -83,6 +85,7 @@ func New(o Options) *Head {
 	}
 	h.pins.oldest.Store(math.MaxUint64)
 	h.maxT.Store(math.MinInt64)
+	h.spilledTo.Store(math.MinInt64)
 	h.works.New = func() any { return &Work{head: h} }
 	h.copies.New = func() any { return &Reader{} }
 	h.order.start(0)
@@ -124,10 +127,13 @@ func (h *Head) MaxTime() (int64, bool) {
 	return t, t != math.MinInt64
 }
 
-func (h *Head) noteMaxTime(t int64) {
+func (h *Head) noteMaxTime(t int64) { raise(&h.maxT, t) }
+
+// raise makes v at least t.
+func raise(v *atomic.Int64, t int64) {
 	for {
-		old := h.maxT.Load()
-		if t <= old || h.maxT.CompareAndSwap(old, t) {
+		old := v.Load()
+		if t <= old || v.CompareAndSwap(old, t) {
 			return
 		}
 	}

@@ -22,6 +22,7 @@ type row struct {
 	flags sample.Flag
 	h     *histogram.Histogram
 	fh    *histogram.FloatHistogram
+	index int // in its batch
 }
 
 // judge says what becomes of a row, by the validation state of its series alone. An accepted row that is late
@@ -205,13 +206,16 @@ func (h *Head) Check(x Row, lim Limits) sample.Reason {
 	if reason != sample.Accepted || !late {
 		return reason
 	}
+	ahead := aheadLooker{head: h}
+	defer ahead.close()
+	looks := ahead.look(x.Ref, r.t, 0, nil)
 	s.mu.Lock() // not for reading: a look into a chunk decodes into the shard's scratch block
 	defer s.mu.Unlock()
 	local, hd := s.findLocked(x.Ref)
 	if hd == nil {
 		return sample.StaleRef
 	}
-	if kind, v, ok := s.storedLocked(local, hd, r.t); ok {
+	if kind, v, ok := s.storedLocked(local, hd, r.t, looks); ok {
 		if kind == r.kind && v == r.v {
 			return sample.Same
 		}

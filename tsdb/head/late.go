@@ -104,7 +104,7 @@ func (s *shard) appendLateLocked(local uint32, hd *header, r *row, w *Work) samp
 	if w.lsn <= slot.flushed {
 		return sample.Accepted // a block holds it
 	}
-	if kind, v, ok := s.storedLocked(local, hd, r.t); ok {
+	if kind, v, ok := s.storedLocked(local, hd, r.t, w.looksOf(r.index)); ok {
 		if kind == r.kind && v == r.v {
 			return sample.Same
 		}
@@ -245,8 +245,9 @@ func (s *shard) lateAtLocked(local uint32, hd *header, t int64, after sample.LSN
 	return nil
 }
 
-// storedLocked returns the live sample of a series at t, which is not above the time of its newest.
-func (s *shard) storedLocked(local uint32, hd *header, t int64) (kind sample.Kind, v uint64, ok bool) {
+// storedLocked returns the live sample of a series at t, which is not above the time of its newest. looks is what parts
+// have there.
+func (s *shard) storedLocked(local uint32, hd *header, t int64, looks []look) (kind sample.Kind, v uint64, ok bool) {
 	deleted, slot := s.deletedLocked(local, hd, t), s.head.slotOf(t)
 	if x := s.lateAtLocked(local, hd, t, deleted); x != nil {
 		return x.kind, x.v, true
@@ -261,7 +262,7 @@ func (s *shard) storedLocked(local uint32, hd *header, t int64) (kind sample.Kin
 	if c := s.closedAtLocked(hd, t); c != nil && c.dead == 0 {
 		return s.lookLocked(c.stream(), int(c.n), c.kind, t)
 	}
-	return s.partAtLocked(local, hd, t)
+	return s.partAtLocked(local, hd, t, looks)
 }
 
 // lookLocked looks for the sample at t in a stream.

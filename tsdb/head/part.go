@@ -76,6 +76,7 @@ func compareParts(a, b *attached) int {
 
 // addPartLocked puts a part among those of the shard.
 func (s *shard) addPartLocked(x *attached) {
+	raise(&s.head.spilledTo, x.MaxT)
 	i, _ := slices.BinarySearchFunc(s.parts, x, compareParts)
 	s.parts = slices.Insert(s.parts, i, x)
 }
@@ -149,35 +150,7 @@ func (s *shard) closePartsLocked() error {
 	return errors.Join(errs...)
 }
 
-// partAtLocked looks for the sample of a series at t in the parts, of the slot that t is in.
-func (s *shard) partAtLocked(local uint32, hd *header, t int64) (kind sample.Kind, v uint64, ok bool) {
-	slot := s.head.slotOf(t)
-	if hd.flags&inPart == 0 && s.recovering == nil {
-		return 0, 0, false
-	}
-	for _, x := range s.parts {
-		if x.Slot != slot || x.dead != 0 || t < x.MinT || t > x.MaxT || x.lacks(local) {
-			continue
-		}
-		if kind, v, ok = s.lookIntoPart(x, local, t); ok {
-			return kind, v, true
-		}
-	}
-	return 0, 0, false
-}
-
 func (x *attached) lacks(local uint32) bool {
 	_, ok := x.without[local]
 	return ok
-}
-
-func (s *shard) lookIntoPart(x *attached, local uint32, t int64) (sample.Kind, uint64, bool) {
-	b := &s.scratch
-	b.Reset()
-	r := x.part.Reader()
-	defer r.Close()
-	if err := r.Read(local, t, t, false, b); err != nil || len(b.T) == 0 {
-		return 0, 0, false
-	}
-	return firstRow(b)
 }

@@ -38,9 +38,9 @@ type pins struct {
 // Pin pins the state after the last enqueued work. The caller holds the sequencer lock, and afterwards, without
 // it, waits for WaitApplied(Epoch()) before it reads.
 func (h *Head) Pin() *Pin {
-	p := &Pin{head: h, epoch: sample.LSN(h.order.enqueued.Load())}
 	h.pins.mu.Lock()
 	defer h.pins.mu.Unlock()
+	p := &Pin{head: h, epoch: sample.LSN(h.order.enqueued.Load())}
 	p.drops, p.slots = h.drops.Load(), h.pins.slotDrops
 	h.pins.open = append(h.pins.open, p)
 	h.pins.noteLocked()

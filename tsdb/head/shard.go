@@ -241,7 +241,7 @@ func (a *appending) row(i int) {
 		a.reject(i, sample.StaleRef)
 		return
 	}
-	r := row{t: b.T[i], st: b.STAt(i), v: math.Float64bits(b.V[i]), kind: b.KindAt(i), flags: b.FlagsAt(i)}
+	r := row{t: b.T[i], st: b.STAt(i), v: math.Float64bits(b.V[i]), kind: b.KindAt(i), flags: b.FlagsAt(i), index: i}
 	if r.kind != sample.Float {
 		r.h, r.fh = b.H[i], b.FH[i]
 	}

@@ -26,7 +26,9 @@ type memoryPart struct {
 	rows      map[uint32]*column.Block
 	damaged   error
 	discarded bool
-	reads     int
+
+	reads, lockedReads int
+	locked             func() bool // whether the shard is locked; nil: does not matter
 }
 
 // partOf makes the part of a spill.
@@ -82,6 +84,9 @@ func (p *memoryPart) Read(local uint32, mint, maxt int64, _ bool, dst *column.Bl
 		p.tb.Errorf("a part is read that was discarded")
 	}
 	p.reads++
+	if p.locked != nil && p.locked() {
+		p.lockedReads++
+	}
 	if p.damaged != nil {
 		return &DamageError{p.damaged}
 	}
@@ -219,6 +224,47 @@ func TestALateRowIsComparedWithTheRowsOfParts(t *testing.T) {
 	p := x.pin()
 	defer p.Close()
 	x.want(p, a, "0=0 10=1 20=2 25=7 30=3 40=4 100=1")
+}
+
+// Late rows are compared with parts before any lock of a shard is taken, and what came between is seen all the same.
+func TestPartsAreReadOutsideOfTheLocksOfTheShards(t *testing.T) {
+	x := newBench(t, Options{Shards: 1})
+	a := x.series(named(0))
+	for i := range int64(5) {
+		x.append(a, 10*i, float64(i), 0)
+	}
+	part := x.spillAll(0)[0]
+	x.append(a, 100, 1, 0)
+	part.locked = func() bool {
+		if x.h.shards[0].mu.TryLock() {
+			x.h.shards[0].mu.Unlock()
+			return false
+		}
+		return true
+	}
+	if got := x.append(a, 20, 2, 0); got != sample.Same {
+		t.Errorf("a row that is in a part: %s", got)
+	}
+	if got := x.h.Check(Row{Ref: a, T: 20, V: 3}, allTimes); got != sample.Conflict {
+		t.Errorf("a check of another value at the time of one in a part: %s", got)
+	}
+	if part.reads == 0 || part.lockedReads > 0 {
+		t.Errorf("%d reads of the part, %d under a lock; want some and none", part.reads, part.lockedReads)
+	}
+	part.locked = nil
+	var rows sample.Batch
+	rows.AppendFloat(a, 0, 100, 1, 0)
+	rows.AppendFloat(a, 0, 30, 7, 0)
+	rows.AppendFloat(a, 0, 100, 2, 0)
+	w := x.h.Prepare(&rows, allTimes)
+	x.spillAll(0) // a part with the row at 100
+	x.lsn++
+	x.h.Enqueue(w, x.lsn)
+	var r sample.Result
+	x.h.Apply(w, &r)
+	if r.At(0) != sample.Same || r.At(1) != sample.Conflict || r.At(2) != sample.Conflict {
+		t.Errorf("rows are %s, %s, %s; want %s and twice %s", r.At(0), r.At(1), r.At(2), sample.Same, sample.Conflict)
+	}
 }
 
 func TestPartsGoWithTheirSlotWhenNoPinSeesThem(t *testing.T) {

@@ -38,6 +38,7 @@ type Work struct {
 	rows, exemplars, metas parts
 	refs                   []sample.Ref // scratch
 
+	looks    []look          // into parts, by row
 	reason   []sample.Reason // by row
 	rejected atomic.Int32    // rows that are not Accepted
 	floats   atomic.Int32
@@ -112,6 +113,7 @@ func (h *Head) Prepare(b *sample.Batch, lim Limits) *Work {
 	w.metas.split(w.refs, n)
 	w.reason = resize(w.reason, b.Len())
 	clear(w.reason)
+	h.lookAhead(w)
 	return w
 }
 
@@ -133,6 +135,8 @@ func (w *Work) concerns(s uint32) bool {
 // Discard ends a work that was not enqueued.
 func (w *Work) Discard() {
 	w.lsn, w.guard, w.batch, w.change = 0, 0, nil, nil
+	clear(w.looks)
+	w.looks = w.looks[:0]
 	w.rejected.Store(0)
 	w.floats.Store(0)
 	w.hists.Store(0)
