@@ -50,22 +50,24 @@ type keyShard struct {
 // KeyTable maps keys to series of the store. It is pointer-free for the garbage collector, bounded by a budget
 // account, and forgets what was not used for longest when it has to; a forgotten key costs one Resolve.
 type KeyTable struct {
-	seed    uint64
-	account *budget.Account
-	epoch   atomic.Uint32
-	shards  [keyShards]keyShard
+	// Of the protocol number p the seed is seed + p*step: the hash of short inputs mixes the seed in so weakly that seeds
+	// which differ by a small known number have collisions.
+	seed, step uint64
+	account    *budget.Account
+	epoch      atomic.Uint32
+	shards     [keyShards]keyShard
 }
 
 // NewKeyTable returns an empty table which charges its memory to account; nil: it is not bounded.
 func NewKeyTable(account *budget.Account) *KeyTable {
-	var seed [8]byte
+	var seed [16]byte
 	_, _ = rand.Read(seed[:]) // never fails: it ends the process instead
-	return &KeyTable{seed: binary.LittleEndian.Uint64(seed[:]), account: account}
+	return &KeyTable{seed: binary.LittleEndian.Uint64(seed[:]), step: binary.LittleEndian.Uint64(seed[8:]) | 1, account: account}
 }
 
 // Hash returns the key of label bytes. Protocols whose bytes could be mistaken for each other's pass different ones.
 func (k *KeyTable) Hash(protocol uint64, labels []byte) Key {
-	return xxh3.Hash128Seed(labels, k.seed^protocol)
+	return xxh3.Hash128Seed(labels, k.seed+protocol*k.step)
 }
 
 // SetEpoch sets the clock of the table, in any unit that advances while keys are in use; see keyIdleEpochs.
