@@ -212,19 +212,24 @@ func (db *DB) pauseConversion(cause string) error {
 // foreignSeries yields what of a foreign block is not deleted. Memory: the samples of one series.
 func foreignSeries(ctx context.Context, b storedForeign, account *budget.Account) iter.Seq2[block.Series, error] {
 	return func(yield func(block.Series, error) bool) {
-		ids, err := b.Select(ctx, nil)
+		ids, err := b.find(ctx, nil)
 		if err != nil {
 			yield(block.Series{}, err)
 			return
 		}
-		var sb labels.ScratchBuilder
+		var (
+			sb    labels.ScratchBuilder
+			pairs []uint32
+			ls    labels.Labels
+		)
 		rows := column.Block{Budget: account}
 		defer rows.Free()
 		r := foreignReader{block: b, rows: b.Reader(), need: column.Need{MinT: minTime, MaxT: maxTime, ST: true}}
 		r.load(ids)
 		for _, id := range ids {
-			ls, err := b.Labels(id, &sb)
+			pairs, err = b.Pairs(id, pairs[:0])
 			if err == nil {
+				ls = b.labels(pairs, &sb)
 				rows.Reset()
 				err = r.next(ctx, &rows)
 			}

@@ -120,7 +120,7 @@ func (db *DB) find(ctx context.Context, d wal.Delete) (marks []*marked, release 
 		}
 	}
 	for _, b := range foreign {
-		ids, err := b.Select(ctx, d.Match)
+		ids, err := b.foreignBlock.find(ctx, d.Match)
 		if err != nil {
 			release()
 			return nil, nil, fmt.Errorf("block %s: %w", b.info.ID, err)
@@ -421,7 +421,7 @@ func (db *DB) viewUnder(ctx context.Context, d deletion) (*view, error) {
 	db.seq.Unlock()
 	for _, b := range foreign {
 		b.dead = b.dead.only(mine)
-		v.sources = append(v.sources, foreignSource{b: b, warn: v.unreadable})
+		v.sources = append(v.sources, foreignSource{b: b, warn: v.unreadable, seed: db.head.Seed()})
 	}
 	for _, b := range blocks {
 		b.dead = b.dead.only(mine)

@@ -41,11 +41,16 @@ type ForeignGap struct {
 // concurrent use until Close.
 type ForeignBlock interface {
 	Info() ForeignInfo
-	// Select returns the ids of the series that match all of ms, ascending. An error that is a *ForeignDamage says that the
-	// block cannot be read, now or later.
+	// Load reads and checks what the methods below go by and returns the memory that it takes until Close. It is called
+	// once, before the first of them. An error that is a *ForeignDamage says that the block cannot be read, now or later.
+	Load(ctx context.Context) (bytes int64, err error)
+	// Select returns the ids of the series that match all of ms, ascending.
 	Select(ctx context.Context, ms []*labels.Matcher) ([]uint32, error)
-	// Labels returns the labels of a series that Select gave.
-	Labels(id uint32, b *labels.ScratchBuilder) (labels.Labels, error)
+	// Pairs appends the labels of a series that Select gave as symbols: name, value, name, value, … in label order. Symbols
+	// are below Symbols; Symbol returns what one stands for, a text that is good until Close.
+	Pairs(id uint32, dst []uint32) ([]uint32, error)
+	Symbols() int
+	Symbol(sym uint32) string
 	LabelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error)
 	LabelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error)
 	// Reader returns a reader of one goroutine.

@@ -5,11 +5,14 @@ package tsdb
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+
+	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
@@ -18,10 +21,14 @@ import (
 type foreignBlock struct {
 	ForeignBlock
 
-	info ForeignInfo
-	syms foreignSymbols
+	info    ForeignInfo
+	account *budget.Account // of what was loaded
 	// damage is what was found of the index; every view says so, also where it gives answers that are known.
 	damage atomic.Pointer[ForeignDamage]
+
+	loading sync.Mutex // held while it is loaded
+	loaded  bool       // guarded by loading
+	charged int64      // guarded by loading
 
 	mu      sync.Mutex
 	users   int  // guarded by mu; one for the set until it is taken out
@@ -37,9 +44,37 @@ type storedForeign struct {
 }
 
 func newForeignBlock(b ForeignBlock, account *budget.Account) *foreignBlock {
-	f := &foreignBlock{ForeignBlock: b, info: b.Info(), users: 1}
-	f.syms.account = account
-	return f
+	return &foreignBlock{ForeignBlock: b, info: b.Info(), account: account, users: 1}
+}
+
+// load makes the block ready for its first use. What a call finds damaged the next one need not look for.
+func (b *foreignBlock) load(ctx context.Context) error {
+	if damage := b.damage.Load(); damage != nil {
+		return damage
+	}
+	b.loading.Lock()
+	defer b.loading.Unlock()
+	if b.loaded {
+		return nil
+	}
+	n, err := b.Load(ctx)
+	if damage, ok := errors.AsType[*ForeignDamage](err); ok {
+		b.damage.Store(damage)
+	}
+	if err != nil {
+		return err
+	}
+	_ = b.account.Reserve(n) // upkeep is not refused
+	b.loaded, b.charged = true, n
+	return nil
+}
+
+// find returns the ids of the series that match.
+func (b *foreignBlock) find(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
+	if err := b.load(ctx); err != nil {
+		return nil, err
+	}
+	return b.Select(ctx, ms)
 }
 
 // acquire makes the caller a user until its release; false where the block is closed.
@@ -62,12 +97,24 @@ func (b *foreignBlock) release() error {
 	if !last {
 		return nil
 	}
-	b.syms.free()
+	b.loading.Lock()
+	b.account.Release(b.charged)
+	b.charged = 0
+	b.loading.Unlock()
 	err := b.Close()
 	if discard && err == nil {
 		err = b.Discard()
 	}
 	return err
+}
+
+// labels returns what pairs stand for.
+func (b *foreignBlock) labels(pairs []uint32, sb *labels.ScratchBuilder) labels.Labels {
+	sb.Reset()
+	for i := 0; i+1 < len(pairs); i += 2 {
+		sb.Add(b.Symbol(pairs[i]), b.Symbol(pairs[i+1]))
+	}
+	return sb.Labels()
 }
 
 // leave ends the use of a reader.

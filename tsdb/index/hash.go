@@ -42,6 +42,16 @@ func (s Seed) Labels(ls labels.Labels) (sum Hash128) {
 	return sum
 }
 
+// Pairs returns what Labels returns for the label set that pairs (name, value, name, value, …) stand for, with the texts
+// that symbol gives.
+func (s Seed) Pairs(pairs []uint32, symbol func(sym uint32) string) (sum Hash128) {
+	var stack [256]byte
+	for i := 0; i+1 < len(pairs); i += 2 {
+		sum = sum.plus(s.pair(stack[:0], symbol(pairs[i]), symbol(pairs[i+1])))
+	}
+	return sum
+}
+
 // pair returns the hash of one label, whose bytes it puts together in buf.
 func (s Seed) pair(buf []byte, name, value string) Hash128 {
 	buf = append(appendText(buf, name), value...)

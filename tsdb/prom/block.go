@@ -12,12 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
-	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
 
@@ -32,11 +29,9 @@ type Block struct {
 	scratch bool // made by us, from the log
 	block   *tsdb.Block
 	index   tsdb.IndexReader
+	entries *entries
 	chunks  tsdb.ChunkReader
 	dead    tombstones.Reader
-
-	verify sync.Once
-	damage error // of the index; set by verify
 }
 
 var _ store.ForeignBlock = (*Block)(nil)
@@ -52,10 +47,13 @@ func openBlock(dir string, scratch bool) (*Block, error) {
 		x.chunks, err = b.Chunks()
 	}
 	if err == nil {
+		x.entries, err = openEntries(filepath.Join(dir, indexFile))
+	}
+	if err == nil {
 		x.dead, err = b.Tombstones()
 	}
 	if err != nil {
-		return nil, errors.Join(err, x.Close())
+		return nil, errors.Join(fmt.Errorf("open the Prometheus block %s: %w", dir, err), x.Close())
 	}
 	return x, nil
 }
@@ -76,13 +74,36 @@ func (b *Block) damaged(err error) error {
 	return &store.ForeignDamage{Block: b.block.Meta().ULID.String(), Err: err}
 }
 
-// Select implements tsdb.ForeignBlock. The first call reads the whole index once, 0.3 us a series, so that what it
-// lists can be read later.
-func (b *Block) Select(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
-	b.verify.Do(func() { b.damage = b.readIndex() })
-	if b.damage != nil {
-		return nil, b.damage
+// Load implements tsdb.ForeignBlock. It reads the symbols and checks the entry of every series, so that what is listed
+// later can be read: 100 ns a series.
+func (b *Block) Load(ctx context.Context) (int64, error) {
+	bytes, err := b.entries.load(b.index.Symbols())
+	if err != nil {
+		return 0, b.damaged(err)
 	}
+	p, err := b.postings(ctx, nil)
+	if err != nil {
+		return 0, b.failed(ctx, err)
+	}
+	for n := 0; p.Next(); n++ {
+		if n%8192 == 0 && ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		if uint64(p.At()) > 1<<32-1 {
+			return 0, b.damaged(fmt.Errorf("series reference %d is beyond 32 bits", p.At()))
+		}
+		if err := b.entries.check(uint32(p.At())); err != nil {
+			return 0, b.damaged(err)
+		}
+	}
+	if err := p.Err(); err != nil {
+		return 0, b.failed(ctx, err)
+	}
+	return bytes, nil
+}
+
+// Select implements tsdb.ForeignBlock.
+func (b *Block) Select(ctx context.Context, ms []*labels.Matcher) ([]uint32, error) {
 	p, err := b.postings(ctx, ms)
 	if err != nil {
 		return nil, b.failed(ctx, err)
@@ -116,37 +137,20 @@ func (b *Block) postings(ctx context.Context, ms []*labels.Matcher) (index.Posti
 	return tsdb.PostingsForMatchers(ctx, b.index, ms...)
 }
 
-// readIndex reads the entry of every series, whose checksum is checked with it.
-func (b *Block) readIndex() error {
-	p, err := b.postings(context.Background(), nil)
+// Pairs implements tsdb.ForeignBlock.
+func (b *Block) Pairs(id uint32, dst []uint32) ([]uint32, error) {
+	dst, err := b.entries.pairs(id, dst)
 	if err != nil {
-		return b.damaged(err)
+		return dst, b.damaged(err)
 	}
-	var (
-		sb    labels.ScratchBuilder
-		metas []chunks.Meta
-	)
-	for p.Next() {
-		if err := b.index.Series(p.At(), &sb, &metas); err != nil {
-			return b.damaged(err)
-		}
-		if uint64(p.At()) > 1<<32-1 {
-			return b.damaged(fmt.Errorf("series reference %d is beyond 32 bits", p.At()))
-		}
-	}
-	if err := p.Err(); err != nil {
-		return b.damaged(err)
-	}
-	return nil
+	return dst, nil
 }
 
-// Labels implements tsdb.ForeignBlock. The labels are a copy.
-func (b *Block) Labels(id uint32, sb *labels.ScratchBuilder) (labels.Labels, error) {
-	if err := b.index.Series(storage.SeriesRef(id), sb, nil); err != nil {
-		return labels.EmptyLabels(), b.damaged(err)
-	}
-	return sb.Labels(), nil
-}
+// Symbols implements tsdb.ForeignBlock.
+func (b *Block) Symbols() int { return len(b.entries.ends) }
+
+// Symbol implements tsdb.ForeignBlock.
+func (b *Block) Symbol(sym uint32) string { return b.entries.symbol(sym) }
 
 // LabelNames implements tsdb.ForeignBlock.
 func (b *Block) LabelNames(ctx context.Context, ms []*labels.Matcher, limit int) ([]string, error) {
@@ -239,6 +243,9 @@ func (b *Block) Close() error {
 		if r != nil {
 			errs = append(errs, r.Close())
 		}
+	}
+	if b.entries != nil {
+		errs = append(errs, b.entries.close())
 	}
 	return errors.Join(append(errs, b.block.Close())...)
 }

@@ -45,15 +45,38 @@ func openDirectory(t *testing.T, dir, scratch string) []store.ForeignBlock {
 	return got.Blocks
 }
 
+// allSeries loads a block and lists its series.
+func allSeries(t *testing.T, b store.ForeignBlock) []uint32 {
+	t.Helper()
+	if _, err := b.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ids, err := b.Select(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+func labelsOf(t *testing.T, b store.ForeignBlock, id uint32, sb *labels.ScratchBuilder) labels.Labels {
+	t.Helper()
+	pairs, err := b.Pairs(id, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sb.Reset()
+	for i := 0; i < len(pairs); i += 2 {
+		sb.Add(b.Symbol(pairs[i]), b.Symbol(pairs[i+1]))
+	}
+	return sb.Labels()
+}
+
 // blockLines is what all blocks hold together, each time of a series once.
 func blockLines(t *testing.T, blocks []store.ForeignBlock, need column.Need) map[string][]string {
 	t.Helper()
 	byTime := map[string]map[int64]string{}
 	for _, b := range blocks {
-		ids, err := b.Select(t.Context(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		ids := allSeries(t, b)
 		if !slices.IsSorted(ids) || uint64(len(ids)) != b.Info().Series {
 			t.Errorf("%d ids of %d series, sorted: %t", len(ids), b.Info().Series, slices.IsSorted(ids))
 		}
@@ -61,10 +84,7 @@ func blockLines(t *testing.T, blocks []store.ForeignBlock, need column.Need) map
 		r, last := b.Reader(), labels.EmptyLabels()
 		var rows column.Block
 		for _, id := range ids {
-			ls, err := b.Labels(id, &sb)
-			if err != nil {
-				t.Fatal(err)
-			}
+			ls := labelsOf(t, b, id, &sb)
 			if labels.Compare(last, ls) >= 0 {
 				t.Errorf("%s comes after %s", ls, last)
 			}
@@ -145,10 +165,7 @@ func TestStartTimestampsOfPrometheusAreRead(t *testing.T) {
 	blocks := openDirectory(t, p.dir, t.TempDir())
 	with, without := 0, 0
 	for _, b := range blocks {
-		ids, err := b.Select(t.Context(), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		ids := allSeries(t, b)
 		r, need := b.Reader(), wholeRange
 		need.ST = true
 		var rows column.Block
@@ -307,9 +324,9 @@ func TestDamagedPartsAreNamedAndTheRestIsRead(t *testing.T) {
 	damage(broken)
 	failed := 0
 	for _, b := range open().Blocks {
-		if _, err := b.Select(t.Context(), nil); err != nil {
+		if _, err := b.Load(t.Context()); err != nil {
 			if damage := (*store.ForeignDamage)(nil); !errors.As(err, &damage) {
-				t.Errorf("select: %v", err)
+				t.Errorf("load: %v", err)
 			}
 			failed++
 		}

@@ -9,7 +9,6 @@ import (
 	"math"
 
 	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/chunks"
@@ -24,19 +23,18 @@ func (b *Block) Reader() store.ForeignReader { return &reader{block: b} }
 
 // reader decodes the chunks of series into columns. Its memory is used from series to series.
 type reader struct {
-	block   *Block
-	builder labels.ScratchBuilder
-	metas   []chunks.Meta
-	it      chunkenc.Iterator
+	block *Block
+	metas []chunks.Meta
+	it    chunkenc.Iterator
 }
 
 // Read implements tsdb.ForeignReader. What Prometheus has deleted is left out.
 func (r *reader) Read(ctx context.Context, id uint32, n column.Need, dst *column.Block) error {
-	ref := storage.SeriesRef(id)
-	if err := r.block.index.Series(ref, &r.builder, &r.metas); err != nil {
+	var err error
+	if r.metas, err = r.block.entries.chunks(id, r.metas); err != nil {
 		return r.block.damaged(err)
 	}
-	dead, err := r.block.dead.Get(ref)
+	dead, err := r.block.dead.Get(storage.SeriesRef(id))
 	if err != nil {
 		return r.block.damaged(err)
 	}
