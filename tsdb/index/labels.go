@@ -28,8 +28,8 @@ func labelValues(t *budget.Task, src source, name string, ms []*labels.Matcher, 
 	}
 	series, ok := src.(bySeries)
 	switch {
-	case ok && len(ms) == 0:
-		values = series.list(t, name, limit)
+	case len(ms) == 0:
+		values = src.list(t, name, limit)
 	case ok && len(ids)*seriesCost < series.values(name):
 		values = valuesOf(t, series, name, ids, limit)
 	default:

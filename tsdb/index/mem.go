@@ -39,8 +39,13 @@ type Mem struct {
 // labelName is what is known of one label name.
 type labelName struct {
 	series int      // that have the label
-	values []uint32 // pairs; the first sorted of them in the order of their values
-	sorted int
+	values []uint32 // pairs, as they came
+	// table has the first tabled of them in order, runs the next, runValues at a time. Where somebody asks, the table
+	// takes over all.
+	table  *valueTable
+	tabled int
+	runs   [][]uint32
+	inRuns int
 	bytes  int64  // length of all values
 	opened uint32 // how many pairs had been opened after its last one, modulo 1<<32
 }
@@ -240,6 +245,7 @@ func (m *Mem) openPairLocked(name, value uint32) (uint32, error) {
 	info.opened = m.mu.pairs.opened
 	info.bytes += int64(len(m.mu.symbols.text(value)))
 	m.mu.names[name] = info
+	m.sortRunLocked(info)
 	return num, nil
 }
 
@@ -248,6 +254,9 @@ func (m *Mem) undoOpenLocked(num uint32) {
 	p := *m.mu.pairs.at(num)
 	info := m.mu.names[p.name]
 	info.values = info.values[:len(info.values)-1]
+	if len(info.values) < info.tabled+info.inRuns {
+		m.dropRunsLocked(info) // the last one has it
+	}
 	info.bytes -= int64(len(m.mu.symbols.text(p.value)))
 	m.dropNameIfEmptyLocked(p.name, info)
 	m.closePairLocked(num)

@@ -6,7 +6,6 @@ package index
 import (
 	"math"
 	"slices"
-	"sort"
 	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -242,47 +241,42 @@ type valueList struct {
 
 const valueListBytes = 24 // unsafe.Sizeof(valueList{})
 
-// scan copies the values out in portions and calls f without the lock.
+// scan calls f without the lock.
 func (v *memView) scan(t *budget.Task, name, prefix string, f func(string, uint32, bool) bool) {
 	if v.held {
 		v.scanHeld(t, name, prefix, f)
 		return
 	}
-	v.m.sortValues(t, name)
-	portion := make([]valueList, 0, portionValues)
-	for from, inclusive := prefix, true; t.Poll(); inclusive = false {
-		portion = v.portion(portion[:0], name, from, inclusive)
-		for _, x := range portion {
-			if !strings.HasPrefix(x.text, prefix) || !f(x.text, x.list, x.used) {
-				return
-			}
-		}
-		if len(portion) < cap(portion) {
+	table, removing := v.table(t, name)
+	for i := table.from(prefix); i < table.len(); i++ {
+		text, list := table.at(i), table.entries[i].list
+		if !strings.HasPrefix(text, prefix) || !f(text, list, !removing || v.used(list)) {
 			return
 		}
-		from = portion[len(portion)-1].text
 	}
 }
 
-// portion fills dst with the sorted values from a text on, or with those after it.
-func (v *memView) portion(dst []valueList, name, from string, inclusive bool) []valueList {
+// table returns the values of a label, nil for none, and whether some of them may have no series any more: then a
+// Remove is running. Those that come while the evaluation goes on may be in it or not.
+func (v *memView) table(t *budget.Task, name string) (table *valueTable, removing bool) {
+	table, removals := v.m.tabulate(t, name)
 	if !v.fix() {
-		return dst
+		return nil, false
 	}
 	defer v.unfix()
-	info := v.m.nameLocked(name)
-	if info == nil {
-		return dst
+	if v.moved = removals != v.removals; v.moved {
+		return nil, false
 	}
-	values := info.values[:info.sorted]
-	i := sort.Search(len(values), func(i int) bool {
-		text := v.m.pairTextLocked(values[i])
-		return text > from || inclusive && text == from
-	})
-	for _, num := range values[i:min(len(values), i+cap(dst))] {
-		dst = append(dst, valueList{v.m.pairTextLocked(num), num, v.m.mu.pairs.at(num).n > 0})
+	return table, v.m.mu.removing
+}
+
+// used reports whether a series has a value.
+func (v *memView) used(list uint32) bool {
+	if !v.fix() {
+		return false
 	}
-	return dst
+	defer v.unfix()
+	return v.size(list) > 0
 }
 
 // scanHeld is scan under the lock, where values cannot be brought into order in place.
@@ -310,86 +304,68 @@ func (v *memView) scanHeld(t *budget.Task, name, prefix string, f func(string, u
 	}
 }
 
-func sortByText(t *budget.Task, values []valueList) {
-	slices.SortFunc(values, budget.Until(t, func(a, b valueList) int { return strings.Compare(a.text, b.text) }))
-}
-
-func (m *Mem) pairTextLocked(num uint32) string { return m.mu.symbols.text(m.mu.pairs.at(num).value) }
-
-// sortValues brings the values of a label that came since the last call into order. The sorting itself runs
-// outside of the lock; under it each new value costs one binary search. Where the task ends, they stay as they are.
-func (m *Mem) sortValues(t *budget.Task, name string) {
-	if !m.sorting.enter(t) {
-		return
+// list returns values that stay valid: they are texts of the table, or of the symbols.
+func (v *memView) list(t *budget.Task, name string, limit int) []string {
+	if v.held {
+		return v.listHeld(t, name, limit)
 	}
-	defer m.sorting.leave()
-	before := t.Taken()
-	defer func() { t.Settle(before) }()
-	fresh, removals := m.unsorted(t, name)
-	if len(fresh) == 0 {
-		return
-	}
-	sortByText(t, fresh)
-	if t.Err() != nil {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.mu.removals == removals {
-		m.mergeValuesLocked(m.nameLocked(name), fresh)
-	}
-}
-
-// unsorted returns the values of a label that are not in order yet, none where the task ended.
-func (m *Mem) unsorted(t *budget.Task, name string) (fresh []valueList, removals uint64) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	info := m.nameLocked(name)
-	if info == nil || info.sorted == len(info.values) {
-		return nil, 0
-	}
-	values := info.values[info.sorted:]
-	if !t.Reserve(valueListBytes * int64(len(values))) {
-		return nil, 0
-	}
-	fresh = make([]valueList, 0, len(values))
-	for from, to := 0, t.Run(0, len(values)); from < to; from, to = to, t.Run(to, len(values)) {
-		for _, num := range values[from:to] {
-			fresh = append(fresh, valueList{text: m.pairTextLocked(num), list: num})
+	if limit > 0 && limit <= fewValues {
+		if _, _, whole := v.m.tabulated(name); !whole {
+			return v.first(t, name, limit)
 		}
 	}
-	if t.Err() != nil {
-		return nil, 0
+	table, removing := v.table(t, name)
+	n := table.len()
+	if limit > 0 && !removing {
+		n = min(n, limit)
 	}
-	return fresh, m.mu.removals
+	if !t.Reserve(stringBytes * int64(n)) {
+		return nil
+	}
+	values := make([]string, 0, n)
+	for from, to := 0, t.Run(0, n); from < to; from, to = to, t.Run(to, n) {
+		bytes := 0
+		for i := from; i < to; i++ {
+			if removing && !v.used(table.entries[i].list) {
+				continue
+			}
+			values = append(values, table.at(i))
+			bytes += int(table.entries[i].n)
+		}
+		if !t.Reserve(int64(bytes)) {
+			return nil
+		}
+	}
+	if limit > 0 && len(values) > limit {
+		values = values[:limit]
+	}
+	return values
 }
 
-// turn lets one task after the other do something; one that waits ends when it is to.
-type turn chan struct{}
-
-func newTurn() turn { return make(turn, 1) }
-
-func (x turn) enter(t *budget.Task) bool {
-	select {
-	case x <- struct{}{}:
-		return true
-	case <-t.Done():
-		return t.Poll() // which says that it ended
-	}
+// listHeld is list under the lock.
+func (v *memView) listHeld(t *budget.Task, name string, limit int) (values []string) {
+	v.scanHeld(t, name, "", func(value string, _ uint32, used bool) bool {
+		if !used {
+			return t.Go(1)
+		}
+		if !t.Reserve(2*stringBytes + int64(len(value))) { // twice: the list grows by being copied
+			return false
+		}
+		values = append(values, value)
+		return t.Go(1) && len(values) != limit
+	})
+	return values
 }
 
-func (x turn) leave() { <-x }
+// fewValues is up to how many values are looked for without making a table of all.
+const fewValues = 4096
 
-// mergeValuesLocked puts the values of fresh, which are sorted and the next of info.values, where they belong.
-func (m *Mem) mergeValuesLocked(info *labelName, fresh []valueList) {
-	n := info.sorted
-	old := slices.Clone(info.values[:n])
-	out := info.values[:0]
-	for _, x := range fresh {
-		i := sort.Search(len(old), func(i int) bool { return m.pairTextLocked(old[i]) > x.text })
-		out = append(append(out, old[:i]...), x.list)
-		old = old[i:]
+// first returns the first values of a label.
+func (v *memView) first(t *budget.Task, name string, limit int) []string {
+	if !t.Reserve(2 * stringBytes * int64(limit)) {
+		return nil
 	}
-	out = append(out, old...)
-	info.sorted = len(out)
+	values := v.m.firstValues(t, name, limit)
+	t.Reserve(stringsBytes(values))
+	return values
 }

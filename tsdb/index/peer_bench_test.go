@@ -42,7 +42,6 @@ func BenchmarkPeer(b *testing.B) {
 	}
 	slices.SortFunc(series, labels.Compare)
 	r, _ := build(b, series)
-	series, mem = nil, nil
 	block, err := peer.Blocks()[0].Index()
 	if err != nil {
 		b.Fatal(err)

@@ -97,18 +97,25 @@ func (m *Mem) free(dead []uint32) {
 // dropValuesLocked takes the pairs without series out of the values of a label.
 func (m *Mem) dropValuesLocked(name uint32) {
 	info := m.mu.names[name]
-	values, sorted := info.values, info.sorted
+	values, tabled := info.values, info.tabled
+	dead := func(num uint32) bool { return m.mu.pairs.at(num).n == 0 }
 	keep := values[:0]
 	for i, num := range values {
-		if m.mu.pairs.at(num).n == 0 {
-			if i < sorted {
-				info.sorted--
+		if dead(num) {
+			if i < tabled {
+				info.tabled--
 			}
 			continue
 		}
 		keep = append(keep, num)
 	}
 	info.values = keep
+	if info.tabled < tabled {
+		table := info.table.without(dead)
+		m.mu.meter.add(table.bytes() - info.table.bytes())
+		info.table = table
+	}
+	m.shrinkRunsLocked(info, dead)
 	if 2*len(keep) < cap(keep) {
 		m.mu.meter.add(int64(len(keep)-cap(keep)) * 4)
 		info.values = slices.Clip(slices.Clone(keep))
@@ -119,7 +126,8 @@ func (m *Mem) dropValuesLocked(name uint32) {
 
 func (m *Mem) dropNameIfEmptyLocked(name uint32, info *labelName) {
 	if len(info.values) == 0 {
-		m.mu.meter.add(-int64(cap(info.values)) * 4)
+		m.mu.meter.add(-int64(cap(info.values))*4 - info.table.bytes())
+		m.dropRunsLocked(info)
 		delete(m.mu.names, name)
 	}
 }

@@ -28,6 +28,8 @@ type source interface {
 	// scan calls f with each value of name that begins with prefix, its list, and whether any series has it, in
 	// the order of the values, until f returns false. The value is valid during the call.
 	scan(t *budget.Task, name, prefix string, f func(value string, list uint32, used bool) bool)
+	// list returns the values of a label that some series has, sorted, no more than limit unless that is 0. The task keeps what they take.
+	list(t *budget.Task, name string, limit int) []string
 	// names returns the label names, sorted.
 	names() []string
 	// having returns how many series have the label name at all.
@@ -70,8 +72,6 @@ type bySeries interface {
 	listOf(id uint32, name string) (list uint32, ok bool)
 	// text returns the value that a list stands for.
 	text(list uint32) string
-	// list returns the values of a label, sorted, no more than limit unless that is 0. The task keeps what they take.
-	list(t *budget.Task, name string, limit int) []string
 }
 
 // seriesCost is what finding one label of one series costs, in values of a dictionary scanned.
