@@ -27,12 +27,40 @@ type MergeStats struct {
 	Done, Failed, Skipped uint64
 	// Seconds is the time they took, PauseSeconds the part of it in which they let others go first.
 	Seconds, PauseSeconds float64
+	// durations counts merges by the power of two of their seconds.
+	durations [mergeBuckets]uint64
 	// BytesRead and BytesWritten are of the files that went and that came.
 	BytesRead, BytesWritten uint64
 	// The running merge: blocks, and series read of so many; zero where none runs.
 	Blocks, Series, AllSeries int
 	// Waiting is how many merges were due when the last one was chosen.
 	Waiting int
+}
+
+// mergeBuckets is how many buckets Buckets has: 1 s, 2 s, 4 s, … 8192 s.
+const mergeBuckets = 14
+
+// Buckets returns how many merges took at most so many seconds.
+func (s *MergeStats) Buckets() map[float64]uint64 {
+	out := make(map[float64]uint64, mergeBuckets)
+	n := uint64(0)
+	for i, c := range s.durations {
+		n += c
+		out[float64(int64(1)<<i)] = n
+	}
+	return out
+}
+
+// took counts a merge that took so long.
+func (s *MergeStats) took(d time.Duration) {
+	s.Done++
+	s.Seconds += d.Seconds()
+	for i := range s.durations {
+		if d <= time.Second<<i {
+			s.durations[i]++
+			return
+		}
+	}
 }
 
 // merges is the state of merging.

@@ -209,10 +209,9 @@ func (x *mergeRun) publish(ctx context.Context) error {
 	}
 	took := time.Since(x.start)
 	db.merges.update(func(s *MergeStats) {
-		s.Done++
+		s.took(took)
 		s.BytesRead += uint64(read)
 		s.BytesWritten += uint64(written)
-		s.Seconds += took.Seconds()
 	})
 	db.log.Info("blocks were merged", "blocks", len(x.parents), "into", len(blocks), "first", formatTime(x.parents[0].Meta().MinT),
 		"bytes", written, "bytes_before", read, "took", took)

@@ -81,6 +81,7 @@ type storageOptions struct {
 	RetentionTime time.Duration // 0: not set; 15 days unless RetentionSize is
 	RetentionSize int64         // bytes; 0: not set
 	SegmentSize   int64         // of the write-ahead log, bytes; 0: not set
+	MaxBlock      time.Duration // length of the longest blocks; 0: a tenth of the retention
 	NoLockfile    bool
 
 	RemoteFlushDeadline    time.Duration

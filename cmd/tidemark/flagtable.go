@@ -28,7 +28,6 @@ type flagParser struct {
 // starts, with what is said to those who set one.
 var withoutEffect = map[string]string{
 	"storage.tsdb.min-block-duration":             "blocks are cut every two hours in Tidemark's own format",
-	"storage.tsdb.max-block-duration":             "the size of merged blocks follows from the retention",
 	"storage.tsdb.max-block-chunk-segment-size":   "a block is one file",
 	"storage.tsdb.allow-overlapping-compaction":   "blocks of one range are always merged",
 	"storage.tsdb.wal-compression":                "the log's records are compact as they are",
@@ -167,7 +166,7 @@ func (p *flagParser) storageFlags() {
 
 func (p *flagParser) hiddenStorageFlags() {
 	p.duration(new(time.Duration), "storage.tsdb.min-block-duration", "2h", "Length of the first blocks.").Hidden()
-	p.duration(new(time.Duration), "storage.tsdb.max-block-duration", "", "Length of the longest blocks.").Hidden()
+	p.duration(&p.o.Storage.MaxBlock, "storage.tsdb.max-block-duration", "", "Length of the longest blocks; a tenth of the retention if not set.").Hidden()
 	p.size(new(int64), "storage.tsdb.max-block-chunk-segment-size", "Size of a block's chunk files.").Hidden()
 	p.size(&p.o.Storage.SegmentSize, "storage.tsdb.wal-segment-size", "Size of a segment of the write-ahead log.").Hidden()
 	p.flag("storage.tsdb.allow-overlapping-compaction", "Merge overlapping blocks.").Default("true").Hidden().Bool()

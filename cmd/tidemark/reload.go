@@ -58,6 +58,16 @@ func (s *server) registerReload() {
 			_, at := s.reloaded.last()
 			return float64(at.UnixNano()) / 1e9
 		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "prometheus_tsdb_retention_limit_percentage",
+			Help: "Max percentage of the disk that the store may take, configured 0 means disabled.",
+		}, func() float64 {
+			c := s.config.Load()
+			if c == nil || c.Prom.StorageConfig.TSDBConfig == nil || c.Prom.StorageConfig.TSDBConfig.Retention == nil {
+				return 0
+			}
+			return c.Prom.StorageConfig.TSDBConfig.Retention.Percentage
+		}),
 	)
 }
 
@@ -112,6 +122,9 @@ func (s *server) apply(c *config.Config) error {
 		return err
 	}
 	s.db.SetRetention(s.retention(c))
+	if err := s.db.SetRetentionPolicies(retentionPolicies(c)); err != nil {
+		return err
+	}
 	s.db.SetLate(lateWindows(c))
 	s.db.SetMinFree(s.minFreeSpace(c))
 	s.applyQueryLog(c)

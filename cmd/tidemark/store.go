@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/tidemarkdb/tidemark/ingest/config"
 	"github.com/tidemarkdb/tidemark/tsdb"
@@ -34,6 +35,7 @@ func (s *server) storeOptions() tsdb.Options {
 		MaxFuture: time.Duration(c.Tidemark.Storage.MaxFuture),
 	}
 	o.Retention, o.RetentionBytes = s.retention(c)
+	o.RetentionPolicies, o.MaxBlock = retentionPolicies(c), s.opts.Storage.MaxBlock
 	if c.Tidemark.Storage.WALSync == "process" {
 		o.Sync = journal.Process
 	}
@@ -78,6 +80,18 @@ func (s *server) retention(c *config.Config) (time.Duration, int64) {
 		keep = defaultRetention
 	}
 	return keep, size
+}
+
+// retentionPolicies are those of the configuration, whose selectors were read when it was loaded.
+func retentionPolicies(c *config.Config) []tsdb.RetentionPolicy {
+	selectors := parser.NewParser(parser.Options{})
+	var out []tsdb.RetentionPolicy
+	for _, r := range c.Tidemark.Storage.Retention {
+		if ms, err := selectors.ParseMetricSelector(r.Match); err == nil {
+			out = append(out, tsdb.RetentionPolicy{Name: r.Name, Match: ms, Keep: time.Duration(r.Keep)})
+		}
+	}
+	return out
 }
 
 // lateWindows are how late samples may be. Prometheus' own setting, where there is one, governs both ways in.

@@ -24,6 +24,7 @@ type storeCollector struct {
 	metrics  []storeMetric
 	samples  *prometheus.Desc
 	rejected *prometheus.Desc
+	merges   *prometheus.Desc
 	restored prometheus.Gauge
 }
 
@@ -48,8 +49,10 @@ func newStoreCollector(db *tsdb.DB) *storeCollector {
 	add(gauge, "prometheus_tsdb_storage_blocks_bytes", "The number of bytes that are currently used for blocks.", func(s tsdb.Stats) float64 { return float64(s.BlockBytes) })
 	add(gauge, "prometheus_tsdb_lowest_timestamp", "Lowest timestamp value stored in the database, in milliseconds.", func(s tsdb.Stats) float64 { return float64(s.MinT) })
 	add(gauge, "prometheus_tsdb_wal_storage_size_bytes", "Size of the write log directory.", func(s tsdb.Stats) float64 { return float64(s.Log.DiskBytes) })
-	add(counter, "prometheus_tsdb_compactions_total", "Head slots that became blocks.", func(s tsdb.Stats) float64 { return float64(s.Flushes) })
-	add(counter, "prometheus_tsdb_compactions_failed_total", "Runs of the store's maintenance that failed.", func(s tsdb.Stats) float64 { return float64(s.Failures) })
+	add(counter, "prometheus_tsdb_compactions_total", "Blocks written: head slots that became one, and merges.", func(s tsdb.Stats) float64 { return float64(s.Flushes + s.Merges.Done) })
+	add(counter, "prometheus_tsdb_compactions_failed_total", "Merges and runs of the store's maintenance that failed.", func(s tsdb.Stats) float64 { return float64(s.Failures + s.Merges.Failed) })
+	c.addMerges(add)
+	c.addRetention(add)
 	corrupt := float64(len(db.Recovery().Log.Corrupt))
 	add(counter, "prometheus_tsdb_wal_corruptions_total", "Damaged ranges of the log found at the start.", func(tsdb.Stats) float64 { return corrupt })
 	add(gauge, "tidemark_store_head_bytes", "Memory of the head outside the Go heap, and of its index.", func(s tsdb.Stats) float64 { return float64(s.Head.Bytes) })
@@ -63,6 +66,33 @@ func newStoreCollector(db *tsdb.DB) *storeCollector {
 	return c
 }
 
+// adder declares one metric.
+type adder func(kind prometheus.ValueType, name, help string, value func(tsdb.Stats) float64)
+
+func (c *storeCollector) addMerges(add adder) {
+	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
+	c.merges = prometheus.NewDesc("prometheus_tsdb_compaction_duration_seconds", "Duration of merges of blocks.", nil, nil)
+	add(gauge, "prometheus_tsdb_compaction_populating_block", "1 while a merge writes a block.", func(s tsdb.Stats) float64 { return float64(min(s.Merges.Blocks, 1)) })
+	add(counter, "tidemark_store_merges_total", "Merges of blocks.", func(s tsdb.Stats) float64 { return float64(s.Merges.Done) })
+	add(counter, "tidemark_store_merges_waited_total", "Times that a merge was not begun for lack of disk space.", func(s tsdb.Stats) float64 { return float64(s.Merges.Skipped) })
+	add(counter, "tidemark_store_merge_pause_seconds_total", "Time that merges waited for samples coming in or for memory.", func(s tsdb.Stats) float64 { return s.Merges.PauseSeconds })
+	add(counter, "tidemark_store_merge_read_bytes_total", "Bytes of the blocks that were merged.", func(s tsdb.Stats) float64 { return float64(s.Merges.BytesRead) })
+	add(counter, "tidemark_store_merge_written_bytes_total", "Bytes of the blocks that came of merges.", func(s tsdb.Stats) float64 { return float64(s.Merges.BytesWritten) })
+	add(gauge, "tidemark_store_merges_due", "Merges that were due when the last one was chosen.", func(s tsdb.Stats) float64 { return float64(s.Merges.Waiting) })
+	add(gauge, "tidemark_store_merge_progress_ratio", "Part of the series that the running merge has read.", func(s tsdb.Stats) float64 {
+		return float64(s.Merges.Series) / float64(max(s.Merges.AllSeries, 1))
+	})
+}
+
+func (c *storeCollector) addRetention(add adder) {
+	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
+	add(counter, "prometheus_tsdb_time_retentions_total", "The number of times that blocks were deleted because the maximum time limit was exceeded.", func(s tsdb.Stats) float64 { return float64(s.TimeRetentions) })
+	add(counter, "prometheus_tsdb_size_retentions_total", "The number of times that blocks were deleted because the maximum number of bytes was exceeded.", func(s tsdb.Stats) float64 { return float64(s.SizeRetentions) })
+	add(gauge, "prometheus_tsdb_retention_limit_seconds", "How long to retain samples in storage.", func(tsdb.Stats) float64 { return c.db.Retention().Keep.Seconds() })
+	add(gauge, "prometheus_tsdb_retention_limit_bytes", "Max number of bytes to be retained in the store, configured 0 means disabled.", func(tsdb.Stats) float64 { return float64(c.db.Retention().Bytes) })
+	add(gauge, "tidemark_store_deletes", "Deletes of which something is left to purge.", func(tsdb.Stats) float64 { return float64(len(c.db.Deletes())) })
+}
+
 // Describe implements prometheus.Collector.
 func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range c.metrics {
@@ -70,6 +100,7 @@ func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 	ch <- c.samples
 	ch <- c.rejected
+	ch <- c.merges
 	c.restored.Describe(ch)
 }
 
@@ -79,6 +110,7 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, m := range c.metrics {
 		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s))
 	}
+	ch <- prometheus.MustNewConstHistogram(c.merges, s.Merges.Done, s.Merges.Seconds, s.Merges.Buckets())
 	counter := prometheus.CounterValue
 	histograms := s.Head.Samples[sample.Histogram] + s.Head.Samples[sample.FloatHistogram]
 	ch <- prometheus.MustNewConstMetric(c.samples, counter, float64(s.Head.Samples[sample.Float]), "float")

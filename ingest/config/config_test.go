@@ -109,6 +109,7 @@ func TestMistakesHaveFileLineAndAdvice(t *testing.T) {
 	check("bad word", "tidemark:\n  storage:\n    wal_sync: maybe\n", 3, "not one of durable, process")
 	check("bad word in a list", "tidemark:\n  receive:\n    http: [influx, smtp]\n", 3, "\"smtp\" is not one of")
 	check("bad boolean", "tidemark:\n  shadow: perhaps\n", 2, "shadow: cannot unmarshal")
+	check("too many retention rules", "tidemark:\n  storage:\n    retention:\n"+strings.Repeat("    - {name: a, match: '{a=\"b\"}', keep: 1d}\n", 8), 3, "at most 7")
 	check("bad selector", "tidemark:\n  storage:\n    retention:\n    - {name: a, match: '{job=', keep: 1d}\n", 4, "not a series selector")
 	check("webhook without file", "tidemark:\n  webhooks:\n  - send_resolved: true\n", 3, "url_file is missing")
 	check("secret in the clear", "tidemark:\n  webhooks:\n  - url: http://x\n", 3, "unknown key webhooks[0].url")

@@ -49,8 +49,8 @@ type Storage struct {
 	LateWindow LateWindow `yaml:"late_window"`
 	// What becomes of the data that a Prometheus left in the data path once it is converted.
 	PrometheusOriginals string `yaml:"prometheus_originals" acts:"restart" oneof:"keep delete"`
-	// How long series are kept that a selector matches, the first match wins; series that none matches are kept as Prometheus' own retention settings say.
-	Retention []Retention `yaml:"retention" acts:"no"`
+	// How long series are kept that a selector matches, the first match wins, at most 7; series that none matches are kept as Prometheus' own retention settings say.
+	Retention []Retention `yaml:"retention"`
 }
 
 // LateWindow is how late samples may be on each way in.

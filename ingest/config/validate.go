@@ -65,9 +65,15 @@ func (s *Settings) validateDurations(d *decoder) error {
 	return nil
 }
 
+// maxRetention is how many rules storage.retention may have.
+const maxRetention = 7
+
 func (s *Settings) validateRetention(d *decoder) error {
 	names := map[string]bool{}
 	selectors := parser.NewParser(parser.Options{})
+	if n := len(s.Storage.Retention); n > maxRetention {
+		return d.at("storage.retention", "%d rules, at most %d: the series of each are in files of their own", n, maxRetention)
+	}
 	for i, r := range s.Storage.Retention {
 		path := fmt.Sprintf("storage.retention[%d]", i)
 		if r.Name == "" || names[r.Name] {

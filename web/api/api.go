@@ -192,6 +192,9 @@ func (a *API) routes() []route {
 		{path: "/admin/tsdb/delete_series", methods: change, endpoint: a.deleteSeries, guarded: true},
 		{path: "/admin/tsdb/clean_tombstones", methods: change, endpoint: a.cleanTombstones, guarded: true},
 		{path: "/admin/tsdb/snapshot", methods: change, endpoint: a.snapshot, guarded: true},
+		{path: "/admin/tidemark/deletes", methods: get, endpoint: a.deletes},
+		{path: "/admin/tidemark/undelete", methods: change, endpoint: a.undelete, guarded: true},
+		{path: "/admin/tidemark/retention", methods: get, endpoint: a.retention},
 		{path: "/read", methods: post, handler: a.read},
 		{path: "/write", methods: post, handler: a.writeHandler(), guarded: true},
 	}

@@ -29,6 +29,7 @@ type Sources struct {
 	Alertmanagers Alertmanagers
 	Admin         Admin
 	Store         Store
+	Keeper        Keeper
 	// RemoteWrite receives /write; nil: the receiver is off.
 	RemoteWrite http.Handler
 	// Config returns the configuration in use as YAML, secrets hidden.
