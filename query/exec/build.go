@@ -211,6 +211,10 @@ func (b *builder) stamp(n *plan.Stamp) (operator.Node, error) {
 	return function.NewMerge(b.env, op, function.PerStep), nil
 }
 
+// differs tells whether a function of windows takes differences within them: of the counter reset hint of the first
+// histogram of a window it looks at nothing but whether it is a gauge.
+func differs(name string) bool { return name == "rate" || name == "increase" || name == "delta" }
+
 // selector says what to read for a selector.
 func (b *builder) selector(s *plan.Select, st bool) scan.Selector {
 	h := s.Hint
@@ -286,6 +290,7 @@ func (b *builder) rangesOf(n plan.Node, st bool) (operator.Ranges, error) {
 			at := when.Start - n.Select.Offset
 			s.At, s.Offset = &at, 0
 		}
+		s.AnyFirst = !st && !s.Anchored && !s.Smoothed && differs(s.Hint.Use.Func)
 		r := scan.NewRange(b.env, s, n.Range, when.Grid())
 		b.noting(n, r)
 		return r, nil

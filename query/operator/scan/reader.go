@@ -118,7 +118,7 @@ func (r *reader) fill(ctx context.Context) error {
 		return fmt.Errorf("scan of %d series gave %d, and %d were decoded", len(r.ids), n, r.blk.Series())
 	}
 	if len(r.blk.Kind) > 0 && !keepsHints(r.src.env.View) {
-		if !wide {
+		if !wide && !r.src.sel.AnyFirst {
 			r.src.wide.Store(true)
 			return r.fill(ctx)
 		}

@@ -31,6 +31,9 @@ type Selector struct {
 	StatsOnly bool
 	// ST asks for start timestamps, for a range vector.
 	ST bool
+	// AnyFirst says that nothing depends on whether the first histogram read goes on counting where one before it was:
+	// none before it is looked for.
+	AnyFirst bool
 	// Hint is what the view is told. Where it has no range, that is found out from the steps.
 	Hint column.Hint
 }

@@ -4,8 +4,10 @@
 package scan_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,6 +21,7 @@ import (
 	"github.com/tidemarkdb/tidemark/query/operator/scan"
 	"github.com/tidemarkdb/tidemark/query/vector"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
+	"github.com/tidemarkdb/tidemark/tsdb/column/columntest"
 	"github.com/tidemarkdb/tidemark/tsdb/column/queryable"
 )
 
@@ -194,6 +197,48 @@ func TestViewIsOpenedEarlierWhereHintsAreWorkedOut(t *testing.T) {
 	if got := opened(keeper{}); got != 1_000_000 {
 		t.Errorf("view of a source that keeps hints opened from %d", got)
 	}
+}
+
+func TestNothingIsReadBeforeARangeWhoseFirstHintDoesNotMatter(t *testing.T) {
+	store := &columntest.Store{}
+	for i := range int64(100) {
+		store.Append(labels.FromStrings("__name__", "m"), columntest.Sample{T: i * 15 * second, H: &histogram.Histogram{Count: uint64(i)}})
+	}
+	read := func(anyFirst bool) *scans {
+		t.Helper()
+		f := newFixture(t, store)
+		seen := &scans{View: f.env.View}
+		f.env.View = seen
+		sel := scan.Selector{Matchers: []*labels.Matcher{f.name}, AnyFirst: anyFirst}
+		m := f.samples(t, scan.NewRange(f.env, sel, 2*minute, vector.Grid{Start: 20 * minute, Step: 1, N: 1}))
+		if len(m) != 1 || len(m[0].Histograms) != 8 {
+			t.Fatalf("read %v", m)
+		}
+		for i, x := range m[0].Histograms {
+			if known := x.H.CounterResetHint == histogram.NotCounterReset; known != (i > 0 || !anyFirst) {
+				t.Errorf("hint %d of histogram %d", x.H.CounterResetHint, i)
+			}
+		}
+		return seen
+	}
+	from := 18*minute + 1
+	if seen := read(true); !slices.Equal(seen.from, []int64{from}) {
+		t.Errorf("scanned from %v", seen.from)
+	}
+	if seen := read(false); !slices.Equal(seen.from, []int64{from, from - column.HintReach}) {
+		t.Errorf("scanned from %v where the hint matters", seen.from)
+	}
+}
+
+// scans is a view that notes from when on it is read.
+type scans struct {
+	column.View
+	from []int64
+}
+
+func (s *scans) Scan(ctx context.Context, set *column.SeriesSet, ids []uint32, n column.Need, dst *column.Block) (int, error) {
+	s.from = append(s.from, n.MinT)
+	return s.View.Scan(ctx, set, ids, n, dst)
 }
 
 // from is a view that remembers its range.
