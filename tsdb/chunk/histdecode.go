@@ -214,27 +214,35 @@ func (d *histDecoder) emitFloat(dst *column.Block, flags byte) error {
 	if err != nil {
 		return err
 	}
-	*h = histogram.FloatHistogram{CounterResetHint: histogram.CounterResetHint(flags & histHint), Sum: s.stream.LastV()}
+	hint, sum := histogram.CounterResetHint(flags&histHint), s.stream.LastV()
 	if bare {
+		*h = histogram.FloatHistogram{CounterResetHint: hint, Sum: sum}
 		return nil
 	}
-	h.Schema, h.ZeroThreshold = s.schema, math.Float64frombits(s.zeroT)
-	h.PositiveSpans, h.NegativeSpans, h.CustomValues = s.pos, s.neg, s.custom
-	h.PositiveBuckets, h.NegativeBuckets = split(counts, s.npos)
+	// One assignment: each that has pointers in it is told to the collector while that is at work.
+	pos, neg := split(counts, s.npos)
+	zeroT := math.Float64frombits(s.zeroT)
 	if kind == sample.FloatHistogram {
-		h.ZeroCount, h.Count = math.Float64frombits(s.zero), math.Float64frombits(s.count)
+		*h = histogram.FloatHistogram{
+			CounterResetHint: hint, Schema: s.schema, ZeroThreshold: zeroT, ZeroCount: math.Float64frombits(s.zero),
+			Count: math.Float64frombits(s.count), Sum: sum, PositiveSpans: s.pos, NegativeSpans: s.neg,
+			PositiveBuckets: pos, NegativeBuckets: neg, CustomValues: s.custom,
+		}
 		for i, b := range s.buckets {
 			counts[i] = math.Float64frombits(b)
 		}
 		return nil
 	}
-	h.ZeroCount, h.Count = float64(s.zero), float64(s.count)
-	absolute(h.PositiveBuckets, s.buckets[:s.npos])
-	absolute(h.NegativeBuckets, s.buckets[s.npos:])
-	if h.UsesCustomBuckets() { // as Histogram.ToFloat has it
-		h.ZeroThreshold, h.ZeroCount, h.NegativeSpans, h.NegativeBuckets = 0, 0, nil, nil
+	absolute(pos, s.buckets[:s.npos])
+	zero, negSpans, custom := float64(s.zero), s.neg, []float64(nil)
+	if s.schema == histogram.CustomBucketsSchema { // as Histogram.ToFloat has it
+		zeroT, zero, negSpans, neg, custom = 0, 0, nil, nil, s.custom
 	} else {
-		h.CustomValues = nil
+		absolute(neg, s.buckets[s.npos:])
+	}
+	*h = histogram.FloatHistogram{
+		CounterResetHint: hint, Schema: s.schema, ZeroThreshold: zeroT, ZeroCount: zero, Count: float64(s.count), Sum: sum,
+		PositiveSpans: s.pos, NegativeSpans: negSpans, PositiveBuckets: pos, NegativeBuckets: neg, CustomValues: custom,
 	}
 	return nil
 }
