@@ -17,9 +17,16 @@ type partSet struct {
 	list []*storedPart // guarded by mu
 }
 
+// add adds a part that nobody reads yet.
 func (s *partSet) add(p *storedPart) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, x := range slices.Backward(s.list) {
+		if x.Meta().Shard == p.Meta().Shard {
+			p.Share(x.Part)
+			break
+		}
+	}
 	s.list = append(s.list, p)
 }
 

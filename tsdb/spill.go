@@ -46,7 +46,12 @@ type storedPart struct {
 }
 
 // Reader returns a reader of the part for the head.
-func (p *storedPart) Reader() head.PartReader { return &partReader{part: p, stripes: p.Part.Reader()} }
+func (p *storedPart) Reader(once bool) head.PartReader {
+	if once {
+		return &partReader{part: p, stripes: p.ReaderOnce()}
+	}
+	return &partReader{part: p, stripes: p.Part.Reader()}
+}
 
 // Discard closes the file, whose name is gone already.
 func (p *storedPart) Discard() { _ = p.Part.Close() } // it was only read
@@ -58,10 +63,11 @@ type partReader struct {
 
 // Read appends rows of a series; see head.PartReader. It is short, so that nothing ends it early.
 func (r *partReader) Read(local uint32, mint, maxt int64, withST bool, dst *column.Block) error {
-	if uint64(local) >= r.part.Meta().Series {
+	id, ok := r.part.Place(local)
+	if !ok {
 		return nil
 	}
-	err := r.stripes.Read(context.Background(), local, mint, maxt, withST, dst)
+	err := r.stripes.Read(context.Background(), id, mint, maxt, withST, dst)
 	if err != nil && damaged(err) {
 		r.part.bad.Store(true)
 		return &head.DamageError{Err: err}
@@ -298,7 +304,7 @@ func (db *DB) attachPart(p *storedPart) error {
 		return err
 	}
 	info := head.PartInfo{Shard: m.Shard, Slot: m.SlotStart, LSN: m.LSN, MinT: m.MinT, MaxT: m.MaxT, Rows: int(m.Rows)}
-	if db.head.AttachRecovered(p, info, head.PartSeries{Gen: members.Gen, First: members.First, Last: members.Last}) {
+	if db.head.AttachRecovered(p, info, head.PartSeries{Local: members.Number, Gen: members.Gen, First: members.First, Last: members.Last}) {
 		db.parts.add(p)
 		return nil
 	}

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -26,7 +28,7 @@ type PartMeta struct {
 	// MinT and MaxT are the times of the first and the last sample.
 	MinT int64 `json:"minTime"`
 	MaxT int64 `json:"maxTime"`
-	// Series is how many numbers there are, Rows how many samples.
+	// Series is how many series there are, those without rows included, Rows how many samples.
 	Series uint64 `json:"series"`
 	Rows   uint64 `json:"rows"`
 	Writer string `json:"writer"`
@@ -38,6 +40,7 @@ type Part struct {
 	b       Block
 	meta    PartMeta
 	members section
+	places  []uint32 // by number: 1 + the id of the series in the file, 0 for none
 }
 
 // OpenPart opens a part; the errors are those of Open.
@@ -91,7 +94,10 @@ func (p *Part) load() error {
 		return b.corrupt(meta.off, fmt.Sprintf("meta: %d series from %d to %d in the slot of %d at %d", m.Series, m.MinT, m.MaxT, m.Slot, m.SlotStart))
 	}
 	b.series, p.members = int(m.Series), parts[sectionMembers]
-	return b.loadDirectory(parts[sectionDirectory], parts[sectionStripes])
+	if err := b.loadDirectory(parts[sectionDirectory], parts[sectionStripes]); err != nil {
+		return err
+	}
+	return p.locate()
 }
 
 // maxMembers bounds what a reader allocates for the series of a part.
@@ -106,11 +112,15 @@ func (p *Part) Name() string { return p.b.name }
 // Size returns the bytes of the file.
 func (p *Part) Size() int64 { return p.b.size }
 
-// Reader returns a reader of the part; its series are numbers.
+// Reader returns a reader of the part; Place tells its ids.
 func (p *Part) Reader() Reader { return p.b.Reader() }
 
-// Members is what a part says of its series, by number.
+// ReaderOnce returns a reader for who reads the part once; see Block.ReaderOnce.
+func (p *Part) ReaderOnce() Reader { return p.b.ReaderOnce() }
+
+// Members is what a part says of its series, in the order of the file.
 type Members struct {
+	Number      []uint32 // by which the series is asked for
 	Gen         []uint32 // the generation it was written with, 0 for one without rows
 	First, Last []int64  // the times of its first and its last row
 }
@@ -124,16 +134,9 @@ func (p *Part) Members() (Members, error) {
 	}
 	n := p.b.series
 	c := newCursor(raw, 0)
-	wide := c.ints(n, "generations")
-	if c.Failed() || len(wide) != n {
-		return Members{}, c.fault(&p.b, s.off, "members")
-	}
+	m := Members{Number: c.narrow(n, "numbers"), Gen: c.narrow(n, "generations"), First: make([]int64, n), Last: make([]int64, n)}
 	used := 0
-	m := Members{Gen: make([]uint32, n), First: make([]int64, n), Last: make([]int64, n)}
-	for i, g := range wide {
-		if m.Gen[i] = uint32(g); int64(m.Gen[i]) != g {
-			c.Fail("generation out of range")
-		}
+	for _, g := range m.Gen {
 		if g != 0 {
 			used++
 		}
@@ -156,6 +159,60 @@ func (p *Part) Members() (Members, error) {
 	return m, nil
 }
 
+// narrow reads n integers of 32 bits.
+func (c *cursor) narrow(n int, what string) []uint32 {
+	out := make([]uint32, 0, n)
+	for _, x := range c.ints(n, what) {
+		if x < 0 || x > math.MaxUint32 {
+			c.Fail(what + " out of range")
+		}
+		out = append(out, uint32(x))
+	}
+	return out
+}
+
+// locate finds out where each series is.
+func (p *Part) locate() error {
+	m, err := p.Members()
+	if err != nil {
+		return err
+	}
+	top := uint32(0)
+	for _, n := range m.Number {
+		top = max(top, n+1)
+	}
+	if top == 0 || top > maxMembers {
+		return p.b.corrupt(p.members.off, "members: numbers out of range")
+	}
+	if err := p.b.charge(4 * int64(top)); err != nil {
+		return err
+	}
+	p.places = make([]uint32, top)
+	for i, n := range m.Number {
+		if p.places[n] != 0 {
+			return p.b.corrupt(p.members.off, fmt.Sprintf("members: number %d twice", n))
+		}
+		p.places[n] = uint32(i) + 1
+	}
+	return nil
+}
+
+// Place returns the id, for a Reader, of the series with a number; ok is false where the part has none.
+func (p *Part) Place(number uint32) (id uint32, ok bool) {
+	if number >= uint32(len(p.places)) || p.places[number] == 0 {
+		return 0, false
+	}
+	return p.places[number] - 1, true
+}
+
+// Share lets the part have the table of places of another one in common, if they are the same: parts of one shard are as
+// a rule, while no series comes. Neither may be in use.
+func (p *Part) Share(other *Part) {
+	if slices.Equal(p.places, other.places) {
+		p.places = other.places
+	}
+}
+
 // Close closes the file.
 func (p *Part) Close() error { return p.b.Close() }
 
@@ -164,9 +221,11 @@ func (p *Part) Delete() error { return p.b.Delete() }
 
 // appendMembers adds what Members reads.
 func (w *partWriter) appendMembers(dst []byte) []byte {
-	dst = appendColumn(dst, &w.stripes.encoder, w.gens)
 	for i := range w.ends {
 		w.begins[i], w.ends[i] = w.begins[i]-w.meta.MinT, w.meta.MaxT-w.ends[i]
 	}
-	return appendColumn(appendColumn(dst, &w.stripes.encoder, w.begins), &w.stripes.encoder, w.ends)
+	for _, x := range [][]int64{w.numbers, w.gens, w.begins, w.ends} {
+		dst = appendColumn(dst, &w.stripes.encoder, x)
+	}
+	return dst
 }

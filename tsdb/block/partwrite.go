@@ -18,15 +18,16 @@ import (
 )
 
 // PartRows is one series on its way into a part: all rows of Rows, which must stay as they are until the next series is
-// asked for.
+// asked for. One without rows has generation 0.
 type PartRows struct {
-	Number, Gen uint32 // numbers ascend
+	Number, Gen uint32 // each number comes once
 	Rows        *column.Block
 }
 
 // PartSource is what a part is made of.
 type PartSource struct {
-	// Series yields the series that have rows. An error ends the write with it.
+	// Series yields the series. Those that are next to each other are read together at little cost; with the ones that
+	// have no rows, parts have the same places and may Share them. An error ends the write with it.
 	Series iter.Seq2[PartRows, error]
 	// Expect is how many series there may be, to have room for them at once.
 	Expect int
@@ -72,7 +73,8 @@ type partWriter struct {
 	account  *budget.Account
 	reserved int64
 	stripes  stripesWriter
-	gens     []int64 // of each series
+	numbers  []int64 // of each series
+	gens     []int64 // the same
 	begins   []int64 // of each that has rows
 	ends     []int64 // the same
 	footer   footer
@@ -83,8 +85,10 @@ func (w *partWriter) write(src PartSource) error {
 		return err
 	}
 	w.stripes.init(w.out, w.off, w.meta.Slot, false)
-	w.gens, w.begins, w.ends = make([]int64, 0, src.Expect), make([]int64, 0, src.Expect), make([]int64, 0, src.Expect)
-	// Numbers are not in label order: neighbours are of one shard of the head, not of one histogram.
+	for _, x := range []*[]int64{&w.numbers, &w.gens, &w.begins, &w.ends} {
+		*x = make([]int64, 0, src.Expect)
+	}
+	// Neighbours are of one shard of the head, not of one histogram.
 	w.stripes.alone = true
 	for s, err := range src.Series {
 		if err != nil {
@@ -122,20 +126,18 @@ func (w *partWriter) write(src PartSource) error {
 
 func (w *partWriter) series(s PartRows) error {
 	n := len(s.Rows.T)
-	if n == 0 || s.Gen == 0 || int(s.Number) < len(w.gens) {
-		return fmt.Errorf("%d rows of generation %d after %d series", n, s.Gen, len(w.gens))
+	if (n == 0) != (s.Gen == 0) {
+		return fmt.Errorf("%d rows of generation %d", n, s.Gen)
+	}
+	w.numbers, w.gens = append(w.numbers, int64(s.Number)), append(w.gens, int64(s.Gen))
+	if n == 0 {
+		return w.stripes.add(s.Rows, 0, 0)
 	}
 	first, last := s.Rows.T[0], s.Rows.T[n-1]
 	if first < w.meta.SlotStart || last-w.meta.SlotStart >= w.meta.Slot {
 		return fmt.Errorf("rows from %d to %d are not in the slot at %d", first, last, w.meta.SlotStart)
 	}
-	for len(w.gens) < int(s.Number) {
-		w.gens = append(w.gens, 0)
-		if err := w.stripes.add(s.Rows, 0, 0); err != nil {
-			return err
-		}
-	}
-	w.gens, w.begins, w.ends = append(w.gens, int64(s.Gen)), append(w.begins, first), append(w.ends, last)
+	w.begins, w.ends = append(w.begins, first), append(w.ends, last)
 	w.meta.MinT, w.meta.MaxT = min(w.meta.MinT, first), max(w.meta.MaxT, last)
 	w.meta.Rows += uint64(n)
 	if err := w.stripes.add(s.Rows, 0, n); err != nil {
@@ -146,7 +148,7 @@ func (w *partWriter) series(s PartRows) error {
 
 // charge brings what is reserved up to the memory of the buffers.
 func (w *partWriter) charge() error {
-	n := w.stripes.bytes() + 8*int64(cap(w.gens)+cap(w.begins)+cap(w.ends))
+	n := w.stripes.bytes() + 8*int64(cap(w.numbers)+cap(w.gens)+cap(w.begins)+cap(w.ends))
 	if n <= w.reserved {
 		return nil
 	}

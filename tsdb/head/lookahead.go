@@ -68,7 +68,7 @@ func (x *aheadLooker) look(ref sample.Ref, t int64, row int, dst []look) []look 
 	for _, p := range x.parts {
 		r := x.readers[p]
 		if r == nil {
-			r = p.part.Reader()
+			r = p.part.Reader(false)
 			x.readers[p] = r
 		}
 		y := look{row: row, part: p}
@@ -125,7 +125,7 @@ func (s *shard) partAtLocked(local uint32, hd *header, t int64, looks []look) (k
 		if i := slices.IndexFunc(looks, func(y look) bool { return y.part == x }); i >= 0 {
 			kind, v, ok = looks[i].kind, looks[i].v, looks[i].found
 		} else {
-			r := x.part.Reader()
+			r := x.part.Reader(false)
 			kind, v, ok = lookInto(r, local, t, &s.scratch)
 			r.Close()
 		}

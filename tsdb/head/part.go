@@ -15,15 +15,15 @@ import (
 // Part is in-order rows of one shard and one slot that have left memory for a file. Series are known in it by their
 // local ids. It is safe for concurrent use.
 type Part interface {
-	// Reader returns a reader of the part, of one goroutine.
-	Reader() PartReader
+	// Reader returns a reader of the part, of one goroutine. once says that what it reads is not wanted again.
+	Reader(once bool) PartReader
 	// Discard removes the part for good: a block holds its rows, and no pin sees them here any more.
 	Discard()
 	// Close gives back what the part holds in memory. The file stays.
 	Close() error
 }
 
-// PartReader reads a part. Series are asked for in ascending order mostly.
+// PartReader reads a part. Series of one metric are asked for together mostly.
 type PartReader interface {
 	// Read appends the rows of a series in [mint, maxt] to dst, ascending in time, with start timestamps if withST. The
 	// error is a *DamageError where some cannot be read; dst has the others then. On any other it is as it was.
@@ -50,10 +50,10 @@ type PartInfo struct {
 	Rows       int
 }
 
-// PartSeries is the series of a part, by local id: the generation of each, 0 for one without rows, and the times of its
+// PartSeries is the series of a part: the local id of each, its generation, 0 for one without rows, and the times of its
 // first and its last row.
 type PartSeries struct {
-	Gen         []uint32
+	Local, Gen  []uint32
 	First, Last []int64
 }
 

@@ -280,7 +280,7 @@ func (r *Reader) inOrder(i int, dst *column.Block) (damage, err error) {
 				pieces = pieces[1:]
 			}
 			if x.reader == nil {
-				x.reader = x.part.Reader()
+				x.reader = x.part.Reader(r.once)
 			}
 			from := len(dst.T)
 			if err := x.reader.Read(local, r.want.mint, r.want.maxt, r.want.st, dst); err != nil {

@@ -18,6 +18,7 @@ import (
 type Reader struct {
 	pin  *Pin
 	want span
+	once bool // what it reads of parts is not wanted again
 	ids  []uint32
 	next int // place in ids
 
@@ -64,7 +65,14 @@ type piece struct {
 // before the pin.
 func (p *Pin) Reader(mint, maxt int64, withST bool) *Reader {
 	r, _ := p.head.copies.Get().(*Reader)
-	r.pin, r.want = p, span{mint, maxt, withST}
+	r.pin, r.want, r.once = p, span{mint, maxt, withST}, false
+	return r
+}
+
+// ReaderOnce is Reader for who reads all there is and will not again.
+func (p *Pin) ReaderOnce(mint, maxt int64, withST bool) *Reader {
+	r := p.Reader(mint, maxt, withST)
+	r.once = true
 	return r
 }
 

@@ -36,24 +36,29 @@ func (h *Head) AttachRecovered(part Part, info PartInfo, series PartSeries) bool
 	}
 	x := &attached{PartInfo: info, part: part}
 	r := s.recovering
-	r.gens = padded(r.gens, len(series.Gen), 0)
-	covered := padded(r.covered[info.Slot], len(series.Gen), coversNone)
-	for local, gen := range series.Gen {
+	n := 0
+	for _, local := range series.Local {
+		n = max(n, int(local)+1)
+	}
+	r.gens = padded(r.gens, n, 0)
+	covered := padded(r.covered[info.Slot], n, coversNone)
+	for i, gen := range series.Gen {
+		local := series.Local[i]
 		switch {
 		case gen == 0:
 			continue
 		case gen < r.gens[local]:
-			x.exclude(uint32(local)) // the id has another series by now: a block that had this one's rows is gone
+			x.exclude(local) // the id has another series by now: a block that had this one's rows is gone
 			continue
 		case gen > r.gens[local] && r.gens[local] != 0:
 			for _, y := range s.parts {
-				y.exclude(uint32(local))
+				y.exclude(local)
 			}
 			covered[local] = coversNone
 		}
 		r.gens[local] = gen
 		c := &covered[local]
-		c.first, c.last = min(c.first, series.First[local]), max(c.last, series.Last[local])
+		c.first, c.last = min(c.first, series.First[i]), max(c.last, series.Last[i])
 	}
 	r.covered[info.Slot] = covered
 	s.addPartLocked(x)

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -133,39 +134,85 @@ func (s *shard) eachClosedLocked(local uint32, from, to int64, f func(*closedChu
 // Info returns what the part is, complete when Rows has ended.
 func (x *Spill) Info() PartInfo { return x.info }
 
-// Series returns how many series the shard has, those without rows included.
+// Series returns how many series Rows yields at most.
 func (x *Spill) Series() int { return x.series }
 
-// SpillRows is the rows [0, len(Rows.T)) of one series, good until the next one is asked for.
+// SpillRows is all rows of Rows, those of one series, good until the next one is asked for. Of a series without rows the
+// generation is 0.
 type SpillRows struct {
-	Local, Gen uint32 // generation
+	Local, Gen uint32
 	Rows       *column.Block
 }
 
 // spillRun is how many series are copied under one hold of the shard's lock.
 const spillRun = 256
 
-// Rows yields the series with their rows, by local id.
+// Rows yields the series of the shard, those of one metric together: they are read together.
 func (x *Spill) Rows() iter.Seq2[SpillRows, error] {
 	return func(yield func(SpillRows, error) bool) {
 		r := &Reader{want: span{math.MinInt64, math.MaxInt64, true}} // for its buffers
 		var b column.Block
-		x.leaves = make([]outgoing, 0, x.series)
-		var run []spilledSeries
-		for from, more := uint32(0), true; more; from += spillRun {
-			run, more = x.copyRun(r, from, run[:0])
+		order := x.shard.byMetric()
+		x.leaves = make([]outgoing, x.series)
+		run := make([]spilledSeries, 0, spillRun)
+		for len(order) > 0 {
+			n := min(spillRun, len(order))
+			run = x.copyRun(r, order[:n], run[:0])
+			order = order[n:]
 			for _, y := range run {
 				b.Reset()
 				if err := x.decode(r, y, &b); err != nil {
 					yield(SpillRows{}, fmt.Errorf("series %d of the head: %w", x.shard.id(y.local), err))
 					return
 				}
-				if !yield(SpillRows{y.local, y.gen, &b}, nil) {
+				if !yield(SpillRows{y.local, x.leaves[y.local].gen, &b}, nil) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// byMetric returns the local ids of the series of the shard, those of one metric together, by its name.
+func (s *shard) byMetric() []uint32 {
+	locals := make([]uint32, 0, s.headers.len())
+	s.mu.RLock()
+	for local := range s.headers.len() {
+		if s.headers.at(local).gen != 0 {
+			locals = append(locals, local)
+		}
+	}
+	s.mu.RUnlock()
+	names := make([]uint32, len(locals))
+	for i, local := range locals {
+		names[i] = s.head.dir.metric(s.id(local))
+	}
+	rank := map[uint32]uint64{}
+	distinct := slices.Compact(slices.Sorted(slices.Values(names)))
+	text := s.head.dir.index.Symbol
+	slices.SortFunc(distinct, func(a, b uint32) int { return strings.Compare(text(a), text(b)) })
+	for i, name := range distinct {
+		rank[name] = uint64(i) << 32
+	}
+	keys := make([]uint64, len(locals))
+	for i, local := range locals {
+		keys[i] = rank[names[i]] | uint64(local)
+	}
+	slices.Sort(keys)
+	for i, key := range keys {
+		locals[i] = uint32(key)
+	}
+	return locals
+}
+
+// metric returns the symbol of the value of the first label of a series, which is that of its metric name as a rule; where
+// it has none, that of the empty text.
+func (d *directory) metric(id uint32) uint32 {
+	var stack [128]uint32
+	if pairs := d.pairs(id, stack[:0]); len(pairs) > 1 {
+		return pairs[1]
+	}
+	return 0
 }
 
 // spilledSeries is the copies of the chunks of a series: pieces[from:to] of a reader.
@@ -175,15 +222,16 @@ type spilledSeries struct {
 	from, to int
 }
 
-// copyRun copies the chunks of the series from an id on, and appends them to run; more is whether there are others
-// behind them.
-func (x *Spill) copyRun(r *Reader, from uint32, run []spilledSeries) (_ []spilledSeries, more bool) {
+// copyRun copies the chunks of some series and appends them to run.
+func (x *Spill) copyRun(r *Reader, locals []uint32, run []spilledSeries) []spilledSeries {
 	s := x.shard
 	r.forget()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	to := min(from+spillRun, s.headers.len())
-	for local := from; local < to; local++ {
+	for _, local := range locals {
+		if int(local) >= x.series {
+			continue // it came since
+		}
 		y := spilledSeries{outgoing: outgoing{gen: s.headers.at(local).gen}, local: local, from: len(r.pieces)}
 		s.eachClosedLocked(local, x.info.Slot, x.end, func(c *closedChunk) {
 			if c.changed > x.info.LSN {
@@ -192,24 +240,25 @@ func (x *Spill) copyRun(r *Reader, from uint32, run []spilledSeries) (_ []spille
 			y.below = max(y.below, c.number+1)
 			r.add(c.stream(), c.starts(), piece{n: int(c.n), kind: c.kind, mint: c.mint})
 		})
-		if y.to = len(r.pieces); y.to > y.from {
-			slices.Reverse(r.pieces[y.from:])
-			run = append(run, y)
-		}
+		y.to = len(r.pieces)
+		slices.Reverse(r.pieces[y.from:])
+		run = append(run, y)
 	}
-	return run, to < s.headers.len()
+	return run
 }
 
+// decode decodes the rows of a series and notes that they go.
 func (x *Spill) decode(r *Reader, y spilledSeries, b *column.Block) error {
 	for _, c := range r.pieces[y.from:y.to] {
 		if err := c.decode(r.buf[c.from:c.starts], r.buf[c.starts:c.to], r.want, b); err != nil {
 			return err
 		}
 	}
-	n := len(b.T)
-	x.info.Rows += n
-	x.info.MinT, x.info.MaxT = min(x.info.MinT, b.T[0]), max(x.info.MaxT, b.T[n-1])
-	x.leaves = append(padded(x.leaves, int(y.local), outgoing{}), y.outgoing)
+	if n := len(b.T); n > 0 {
+		x.info.Rows += n
+		x.info.MinT, x.info.MaxT = min(x.info.MinT, b.T[0]), max(x.info.MaxT, b.T[n-1])
+		x.leaves[y.local] = y.outgoing
+	}
 	return nil
 }
 

@@ -34,23 +34,23 @@ type memoryPart struct {
 // partOf makes the part of a spill.
 func partOf(tb failer, x *Spill) *memoryPart {
 	p := &memoryPart{tb: tb, rows: map[uint32]*column.Block{}}
-	last := -1
 	for r, err := range x.Rows() {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		if int(r.Local) <= last {
-			tb.Errorf("series %d of a part after %d", r.Local, last)
+		if p.rows[r.Local] != nil {
+			tb.Errorf("series %d is twice in a part", r.Local)
 		}
-		last = int(r.Local)
 		b := &column.Block{}
 		b.Reset()
 		appendRows(b, r.Rows, math.MinInt64, math.MaxInt64)
 		p.rows[r.Local] = b
-		s, n := &p.series, len(b.T)
-		s.Gen = append(padded(s.Gen, int(r.Local), 0), r.Gen)
-		s.First = append(padded(s.First, int(r.Local), 0), b.T[0])
-		s.Last = append(padded(s.Last, int(r.Local), 0), b.T[n-1])
+		s, first, last := &p.series, int64(0), int64(0)
+		if n := len(b.T); n > 0 {
+			first, last = b.T[0], b.T[n-1]
+		}
+		s.Local, s.Gen = append(s.Local, r.Local), append(s.Gen, r.Gen)
+		s.First, s.Last = append(s.First, first), append(s.Last, last)
 	}
 	p.info = x.Info()
 	return p
@@ -69,8 +69,8 @@ func appendRows(dst, src *column.Block, mint, maxt int64) {
 	}
 }
 
-func (p *memoryPart) Reader() PartReader { return memoryReader{p} }
-func (p *memoryPart) Close() error       { return nil }
+func (p *memoryPart) Reader(bool) PartReader { return memoryReader{p} }
+func (p *memoryPart) Close() error           { return nil }
 
 func (p *memoryPart) Discard() {
 	if p.discarded {
