@@ -25,7 +25,7 @@ const slotReadRun = scanRun
 // slot's series, as for a query of all of them, and the samples of slotReadRun series at a time.
 func (db *DB) slotSource(ctx context.Context, pin *head.Pin, slot int64) block.Source {
 	v := &view{db: db, pin: pin, mint: slot, maxt: db.slotLast(slot)}
-	v.sources = []source{headSource{pin: pin, index: db.head.Index()}}
+	v.sources = []source{headSource{pin: pin, index: db.head.Index(), once: &onceReader{}}}
 	return block.Source{Series: v.eachSeries(ctx), Metadata: sortedFamilies(pin.Metadata("")), Account: db.upkeep}
 }
 

@@ -60,7 +60,14 @@ type rowReader interface {
 type headSource struct {
 	pin   *head.Pin
 	index *index.Mem
+	once  *onceReader // for who reads all of one stretch of time, by one goroutine; nil else
 }
+
+// onceReader is one reader for all scans: what it has of parts of the head is not read again by the next scan, and does
+// not push out of the cache what queries read.
+type onceReader struct{ headReader }
+
+func (onceReader) close() {}
 
 func (s headSource) selectIDs(t *budget.Task, ms []*labels.Matcher) ([]uint32, error) {
 	return s.pin.Select(t, ms)
@@ -82,7 +89,13 @@ func (s headSource) labelValues(t *budget.Task, name string, ms []*labels.Matche
 }
 
 func (s headSource) reader(n column.Need) rowReader {
-	return headReader{s.pin.Reader(n.MinT, n.MaxT, n.ST)}
+	if s.once == nil {
+		return headReader{s.pin.Reader(n.MinT, n.MaxT, n.ST)}
+	}
+	if s.once.r == nil {
+		s.once.r = s.pin.ReaderOnce(n.MinT, n.MaxT, n.ST)
+	}
+	return s.once
 }
 
 func (s headSource) exemplars(_ context.Context, id uint32, mint, maxt int64) ([]exemplar.Exemplar, error) {
