@@ -34,33 +34,48 @@ func (v *view) LabelValues(ctx context.Context, name string, ms []*labels.Matche
 func (v *view) mergeStrings(ctx context.Context, limit int, of func(*budget.Task, source) ([]string, error)) ([]string, error) {
 	t := budget.NewTask(ctx, v.db.opts.Budget)
 	defer t.Settle(0)
-	var all []string
+	var parts [][]string
 	for _, s := range v.sources {
 		part, err := of(t, s)
-		if err == nil {
-			all = mergeSorted(t, all, part)
-			err = t.Err()
-		}
 		if err != nil {
 			return nil, fmt.Errorf("read labels: %w", err)
 		}
-		if limit > 0 && len(all) > limit {
-			all = all[:limit]
+		if len(part) > 0 {
+			parts = append(parts, part)
 		}
 	}
-	return all, nil
+	// Neighbours are joined, and then what came of them: each name is looked at as often as the count of sources has bits.
+	for len(parts) > 1 {
+		joined := parts[:0]
+		for i := 0; i < len(parts); i += 2 {
+			part := parts[i]
+			if i+1 < len(parts) {
+				part = mergeSorted(t, part, parts[i+1], limit)
+			}
+			joined = append(joined, part)
+		}
+		parts = joined
+	}
+	if err := t.Err(); err != nil {
+		return nil, fmt.Errorf("read labels: %w", err)
+	}
+	if len(parts) == 0 {
+		return nil, nil
+	}
+	return parts[0], nil
 }
 
-// mergeSorted joins two lists that are sorted and name nothing twice into one.
-func mergeSorted(t *budget.Task, a, b []string) []string {
-	if len(a) == 0 {
-		return b
+// mergeSorted joins two lists that are sorted and name nothing twice into one of at most limit; 0: of all.
+func mergeSorted(t *budget.Task, a, b []string, limit int) []string {
+	n := len(a) + len(b)
+	if limit > 0 {
+		n = min(n, limit)
 	}
-	if len(b) == 0 || !t.Reserve(stringBytes*int64(len(a)+len(b))) {
+	if !t.Reserve(stringBytes * int64(n)) {
 		return a
 	}
-	out := make([]string, 0, len(a)+len(b))
-	for len(a) > 0 && len(b) > 0 && t.Go(1) {
+	out := make([]string, 0, n)
+	for len(a) > 0 && len(b) > 0 && len(out) < n && t.Go(1) {
 		c := strings.Compare(a[0], b[0])
 		if c <= 0 {
 			out, a = append(out, a[0]), a[1:]
@@ -71,7 +86,8 @@ func mergeSorted(t *budget.Task, a, b []string) []string {
 			b = b[1:]
 		}
 	}
-	return append(append(out, a...), b...)
+	out = append(out, a[:min(len(a), n-len(out))]...)
+	return append(out, b[:min(len(b), n-len(out))]...)
 }
 
 // Exemplars returns the exemplars of the series that match any of the matcher sets, series in label order.

@@ -295,8 +295,14 @@ func TestSortedListsAreMerged(t *testing.T) {
 		{{"a", "c"}, {"b", "c", "d"}, {"a", "b", "c", "d"}},
 		{{"x"}, {"a", "b"}, {"a", "b", "x"}},
 	} {
-		if got := mergeSorted(task, c[0], c[1]); !slices.Equal(got, c[2]) {
-			t.Errorf("%q and %q make %q", c[0], c[1], got)
+		for limit := range 5 {
+			want := c[2]
+			if limit > 0 {
+				want = want[:min(limit, len(want))]
+			}
+			if got := mergeSorted(task, c[0], c[1], limit); !slices.Equal(got, want) {
+				t.Errorf("%q and %q make %q, want %q", c[0], c[1], got, want)
+			}
 		}
 	}
 }

@@ -19,6 +19,7 @@ type part struct {
 	source uint32
 	ids    []uint32
 	rows   []uint32 // of each of ids; nil: 0, 1, 2, …
+	cut    bool     // there are more ids
 }
 
 func (p *part) row(i int) uint32 {
@@ -63,6 +64,7 @@ func (m *seriesMerge) find(ms []*labels.Matcher, limit int) (column.SeriesSet, *
 			m.parts = append(m.parts, part{source: uint32(i), ids: ids})
 		}
 	}
+	some := m.cut(limit)
 	m.union()
 	m.collect()
 	if err := m.task.Err(); err != nil {
@@ -74,6 +76,11 @@ func (m *seriesMerge) find(ms []*labels.Matcher, limit int) (column.SeriesSet, *
 	}
 	if limit > 0 && len(perm) > limit {
 		perm = perm[:limit]
+	}
+	if some {
+		if err := m.complete(perm); err != nil {
+			return fail(err)
+		}
 	}
 	at := m.places(perm)
 	set := m.labels.set(perm)
