@@ -7,19 +7,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"math"
 	"path"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"github.com/tidemarkdb/tidemark/tsdb/block"
-	"github.com/tidemarkdb/tidemark/tsdb/budget"
-	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 // foreignCounts say how far the conversion is.
@@ -115,23 +111,23 @@ func (db *DB) convertBlock(ctx context.Context, b storedForeign) error {
 	if err := db.roomFor(b); err != nil {
 		return err
 	}
-	// What is deleted is left out.
-	if err := db.finalize(func(d deletion) bool { _, ok := b.dead.find(d.ID); return ok }); err != nil {
-		return err
-	}
 	start := time.Now()
+	from := newForeignCopy(b, db.finalNow())
 	first, last := floor(b.info.MinT, db.meta.SlotMillis), floor(b.info.MaxT, db.meta.SlotMillis)
 	meta, err := block.Write(db.opts.FS, db.layout.blocks(), block.Meta{
 		SlotStart: first, SlotEnd: last + db.meta.SlotMillis, Slot: db.meta.SlotMillis, Parents: []string{b.info.ID},
-	}, block.Source{Series: foreignSeries(ctx, b, db.upkeep), Account: db.upkeep})
+	}, block.Source{Series: from.series(ctx, db.upkeep), Account: db.upkeep})
 	if fsx.IsFull(err) {
 		return db.pauseConversion("the disk is full")
 	}
 	if err != nil && !errors.Is(err, block.ErrEmpty) {
 		return err
 	}
-	empty := err != nil
-	size, err := db.adopt(b, meta.ULID, empty)
+	made := meta.ULID
+	if err != nil {
+		made = "" // nothing of it is left
+	}
+	size, err := db.adopt(b, made, from.tombstones())
 	if err != nil {
 		return err
 	}
@@ -143,13 +139,22 @@ func (db *DB) convertBlock(ctx context.Context, b storedForeign) error {
 	return nil
 }
 
-// adopt puts the block that was made of a foreign one in its place: on disk first, then in the views.
-func (db *DB) adopt(b storedForeign, id string, empty bool) (int64, error) {
+// finalNow returns which deletes cannot be undone as of now.
+func (db *DB) finalNow() func(sample.LSN) bool {
+	db.maintain.Lock()
+	defer db.maintain.Unlock()
+	now := deletes{list: db.deletes.list}
+	return now.final
+}
+
+// adopt puts the block that was made of a foreign one in its place, empty where it has no samples: on disk first, with
+// what is hidden of it, then in the views.
+func (db *DB) adopt(b storedForeign, id string, dead tombstones) (int64, error) {
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
 	now, ok := db.foreign.find(b.info.ID)
 	if !ok || now.deletes != b.deletes {
-		if !empty {
+		if id != "" {
 			if err := db.opts.FS.Remove(block.Path(db.layout.blocks(), id)); err != nil {
 				return 0, err
 			}
@@ -158,17 +163,17 @@ func (db *DB) adopt(b storedForeign, id string, empty bool) (int64, error) {
 	}
 	var made []storedBlock
 	size := int64(0)
-	if !empty {
+	if id != "" {
 		x, err := db.openBlock(id)
 		if err != nil {
 			return 0, err
 		}
-		made = append(made, storedBlock{Block: x})
+		made = append(made, storedBlock{Block: x, dead: dead})
 		size = x.Size()
 	}
-	if err := db.conclude(b); err != nil {
+	if err := db.concludeWith(b, made); err != nil {
 		for _, x := range made {
-			err = errors.Join(err, x.Delete())
+			err = errors.Join(err, db.blocks.delete(db.layout, x))
 		}
 		return 0, err
 	}
@@ -180,6 +185,19 @@ func (db *DB) adopt(b storedForeign, id string, empty bool) (int64, error) {
 	db.seq.Unlock()
 	db.forgetForeign(b)
 	return size, nil
+}
+
+// concludeWith writes what is hidden of the blocks that were made, and then that the foreign one is done with.
+func (db *DB) concludeWith(b storedForeign, made []storedBlock) error {
+	for _, x := range made {
+		if len(x.dead) == 0 {
+			continue
+		}
+		if err := saveTombstones(db.opts.FS, x.Name(), x.dead); err != nil {
+			return err
+		}
+	}
+	return db.conclude(b)
 }
 
 // roomFor sees to it that converting a block leaves the disk its reserve. What it becomes is smaller than it is.
@@ -207,37 +225,6 @@ func (db *DB) pauseConversion(cause string) error {
 		db.log.Warn("the conversion of foreign blocks pauses", "cause", cause)
 	}
 	return errNoRoom
-}
-
-// foreignSeries yields what of a foreign block is not deleted. Memory: the samples of one series.
-func foreignSeries(ctx context.Context, b storedForeign, account *budget.Account) iter.Seq2[block.Series, error] {
-	return func(yield func(block.Series, error) bool) {
-		ids, err := b.find(ctx, nil)
-		if err != nil {
-			yield(block.Series{}, err)
-			return
-		}
-		var (
-			sb    labels.ScratchBuilder
-			pairs []uint32
-			ls    labels.Labels
-		)
-		rows := column.Block{Budget: account}
-		defer rows.Free()
-		r := foreignReader{block: b, rows: b.Reader(), need: column.Need{MinT: minTime, MaxT: maxTime, ST: true}}
-		r.load(ids)
-		for _, id := range ids {
-			pairs, err = b.Pairs(id, pairs[:0])
-			if err == nil {
-				ls = b.labels(pairs, &sb)
-				rows.Reset()
-				err = r.next(ctx, &rows)
-			}
-			if !yield(block.Series{Labels: ls, Rows: &rows, To: len(rows.T)}, err) || err != nil {
-				return
-			}
-		}
-	}
 }
 
 // removeOriginals deletes, where the store is told to, what all foreign blocks were made of. None is left.

@@ -36,6 +36,7 @@ func (db *DB) openForeign(ctx context.Context) error {
 	if db.converted, err = db.loadConverted(); err != nil {
 		return err
 	}
+	db.removeConvertedMarks()
 	found, err := db.opts.Foreign.Open(ctx, db.opts.Dir, db.layout.foreign(), func(id string) bool {
 		return slices.Contains(db.converted, id)
 	})
@@ -67,6 +68,13 @@ func (db *DB) openForeign(ctx context.Context) error {
 		db.log.Info("blocks of another program are queried in place and will be converted", "blocks", n, "bytes", db.foreignAt.bytes.Load())
 	}
 	return db.removeHalfConverted()
+}
+
+// removeConvertedMarks deletes the tombstones of blocks that are converted, where a crash or a late write left them.
+func (db *DB) removeConvertedMarks() {
+	for _, id := range db.converted {
+		_ = db.opts.FS.Remove(tombstonePath(db.layout.foreignTombstones(id))) // nobody reads it
+	}
 }
 
 func (db *DB) addForeign(b ForeignBlock) error {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,7 +89,7 @@ func checkConversion(t *testing.T, o peerOptions) {
 	p.close(t)
 	before := contents(t, p.dir)
 	gate := make(chan struct{})
-	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{gate: gate}})
+	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{Foreign: Directory{}, gate: gate}})
 	found := db.Stats().Foreign.Found
 	if found < 4 {
 		t.Errorf("%d blocks, which tells little", found)
@@ -248,13 +249,13 @@ func TestConversionPausesWhereTheDiskNeedsItsReserve(t *testing.T) {
 
 // paused is a Directory of which a block is converted for each token that comes through the gate.
 type paused struct {
-	Directory
+	store.Foreign
 
 	gate chan struct{}
 }
 
 func (p paused) Open(ctx context.Context, dir, scratch string, done func(string) bool) (store.ForeignContents, error) {
-	got, err := p.Directory.Open(ctx, dir, scratch, done)
+	got, err := p.Foreign.Open(ctx, dir, scratch, done)
 	for i, b := range got.Blocks {
 		got.Blocks[i] = pausedBlock{ForeignBlock: b, gate: p.gate}
 	}
@@ -296,7 +297,7 @@ func TestSamplesDeletedDuringTheConversionStayDeleted(t *testing.T) {
 	p := newPeer(t, rng, newMix(rng, 21, epoch, epoch+7*hour, 60_000), peerOptions{compact: true})
 	p.close(t)
 	gate := make(chan struct{})
-	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{gate: gate}})
+	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{Foreign: Directory{}, gate: gate}})
 	if err := db.Delete(t.Context(), epoch+hour, epoch+3*hour, labels.MustNewMatcher(labels.MatchEqual, "__name__", "m1")); err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +314,7 @@ func TestSamplesDeletedDuringTheConversionStayDeleted(t *testing.T) {
 		t.Errorf("before the conversion (-want +got):\n%s", diff)
 	}
 	closeStore(t, db)
-	db = openStore(t, store.Options{Dir: p.dir, Foreign: paused{gate: gate}})
+	db = openStore(t, store.Options{Dir: p.dir, Foreign: paused{Foreign: Directory{}, gate: gate}})
 	if diff := cmp.Diff(want, storeLines(t, db)); diff != "" {
 		t.Errorf("after a restart (-want +got):\n%s", diff)
 	}
@@ -324,11 +325,50 @@ func TestSamplesDeletedDuringTheConversionStayDeleted(t *testing.T) {
 	}
 }
 
+func TestDeletesCanBeUndoneAfterTheConversion(t *testing.T) {
+	rng := rand.New(rand.NewPCG(33, 1))
+	p := newPeer(t, rng, newMix(rng, 21, epoch, epoch+7*hour, 60_000), peerOptions{compact: true})
+	p.close(t)
+	gate := make(chan struct{})
+	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{Foreign: Directory{}, gate: gate}})
+	hide := func(metric string) {
+		t.Helper()
+		if err := db.Delete(t.Context(), epoch+hour, epoch+5*hour, labels.MustNewMatcher(labels.MatchEqual, "__name__", metric)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hide("m1")
+	hide("m2")
+	hidden := storeLines(t, db)
+	close(gate)
+	waitConverted(t, db)
+	if diff := cmp.Diff(hidden, storeLines(t, db)); diff != "" {
+		t.Errorf("converted (-before +after):\n%s", diff)
+	}
+	closeStore(t, db)
+	db = openStore(t, store.Options{Dir: p.dir})
+	if diff := cmp.Diff(hidden, storeLines(t, db)); diff != "" {
+		t.Errorf("after a restart (-before +after):\n%s", diff)
+	}
+	deletes := db.Deletes()
+	if len(deletes) != 2 {
+		t.Fatalf("%d deletes", len(deletes))
+	}
+	for _, d := range deletes {
+		if err := db.Undelete(t.Context(), d.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(p.lines, storeLines(t, db)); diff != "" {
+		t.Errorf("undone (-Prometheus +ours):\n%s", diff)
+	}
+}
+
 func TestSnapshotHoldsWhatIsNotConverted(t *testing.T) {
 	rng := rand.New(rand.NewPCG(25, 1))
 	p := newPeer(t, rng, newMix(rng, 14, epoch, epoch+5*hour, 60_000), peerOptions{compact: true})
 	p.close(t)
-	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{gate: make(chan struct{})}})
+	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{Foreign: Directory{}, gate: make(chan struct{})}})
 	if err := db.Delete(t.Context(), epoch, epoch+hour, labels.MustNewMatcher(labels.MatchEqual, "__name__", "m2")); err != nil {
 		t.Fatal(err)
 	}
@@ -374,7 +414,7 @@ func TestNewSamplesGoOnWherePrometheusEnded(t *testing.T) {
 	p := newPeer(t, rng, m, peerOptions{compact: true})
 	p.close(t)
 	gate := make(chan struct{})
-	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{gate: gate}, MaxFuture: -1})
+	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{Foreign: Directory{}, gate: gate}, MaxFuture: -1})
 	for _, x := range m.series {
 		p.lines[x.ls.String()] = append(p.lines[x.ls.String()], line(epoch+6*hour, 7, nil, nil))
 	}
@@ -413,7 +453,7 @@ func TestPrometheusBlocksBeyondTheRetentionGo(t *testing.T) {
 	m := newMix(rng, 14, epoch, epoch+9*hour, 60_000)
 	p := newPeer(t, rng, m, peerOptions{compact: true})
 	p.close(t)
-	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{gate: make(chan struct{})}, Retention: 4 * time.Hour})
+	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{Foreign: Directory{}, gate: make(chan struct{})}, Retention: 4 * time.Hour})
 	if err := db.Maintain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -425,7 +465,7 @@ func TestPrometheusBlocksBeyondTheRetentionGo(t *testing.T) {
 		t.Errorf("oldest sample %d h after the first", (oldest-epoch)/hour)
 	}
 	closeStore(t, db)
-	again := openStore(t, store.Options{Dir: p.dir, Foreign: paused{gate: make(chan struct{})}})
+	again := openStore(t, store.Options{Dir: p.dir, Foreign: paused{Foreign: Directory{}, gate: make(chan struct{})}})
 	for _, lines := range storeLines(t, again) {
 		if timeOf(lines[0]) < oldest {
 			t.Fatal("what the retention dropped is back after a restart")
@@ -486,9 +526,10 @@ func TestConversionSurvivesACrashAtEveryOperation(t *testing.T) {
 	watched := fsx.NewFaulty(disk)
 	var mu sync.Mutex
 	var states []*fsx.Crashable
+	var watching atomic.Bool
 	ops := 0
 	watched.Observe(func(op fsx.Op, name string) {
-		if op&fsx.OpChange == 0 || !strings.Contains(name, "tidemark") {
+		if !watching.Load() || op&fsx.OpChange == 0 || !strings.Contains(name, "tidemark") {
 			return
 		}
 		mu.Lock()
@@ -496,8 +537,18 @@ func TestConversionSurvivesACrashAtEveryOperation(t *testing.T) {
 		ops++
 		states = append(states, disk.Crash([]int{0, 100, 50}[ops%3], uint64(ops)))
 	})
-	o := store.Options{Dir: p.dir, FS: watched, Foreign: keepScratch{}, Shards: 1, SegmentBytes: 1 << 16}
+	gate := make(chan struct{})
+	o := store.Options{Dir: p.dir, FS: watched, Foreign: paused{Foreign: keepScratch{}, gate: gate}, Shards: 1, SegmentBytes: 1 << 16}
 	db := openStore(t, o)
+	if err := db.Delete(t.Context(), epoch+hour, epoch+4*hour, labels.MustNewMatcher(labels.MatchEqual, "__name__", "m1")); err != nil {
+		t.Fatal(err)
+	}
+	hidden := storeLines(t, db)
+	if cmp.Equal(hidden, p.lines) {
+		t.Fatal("nothing was deleted")
+	}
+	watching.Store(true)
+	close(gate)
 	waitConverted(t, db)
 	watched.Observe(func(fsx.Op, string) {})
 	converted := len(db.Blocks())
@@ -506,14 +557,14 @@ func TestConversionSurvivesACrashAtEveryOperation(t *testing.T) {
 		t.Fatalf("%d states", len(states))
 	}
 	for i, state := range states {
-		o.FS = state
+		o.FS, o.Foreign = state, keepScratch{}
 		db, err := store.Open(t.Context(), o)
 		if err != nil {
 			t.Fatalf("state %d: %v", i, err)
 		}
 		for what := range 2 {
-			if diff := cmp.Diff(p.lines, storeLines(t, db)); diff != "" {
-				t.Fatalf("state %d of %d, look %d (-Prometheus +ours):\n%s", i, len(states), what, diff)
+			if diff := cmp.Diff(hidden, storeLines(t, db)); diff != "" {
+				t.Fatalf("state %d of %d, look %d (-before +after the crash):\n%s", i, len(states), what, diff)
 			}
 			waitConverted(t, db)
 		}
@@ -524,6 +575,14 @@ func TestConversionSurvivesACrashAtEveryOperation(t *testing.T) {
 		slices.Sort(from)
 		if len(from) != converted || len(slices.Compact(from)) != converted {
 			t.Errorf("state %d: %d blocks, want one of each of %d", i, len(from), converted)
+		}
+		for _, d := range db.Deletes() {
+			if err := db.Undelete(t.Context(), d.ID); err != nil {
+				t.Fatalf("state %d: %v", i, err)
+			}
+		}
+		if diff := cmp.Diff(p.lines, storeLines(t, db)); diff != "" {
+			t.Fatalf("state %d of %d, undone (-Prometheus +ours):\n%s", i, len(states), diff)
 		}
 		closeStore(t, db)
 	}
