@@ -28,6 +28,8 @@ type blockMerge struct {
 	merge  rowMerge
 	// each is called before a series is read; an error ends the merge.
 	each func(ctx context.Context) error
+	// lost is told of what of a series cannot be read and is left out; nil: it ends the merge.
+	lost func(error)
 	same []*mergeInput // that have the series at hand
 	hide hideMerge
 	out  uint32 // series yielded that are written
@@ -145,11 +147,11 @@ func (m *blockMerge) read(ctx context.Context) (block.Series, error) {
 	m.merge.runs, m.merge.crossed = m.merge.runs[:0], false
 	m.hide.begin(m.same)
 	for i, in := range m.same {
-		if err := m.append(ctx, in, sample.LSN(i)); err != nil {
+		if err := m.tolerate(m.append(ctx, in, sample.LSN(i))); err != nil {
 			return s, fmt.Errorf("block %s: %w", in.b.Meta().ULID, err)
 		}
 		more, err := in.b.Exemplars(ctx, in.id, math.MinInt64, math.MaxInt64)
-		if err != nil {
+		if err = m.tolerate(err); err != nil {
 			return s, fmt.Errorf("block %s: exemplars: %w", in.b.Meta().ULID, err)
 		}
 		s.Exemplars = joinExemplars(s.Exemplars, more)
@@ -169,17 +171,27 @@ func (m *blockMerge) read(ctx context.Context) (block.Series, error) {
 // append appends the rows of an input, over which those of a lower place win.
 func (m *blockMerge) append(ctx context.Context, in *mergeInput, place sample.LSN) error {
 	from := len(m.rows.T)
-	if err := in.rows.Read(ctx, in.id, math.MinInt64, math.MaxInt64, true, &m.rows); err != nil {
-		return err
+	damage := in.rows.Read(ctx, in.id, math.MinInt64, math.MaxInt64, true, &m.rows)
+	if damage != nil && (m.lost == nil || !damaged(damage)) {
+		return damage
 	}
 	m.hide.final(in).drop(in.id, &m.rows, from)
 	if len(m.rows.T) == from {
-		return nil
+		return damage
 	}
 	m.merge.runs = append(m.merge.runs, run{from: from, to: len(m.rows.T), priority: place})
 	if from > 0 && m.rows.T[from] <= m.rows.T[from-1] {
 		m.merge.crossed = true
 	}
+	return damage
+}
+
+// tolerate tells of err and lets the merge go on, where it is about what is to be left out.
+func (m *blockMerge) tolerate(err error) error {
+	if err == nil || m.lost == nil || !damaged(err) {
+		return err
+	}
+	m.lost(err)
 	return nil
 }
 

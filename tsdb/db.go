@@ -86,13 +86,8 @@ type DB struct {
 	redo      []redoDelete // of the log, while it is replayed
 }
 
-// Open opens the store in o.Dir, creating it where there is none, and recovers what a crash left. ctx ends the
-// recovery early with its error; the directory is then as it was.
-func Open(ctx context.Context, o Options) (*DB, error) {
-	if err := o.validate(); err != nil {
-		return nil, fmt.Errorf("store options: %w", err)
-	}
-	o = o.withDefaults()
+// newDB returns a store that is not open yet.
+func newDB(o Options) *DB {
 	db := &DB{
 		opts: o, log: o.Logger, conds: newConditions(), started: time.Now(), now: time.Now, done: make(chan struct{}), convertDone: make(chan struct{}), mergeDone: make(chan struct{}),
 		merges: merges{failed: map[string]bool{}},
@@ -103,6 +98,17 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	db.policies.Store(newPolicies(o.RetentionPolicies))
 	db.minFree.Store(o.MinFree)
 	db.late.Store(&o.Late)
+	return db
+}
+
+// Open opens the store in o.Dir, creating it where there is none, and recovers what a crash left. ctx ends the
+// recovery early with its error; the directory is then as it was.
+func Open(ctx context.Context, o Options) (*DB, error) {
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("store options: %w", err)
+	}
+	o = o.withDefaults()
+	db := newDB(o)
 	if err := o.FS.MkdirAll(o.Dir); err != nil {
 		return nil, fmt.Errorf("make the data path: %w", err)
 	}

@@ -74,11 +74,16 @@ func (l layout) create(o Options) (storeMeta, error) {
 		}
 	}
 	name := l.path("store.json")
-	text, err := fsx.ReadFile(l.fs, name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := l.fs.Stat(name); errors.Is(err, fs.ErrNotExist) {
 		m := storeMeta{Format: storeFormat, Shards: o.Shards, SlotMillis: o.Slot.Milliseconds()}
 		return m, fsx.Publish(l.fs, name, func(w io.Writer) error { return json.NewEncoder(w).Encode(m) })
 	}
+	return l.readMeta(name)
+}
+
+// readMeta reads the meta file.
+func (l layout) readMeta(name string) (storeMeta, error) {
+	text, err := fsx.ReadFile(l.fs, name)
 	if err != nil {
 		return storeMeta{}, err
 	}

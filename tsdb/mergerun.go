@@ -27,6 +27,8 @@ type mergeRun struct {
 	moved   []string // paths of outputs that are in their place
 	held    int64    // charged
 	series  int      // read
+	// lost is told of what cannot be read and is left out; nil: it ends the merge.
+	lost func(error)
 }
 
 // output is a block that a merge has written.
@@ -81,7 +83,7 @@ func (x *mergeRun) write(ctx context.Context) error {
 // writeClass writes one output.
 func (x *mergeRun) writeClass(ctx context.Context, meta block.Meta, ids [][]uint32) error {
 	m := newBlockMerge(x.parents, ids, x.final)
-	m.rows.Budget = x.db.upkeep
+	m.rows.Budget, m.lost = x.db.upkeep, x.lost
 	defer m.rows.Free()
 	m.each = func(ctx context.Context) error { return x.yieldToOthers(ctx, len(m.same)) }
 	before := x.held

@@ -1,15 +1,17 @@
 // Copyright The Tidemark Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Command tidectl is the operator's tool: it works on the files of a server that is stopped, or on snapshots.
+// Command tidectl is the operator's tool: it works on the files of a server that is stopped, or on snapshots. What only
+// reads works beside a running server too.
 //
 // Every command is a type with its flags and a run method, declared in main. What a command was asked for goes to
 // standard output, progress and complaints to standard error. Exit codes: 0 done, 1 not done, 2 a command line that
-// cannot be read.
+// cannot be read, 3 done and damage was found.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -23,6 +25,7 @@ const (
 	exitDone = iota
 	exitFailed
 	exitUsage
+	exitDamaged
 )
 
 func main() {
@@ -43,7 +46,10 @@ func run(ctx context.Context, args []string, out, progress io.Writer) int {
 	if c == nil {
 		return code
 	}
-	if err := c.run(ctx, out, progress); err != nil {
+	switch err := c.run(ctx, out, progress); {
+	case errors.Is(err, errDamaged):
+		return exitDamaged
+	case err != nil:
 		fmt.Fprintf(progress, "tidectl: %v\n", err)
 		return exitFailed
 	}
@@ -60,6 +66,9 @@ func parse(args []string, out, progress io.Writer) (command, int) {
 	commands := map[string]command{}
 	store := app.Command("tsdb", "Work on the files of a store.")
 	addExport(store, commands)
+	addList(store, commands)
+	addRepair(store, commands)
+	addVerify(store, commands)
 	name, err := app.Parse(args)
 	switch {
 	case ended:

@@ -16,7 +16,7 @@ import (
 // Verify reads the whole file and checks that it holds what its meta says. It returns what it finds wrong, all
 // of it joined, or the error of ctx.
 func (b *Block) Verify(ctx context.Context) error {
-	v := verification{first: math.MaxInt64, last: math.MinInt64}
+	v := newVerification(Check{})
 	v.note(b.damage)
 	if err := v.samples(ctx, b); err != nil {
 		return err
@@ -40,6 +40,8 @@ func (b *Block) Verify(ctx context.Context) error {
 
 // verification is what Verify counts and finds.
 type verification struct {
+	Check
+
 	errs               []error
 	floats, histograms uint64
 	first, last        int64
@@ -59,7 +61,7 @@ func (v *verification) samples(ctx context.Context, b *Block) error {
 		r.begin(i)
 		g := &b.directory.groups[i]
 		for k := range int(g.to - g.from) {
-			if err := ctx.Err(); err != nil {
+			if err := v.before(ctx, int64(b.directory.stripes[g.from+uint32(k)].size)); err != nil {
 				return err
 			}
 			v.stripe(ctx, &r, k)
@@ -72,10 +74,14 @@ func (v *verification) samples(ctx context.Context, b *Block) error {
 func (v *verification) stripe(ctx context.Context, r *Reader, k int) {
 	var dst column.Block
 	g := &r.block.directory.groups[r.group]
+	s := &r.block.directory.stripes[g.from+uint32(k)]
+	d := Damage{Off: s.off, MinT: s.minT, MaxT: s.maxT}
+	defer func() { v.tell(d) }()
 	for id := g.first; id < g.first+g.series; id++ {
 		dst.Reset()
 		if err := r.readStripe(ctx, k, id, wanted{math.MinInt64, math.MaxInt64, true, &dst}); err != nil {
 			v.note(err)
+			d.note(id, err)
 			continue
 		}
 		h := histogramRows(&dst)
@@ -92,7 +98,7 @@ func (v *verification) stripe(ctx context.Context, r *Reader, k int) {
 // that have them.
 func (v *verification) times(ctx context.Context, b *Block) error {
 	for i := range b.directory.times {
-		if err := ctx.Err(); err != nil {
+		if err := v.before(ctx, int64(b.directory.times[i].size)); err != nil {
 			return err
 		}
 		l, err := b.loadTimes(uint32(i))
