@@ -69,6 +69,8 @@ type merges struct {
 	one sync.Mutex
 	// failed has the damaged blocks, which are left alone until a restart; guarded by one.
 	failed map[string]bool
+	// waits: the last look found no room for a merge; guarded by one.
+	waits bool
 
 	mu    sync.Mutex
 	stats MergeStats // guarded by mu
@@ -168,13 +170,18 @@ var errBlocksChanged = errors.New("the blocks of the merge have changed meanwhil
 func (db *DB) nextMerge() (compact.Job, bool) {
 	jobs := compact.Plan(db.mergeable())
 	db.merges.update(func(s *MergeStats) { s.Waiting = len(jobs) })
+	waited := db.merges.waits
+	db.merges.waits = false
 	for _, j := range jobs {
-		if err := db.roomToMerge(j.Bytes); err != nil {
-			db.log.Warn("a merge has to wait", "blocks", len(j.Inputs), "bytes", j.Bytes, "err", err)
-			db.merges.update(func(s *MergeStats) { s.Skipped++ })
-			continue
+		err := db.roomToMerge(j.Bytes)
+		if err == nil {
+			return j, true
 		}
-		return j, true
+		if !waited {
+			db.log.Warn("a merge has to wait for disk space", "blocks", len(j.Inputs), "bytes", j.Bytes, "err", err)
+		}
+		waited, db.merges.waits = true, true
+		db.merges.update(func(s *MergeStats) { s.Skipped++ })
 	}
 	return compact.Job{}, false
 }

@@ -209,6 +209,22 @@ func TestAMergeWaitsForRoomOnTheDisk(t *testing.T) {
 	}
 }
 
+func TestAMergeLetsOthersGoFirstAndGetsToItsEnd(t *testing.T) {
+	db := openTest(t, small(fsx.NewCrashable()))
+	ls := make([]labels.Labels, 6) // 72 in 12 blocks: one look at what else there is to do
+	for i := range ls {
+		ls[i] = seriesName(i)
+	}
+	fillSlots(t, db, 0, 13, ls)
+	settle(t, db)
+	db.raiseMemory()
+	compactAll(t, db)
+	s := db.Stats().Merges
+	if s.Done != 1 || s.PauseSeconds < mergePause.Seconds()*mergePauses {
+		t.Errorf("%d merges, which paused for %.2f s while memory was used up", s.Done, s.PauseSeconds)
+	}
+}
+
 func TestAMergeEndsWithItsContextAndLeavesNothing(t *testing.T) {
 	o := small(fsx.NewCrashable())
 	db := openTest(t, o)
