@@ -6,6 +6,7 @@ package index
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -96,6 +97,13 @@ func (t *top) offer(value uint64, name func() string) {
 	if len(t.stats) >= 2*t.limit {
 		t.stats = t.sorted()
 		t.last = t.stats[t.limit-1]
+	}
+}
+
+// offerText is offer for a text that is good during the call.
+func (t *top) offerText(value uint64, text string) {
+	if t.last.Name == "" || compareStats(Stat{text, value}, t.last) < 0 {
+		t.offer(value, func() string { return strings.Clone(text) })
 	}
 }
 
