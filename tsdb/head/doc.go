@@ -11,6 +11,7 @@
 //	chunk    up to 240 samples of one series, of one kind, within one slot; the open one is appended to
 //	late     a sample older than the newest of its series; kept apart, in time order, until its slot is flushed
 //	slot     two hours (Options.SlotMillis) of samples; a slot that is over becomes a block and is dropped
+//	part     in-order samples of a shard and a slot that have left memory for a file; it goes with its slot
 //	Work     one log record on its way through the shards
 //	Pin      a state of the head that a reader holds still
 //
@@ -26,16 +27,17 @@
 //
 // A Pin is made under the sequencer lock; its epoch is the last LSN given out. Streams only grow, so the state of
 // a series at an epoch is the pair (chunks, samples of the open one). The first append to a series after a pin
-// saves that pair in the shard's ring of versions; readers at the epoch look there. Late samples carry their LSN.
+// saves that pair in the shard's queue of versions; readers at the epoch look there. Late samples carry their LSN.
 // What a flush, a delete or the end of a series takes away is only marked; the memory is reused when no older
 // pin is left. Readers copy encoded bytes under the shard's read lock and decode outside: memory of the arena
-// never leaves the package.
+// never leaves the package. Parts are read outside of all locks; a pin sees a part, or the chunks that were in its place.
 //
 // # Memory
 //
-// Series records, chunks and labels live in arenas, outside the Go heap and free of pointers. On the Go heap are
-// the rare things: late samples, native histograms being appended to, exemplars, metadata. All of it is charged
-// to Options.Account.
+// Series records, chunks, versions for pins and labels live in arenas, outside the Go heap and free of pointers. Who uses
+// the head takes the samples of full shards away with Seal, Spills and Attach, so that what a series takes does not grow
+// with the age of a slot: 210 bytes at rest, and some 100 for samples. On the Go heap are the rare things: late samples,
+// native histograms being appended to, exemplars, metadata. All of it is charged to Options.Account.
 //
 // # Concurrency
 //
