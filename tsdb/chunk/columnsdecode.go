@@ -34,7 +34,8 @@ type ColumnDecoder struct {
 	words          []uint64  // the buckets of the wanted rows, row by row
 	line           []uint64  // those of a row that has not all columns
 	stretches      []stretch // of the wanted rows
-	bytes          int64     // charged for these
+	group          columnGroup
+	bytes          int64 // charged for these
 }
 
 // Bytes returns what the scratch memory takes that was charged.

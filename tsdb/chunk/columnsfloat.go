@@ -4,6 +4,7 @@
 package chunk
 
 import (
+	"errors"
 	"math"
 	"unsafe"
 
@@ -152,10 +153,11 @@ func (d *ColumnDecoder) floatBuckets(n, from, to int) error {
 
 // intBuckets fills in the buckets of integer histograms.
 func (d *ColumnDecoder) intBuckets(n, from, to int) (done bool, err error) {
-	if err := grow(d, &d.rests, to-from); err != nil {
+	if err := errors.Join(grow(d, &d.rests, to-from), grow(d, &d.ints, groupColumns*n)); err != nil {
 		return false, err
 	}
 	d.rests = append(d.rests[:0], d.counts...)
+	d.group.n = 0
 	all := uint64(0)
 	rest := -1
 	var places []int32 // of the bucket without a column, by stretch; -1: it has it not
@@ -167,6 +169,7 @@ func (d *ColumnDecoder) intBuckets(n, from, to int) (done bool, err error) {
 				return false, faultOf(&d.c)
 			}
 			rest = k
+			all |= d.putGroup()
 			if places, err = d.placesOf(k); err != nil {
 				return false, err
 			}
@@ -176,12 +179,15 @@ func (d *ColumnDecoder) intBuckets(n, from, to int) (done bool, err error) {
 		if d.c.Failed() {
 			return false, faultOf(&d.c)
 		}
-		x, err := encoding.DecodeInts(d.ints[:0], b, n, from, to)
+		x, err := encoding.DecodeInts(d.ints[d.group.n*n:d.group.n*n:cap(d.ints)], b, n, from, to)
 		if err = d.corrupt(err, len(x), to-from); err != nil {
 			return false, err
 		}
-		all |= d.putInts(k, x)
+		if d.group.add(k, x); d.group.n == groupColumns {
+			all |= d.putGroup()
+		}
 	}
+	all |= d.putGroup()
 	if rest >= 0 {
 		all |= d.putRest(places)
 	}
@@ -203,24 +209,84 @@ func (d *ColumnDecoder) placesOf(k int) ([]int32, error) {
 	return places, nil
 }
 
-// putInts puts column k where it belongs, takes it off the rest of each row, and returns all bits that occur.
-func (d *ColumnDecoder) putInts(k int, x []int64) (all uint64) {
+// groupColumns is how many columns are put where they belong together: eight counts of a row are a line of the cache,
+// which is touched once then and not for each column.
+const groupColumns = 8
+
+// columnGroup is columns of integers, in order.
+type columnGroup struct {
+	n       int
+	columns [groupColumns][]int64
+	numbers [groupColumns]int
+	places  [groupColumns]int // in a stretch: which bucket each is; -1: it has it not
+}
+
+func (g *columnGroup) add(number int, x []int64) {
+	g.columns[g.n], g.numbers[g.n] = x, number
+	g.n++
+}
+
+// putGroup puts the columns of the group where they belong, takes them off the rest of each row, and returns all bits
+// that occur. Then the group is empty.
+func (d *ColumnDecoder) putGroup() (all uint64) {
+	g := &d.group
 	for i := range d.stretches {
 		s := &d.stretches[i]
-		left, column := d.rests[s.from:s.to], x[s.from:s.to]
-		at, ok := d.wants(s, k)
-		if !ok {
-			for i, v := range column {
-				left[i] -= uint64(v)
+		side := g.n == groupColumns // whether they stand side by side
+		for k, number := range g.numbers[:g.n] {
+			at, ok := d.wants(s, number)
+			if !ok {
+				at = -1
 			}
+			g.places[k] = at
+			side = side && at == g.places[0]+k && ok
+		}
+		if side {
+			all |= g.putSideBySide(s, d.rests[s.from:s.to])
 			continue
 		}
-		for i, v := range column {
-			s.counts[at] = float64(v)
-			left[i] -= uint64(v)
-			all |= uint64(v)
-			at += s.width
+		for k, x := range g.columns[:g.n] {
+			all |= putInts(s, g.places[k], x[s.from:s.to], d.rests[s.from:s.to])
 		}
+	}
+	g.n = 0
+	return all
+}
+
+// putSideBySide is putInts for columns that are neighbours in a stretch.
+func (g *columnGroup) putSideBySide(s *stretch, left []uint64) (all uint64) {
+	n := len(left)
+	var c [groupColumns][]int64
+	for k := range c {
+		c[k] = g.columns[k][s.from:s.to][:n]
+	}
+	at := g.places[0]
+	for i := range left {
+		out := s.counts[at : at+groupColumns : at+groupColumns]
+		a, b, x, y := c[0][i], c[1][i], c[2][i], c[3][i]
+		e, f, u, v := c[4][i], c[5][i], c[6][i], c[7][i]
+		out[0], out[1], out[2], out[3] = float64(a), float64(b), float64(x), float64(y)
+		out[4], out[5], out[6], out[7] = float64(e), float64(f), float64(u), float64(v)
+		left[i] -= uint64(a + b + x + y + e + f + u + v)
+		all |= uint64(a | b | x | y | e | f | u | v)
+		at += s.width
+	}
+	return all
+}
+
+// putInts puts a column where it belongs in a stretch, takes it off the rest of each row, and returns all bits that occur.
+func putInts(s *stretch, at int, x []int64, left []uint64) (all uint64) {
+	if at < 0 {
+		for i, v := range x {
+			left[i] -= uint64(v)
+		}
+		return 0
+	}
+	for i, v := range x {
+		s.counts[at] = float64(v)
+		left[i] -= uint64(v)
+		all |= uint64(v)
+		at += s.width
 	}
 	return all
 }
