@@ -63,6 +63,11 @@ test: deps ## every test
 	@$(timed)
 	$(GOTEST) $(PKG)
 
+.PHONY: test-long
+test-long: ## the grids of faults in the storage, every point of them
+	@$(timed)
+	TIDEMARK_TEST=long $(GOTEST) -count=1 -run 'Crash|Fault|Failed|Flipped|Truncat|Model' ./tsdb/...
+
 .PHONY: test-race
 test-race: deps ## every test under the race detector
 	@$(timed)
