@@ -94,6 +94,9 @@ func (r *reader) batch(ctx context.Context, b *vector.Batch, steps int, fill fun
 	return b.Rows() > 0, nil
 }
 
+// firstTry is how many series are read to see whether there are histograms: where there are, they are read again.
+const firstTry = 16
+
 // pollRows is after how many rows a reader looks whether to stop.
 const pollRows = 4096
 
@@ -110,15 +113,20 @@ func (r *reader) fill(ctx context.Context) error {
 		need.MinT = column.HintStart(need.MinT)
 	}
 	r.decoded, r.at = nil, 0
-	n, err := r.src.env.View.Scan(ctx, r.src.set, r.ids, need, r.blk)
+	ids := r.ids
+	hints := !r.src.sel.AnyFirst && !keepsHints(r.src.env.View) // of the first histogram
+	if hints && !wide && !r.src.tried.Swap(true) {
+		ids = ids[:min(len(ids), firstTry)]
+	}
+	n, err := r.src.env.View.Scan(ctx, r.src.set, ids, need, r.blk)
 	if err != nil {
 		return err
 	}
-	if n < 1 || n > len(r.ids) || n != r.blk.Series() {
-		return fmt.Errorf("scan of %d series gave %d, and %d were decoded", len(r.ids), n, r.blk.Series())
+	if n < 1 || n > len(ids) || n != r.blk.Series() {
+		return fmt.Errorf("scan of %d series gave %d, and %d were decoded", len(ids), n, r.blk.Series())
 	}
 	if len(r.blk.Kind) > 0 && !keepsHints(r.src.env.View) {
-		if !wide && !r.src.sel.AnyFirst {
+		if hints && !wide {
 			r.src.wide.Store(true)
 			return r.fill(ctx)
 		}

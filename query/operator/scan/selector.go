@@ -60,6 +60,8 @@ type source struct {
 	need column.Need
 	// wide says that there are histograms: samples are decoded from a time before need.MinT on.
 	wide atomic.Bool
+	// tried says that some series were read to find that out.
+	tried atomic.Bool
 
 	set    *column.SeriesSet
 	table  *vector.Table
