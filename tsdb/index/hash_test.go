@@ -107,6 +107,13 @@ func TestHashesEndWithTheContext(t *testing.T) {
 	}
 }
 
+// version1 makes an index one of version 1, which it is where no list is a reference.
+func version1(raw []byte, series int) []byte {
+	raw = append(slices.Clone(raw), make([]byte, 16*series)...)
+	binary.LittleEndian.PutUint32(raw, 1)
+	return raw
+}
+
 // What version 1 has behind the rest, a hash for each series, is passed over.
 func TestReaderReadsVersion1(t *testing.T) {
 	var series []labels.Labels
@@ -114,8 +121,7 @@ func TestReaderReadsVersion1(t *testing.T) {
 		series = append(series, labels.FromStrings("a", fmt.Sprintf("%03d", i)))
 	}
 	_, raw := build(t, series) // nothing in it is of version 2 alone
-	binary.LittleEndian.PutUint32(raw, 1)
-	raw = append(raw, make([]byte, 16*len(series))...)
+	raw = version1(raw, len(series))
 	r, err := OpenReader(raw)
 	if err != nil {
 		t.Fatal(err)

@@ -272,8 +272,13 @@ func (ls *lists) mark(p *postings, ids []uint32, hit bitset) {
 		}
 		return
 	}
+	it := l.bitmap.Iterator() // which stays in the container it is in, where Contains looks for it again
 	for i, id := range ids {
-		if l.bitmap.Contains(id) {
+		it.AdvanceIfNeeded(id)
+		if !it.HasNext() {
+			return
+		}
+		if it.PeekNext() == id {
 			hit.set(i)
 		}
 	}

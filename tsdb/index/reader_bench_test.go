@@ -32,7 +32,9 @@ func BenchmarkBuilder(b *testing.B) {
 }
 
 func BenchmarkReader(b *testing.B) {
-	_, raw := build(b, sortedFleet(100_000))
+	const hosts, perHost = 500, 427
+	sorted := sortedFleet(hosts * perHost)
+	r, raw := build(b, sorted)
 	b.Run("open", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -40,11 +42,27 @@ func BenchmarkReader(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(sorted)), "ns/series")
+		b.ReportMetric(float64(len(raw))/float64(len(sorted)), "B/series")
+		b.ReportMetric(float64(r.Bytes())/float64(len(sorted)), "memory-B/series")
 	})
-	r, err := OpenReader(raw)
-	if err != nil {
-		b.Fatal(err)
-	}
+	b.Run("hash", func(b *testing.B) {
+		task := budget.NewTask(b.Context(), nil)
+		ids := readerView{r}.all(task)
+		hashes := make([]Hash128, 0, len(ids))
+		for b.Loop() {
+			hashes = r.Hashes(task, testSeed, ids, hashes[:0])
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(sorted)), "ns/series")
+	})
+	b.Run("count", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := StatsOf(budget.NewTask(b.Context(), nil), 10, r); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(r.lists)), "ns/pair")
+	})
 	b.Run("pairs", func(b *testing.B) {
 		var dst []uint32
 		id := uint32(0)

@@ -96,6 +96,11 @@ func TestReaderHoldsAFleet(t *testing.T) {
 	if perSeries > 12 {
 		t.Errorf("%.1f bytes per series", perSeries)
 	}
+	// Beside the bytes: where every 16th series and value and each list begins, and room for decoded values.
+	tables := int64(len(series))*4/groupSize + int64(len(r.lists))*(4+12) + 4<<10
+	if got := r.Bytes() - int64(len(raw)); got > tables {
+		t.Errorf("%d bytes in memory beside the index, want %d at most", got, tables)
+	}
 }
 
 func TestBuilderAppendsBehindOtherBytes(t *testing.T) {
@@ -165,6 +170,9 @@ func probe(t *testing.T, r *Reader) {
 		r.Labels(uint32(id), &b)
 	}
 	hashesOf(t, r, testSeed)
+	if _, err := StatsOf(budget.NewTask(t.Context(), nil), 3, r, r); err != nil {
+		t.Fatal(err)
+	}
 	for sym := range min(r.Symbols(), 100) {
 		r.Symbol(uint32(sym))
 	}
@@ -214,6 +222,7 @@ func FuzzOpenReader(f *testing.F) {
 	_, raw = build(f, sortedFleet(100))
 	f.Add(raw)
 	f.Add([]byte(strings.Repeat("\x01\x00\x00\x00", 10)))
+	f.Add(version1(raw, 100))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if r, err := OpenReader(b); err == nil {
 			probe(t, r)

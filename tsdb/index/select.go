@@ -290,8 +290,13 @@ func combine(t *budget.Task, src source, terms []term) []uint32 {
 			x.lists = src.addNew(t, x.lists, x.matcher)
 		}
 		x.size = sizeOf(t, src, x.lists)
-		if x.size == 0 && !x.exclude || t.Err() != nil {
+		// Lists of one label have no series in common; addNew may have brought one twice.
+		all := x.size == src.total() && (!x.exclude || len(x.lists) == 1)
+		if x.size == 0 && !x.exclude || all && x.exclude || t.Err() != nil {
 			return nil
+		}
+		if all {
+			continue
 		}
 		kept = append(kept, x)
 	}
