@@ -102,6 +102,30 @@ func TestFailedOperationsDuringWriteLeaveNothing(t *testing.T) {
 	}
 }
 
+// A block that could not be published must not be there after a crash: what is deleted meanwhile is not deleted from it.
+func TestABlockThatFailedDoesNotComeBack(t *testing.T) {
+	disk := fsx.NewCrashable()
+	if err := fsx.MakeDir(disk, "blocks"); err != nil {
+		t.Fatal(err)
+	}
+	failed, found := false, false
+	faulty := fsx.NewFaulty(disk, fsx.Fault{Op: fsx.OpSyncDir, Times: 1, Err: syscall.EIO})
+	faulty.Observe(func(op fsx.Op, _ string) { failed = failed || op == fsx.OpSyncDir })
+	if _, err := block.Write(faulty, "blocks", testMeta(), crashContent().source()); !errors.Is(err, syscall.EIO) || !failed {
+		t.Fatalf("error %v", err)
+	}
+	for seed := range uint64(20) {
+		names, err := disk.Crash(50, seed).List("blocks")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = found || slices.Contains(names, testID+block.Suffix)
+	}
+	if found {
+		t.Error("it is there after a crash")
+	}
+}
+
 func TestFullDiskDuringWriteLeavesNothing(t *testing.T) {
 	disk := fsx.NewCrashable()
 	if err := fsx.MakeDir(disk, "blocks"); err != nil {

@@ -72,7 +72,10 @@ func Write(fsys fsx.FS, dir string, meta Meta, src Source) (Meta, error) {
 	if err != nil {
 		// The name may be there when only the last sync failed. The caller still has the samples and will
 		// write them again: one block must not become two.
-		if rerr := fsys.Remove(name); !errors.Is(rerr, fs.ErrNotExist) {
+		// So must it not come back after a crash, without what was deleted from the others meanwhile.
+		if rerr := fsys.Remove(name); rerr == nil {
+			err = errors.Join(err, fsys.SyncDir(dir))
+		} else if !errors.Is(rerr, fs.ErrNotExist) {
 			err = errors.Join(err, rerr)
 		}
 		return meta, fmt.Errorf("write block: %w", err)
