@@ -4,6 +4,7 @@
 package block
 
 import (
+	"runtime"
 	"slices"
 	"testing"
 
@@ -192,4 +193,28 @@ func TestTimesOfASeriesThatMissesScrapesArePartOfItsNeighbours(t *testing.T) {
 	check("one that came there", other[150:], 1)
 	check("one that came at first", all[160:], 6)
 	check("a time that no other has", append(slices.Clone(all), all[rows-1]+1), 0)
+}
+
+// A column that says it has more rows than its stripe says gets no memory for them.
+func TestTimesOfAnotherLengthAreRefusedUnread(t *testing.T) {
+	var e encoding.Encoder
+	times := make([]int64, 500_000)
+	for i := range times {
+		times[i] = 10 * int64(i)
+	}
+	times[7]++ // else there is no list of them
+	column := e.AppendTimes(nil, times)
+	b := appendColumn(nil, &e, []int64{int64(len(column))})
+	b = appendColumn(appendColumn(b, &e, []int64{2}), &e, []int64{0})
+	l, c := parseTimeStripe(append(b, column...), 1)
+	if c.Failed() {
+		t.Fatal(c.Fault())
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, _, msg := l.column(0, nil)
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; msg == "" || took > 1<<20 {
+		t.Errorf("message %q, %d bytes", msg, took)
+	}
 }

@@ -77,19 +77,19 @@ func (l *loadedTimes) column(i uint32, base *encoding.Times) (t *encoding.Times,
 	if err != nil {
 		return nil, at, err.Error()
 	}
-	if parsed.Len() != int(l.rows[i]) {
-		return nil, at, fmt.Sprintf("column of %d times, not %d", parsed.Len(), l.rows[i])
-	}
 	l.parsed[i].Store(&parsed)
 	return &parsed, 0, ""
 }
 
 func (l *loadedTimes) parse(i uint32, base *encoding.Times) (encoding.Times, error) {
 	b := l.b[l.off[i]:l.off[i+1]]
+	n := int(l.rows[i])
 	if base == nil {
+		if got := encoding.TimesLen(b); got != n {
+			return encoding.Times{}, &encoding.CorruptError{Msg: fmt.Sprintf("column of %d times, not %d", got, n)}
+		}
 		return encoding.ParseTimes(b)
 	}
-	n := int(l.rows[i])
 	rows, err := encoding.DecodeInts(make([]int64, 0, n), b, n, 0, n)
 	if err != nil {
 		return encoding.Times{}, err

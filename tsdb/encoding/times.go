@@ -267,6 +267,18 @@ func (t *Times) Pick(rows []int64) (Times, error) {
 	return Times{n: len(list), first: list[0], list: list}, nil
 }
 
+// TimesLen returns how many rows a column of times says it has, so that who knows better need not take memory for them; -1
+// where it does not say.
+func TimesLen(src []byte) int {
+	h := header{src: src}
+	h.u8()
+	n := h.size(maxTimes)
+	if h.bad {
+		return -1
+	}
+	return n
+}
+
 // TimesMemory returns how many bytes a column of n times takes when it is parsed, as far as its first byte tells.
 func TimesMemory(src []byte, n int) int64 {
 	size := int64(unsafe.Sizeof(Times{}))
