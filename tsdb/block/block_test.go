@@ -407,6 +407,28 @@ func TestWriteGivesItsMemoryBack(t *testing.T) {
 	}
 }
 
+// A row in each of many cells takes mostly what the writer keeps per cell.
+func TestWriteIsChargedForItsCells(t *testing.T) {
+	fs := fsx.NewCrashable()
+	if err := fs.MkdirAll("blocks"); err != nil {
+		t.Fatal(err)
+	}
+	const cells = 3000
+	c := content{series: []testSeries{{labels: labels.FromStrings("__name__", "a")}}}
+	for i := range int64(cells) {
+		c.series[0].rows = append(c.series[0].rows, float(7_200_000*i, 0, float64(i)))
+	}
+	root := budget.NewRoot("root", 0)
+	src := c.source()
+	src.Account = root
+	if _, err := block.Write(fs, "blocks", testMeta(), src); err != nil {
+		t.Fatal(err)
+	}
+	if root.Peak() < 1500*cells {
+		t.Errorf("%d bytes for %d cells", root.Peak(), cells)
+	}
+}
+
 func TestBlockNamesItself(t *testing.T) {
 	fs := fsx.NewCrashable()
 	if err := fs.MkdirAll("blocks"); err != nil {

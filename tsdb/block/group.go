@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"unsafe"
 
 	"github.com/tidemarkdb/tidemark/tsdb/chunk"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
@@ -48,11 +49,16 @@ func (w *stripesWriter) init(out io.Writer, off, slot int64, cold bool) {
 
 // bytes returns the memory that the writer holds.
 func (w *stripesWriter) bytes() int64 {
-	return w.memory + w.times.bytes() + w.histograms.columns.Bytes() + int64(cap(w.buf)+cap(w.directory.b)) + cellBytes*int64(len(w.cells))
+	fixed := cellBytes*int64(len(w.cells)) + stripeBytes*int64(len(w.stripes)+len(w.spare))
+	return w.memory + w.times.bytes() + w.histograms.columns.Bytes() + int64(cap(w.buf)+cap(w.directory.b)) + fixed
 }
 
-// cellBytes is what the writer knows of a cell, in two tables.
-const cellBytes = 128
+const (
+	// cellBytes is what the writer knows of a cell, in two tables, and its stripe of times without what is in it.
+	cellBytes = 128 + int64(unsafe.Sizeof(timeStripeWriter{}))
+	// stripeBytes is what the stripe of a cell takes without what is in it.
+	stripeBytes = int64(unsafe.Sizeof(stripeWriter{}))
+)
 
 // add makes the rows [from, to) of src the next series.
 func (w *stripesWriter) add(src *column.Block, from, to int) error {
