@@ -191,7 +191,7 @@ func TestRowsThatDoNotBelongAreRefused(t *testing.T) {
 	}
 	for name, series := range map[string][]PartRows{
 		"no series": {}, "no rows at all": {{0, 0, rows()}}, "a series without rows": {{0, 1, rows()}}, "no generation": {{0, 0, rows(1)}},
-		"another slot": {{0, 1, rows(1, 10)}},
+		"another slot": {{0, 1, rows(1, 10)}}, "a time twice": {{0, 1, rows(1, 3, 3, 5)}}, "times out of order": {{0, 1, rows(1, 4, 3, 5)}},
 	} {
 		_, err := WritePart(fsys, partName, PartMeta{Slot: 10}, PartSource{Series: seqOf(series)})
 		if err == nil {

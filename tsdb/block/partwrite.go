@@ -137,6 +137,11 @@ func (w *partWriter) series(s PartRows) error {
 	if first < w.meta.SlotStart || last-w.meta.SlotStart >= w.meta.Slot {
 		return fmt.Errorf("rows from %d to %d are not in the slot at %d", first, last, w.meta.SlotStart)
 	}
+	for i, t := range s.Rows.T[1:] {
+		if t <= s.Rows.T[i] {
+			return fmt.Errorf("time %d after %d: rows must ascend", t, s.Rows.T[i])
+		}
+	}
 	w.begins, w.ends = append(w.begins, first), append(w.ends, last)
 	w.meta.MinT, w.meta.MaxT = min(w.meta.MinT, first), max(w.meta.MaxT, last)
 	w.meta.Rows += uint64(n)
