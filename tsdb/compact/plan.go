@@ -269,7 +269,11 @@ func (p *planner) add(c class, members []int) {
 		lsn = max(lsn, b.LSN)
 	}
 	for x := c.from; x < c.to; x++ {
-		if !slices.Contains(members, x) && p.between(&p.blocks[x], members, lsn) {
+		b := &p.blocks[x]
+		if b.MinT > j.MaxT {
+			break // the others begin later still
+		}
+		if b.MaxT >= j.MinT && !slices.Contains(members, x) && p.between(b, members, lsn) {
 			return
 		}
 	}
