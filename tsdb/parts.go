@@ -44,6 +44,16 @@ func (s *partSet) take(goes func(block.PartMeta) bool) (gone []*storedPart) {
 	return gone
 }
 
+// has tells whether there is a part of a shard and a slot up to just this LSN, which is its name.
+func (s *partSet) has(m block.PartMeta) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.list, func(p *storedPart) bool {
+		x := p.Meta()
+		return x.Shard == m.Shard && x.SlotStart == m.SlotStart && x.LSN == m.LSN
+	})
+}
+
 // size returns how many there are and their bytes.
 func (s *partSet) size() (n int, bytes int64) {
 	s.mu.Lock()

@@ -179,6 +179,10 @@ func (db *DB) spillSlot(ctx context.Context, s *head.Spill) error {
 	info := s.Info()
 	name := path.Join(db.layout.spill(), fmt.Sprintf("%d-%d-%020d%s", info.Slot, info.Shard, info.LSN, block.PartSuffix))
 	meta := block.PartMeta{Shard: info.Shard, SlotStart: info.Slot, Slot: db.meta.SlotMillis, LSN: info.LSN}
+	if db.parts.has(meta) {
+		// Nothing was written since, but chunks were closed: they wait for a part that does not take the place of this one.
+		return nil
+	}
 	_, err := block.WritePart(db.opts.FS, name, meta, block.PartSource{Series: spilledRows(ctx, s), Expect: s.Series(), Account: db.upkeep})
 	if errors.Is(err, block.ErrEmpty) {
 		return nil

@@ -266,3 +266,41 @@ func TestASeriesThatStoppedLeavesTheHeadWithItsSlotThoughPartsHeldIt(t *testing.
 		}
 	}
 }
+
+// The second spill finds chunks that the first left open, and nothing written in between that would give its parts other
+// names.
+func TestSpillingTwiceWithNothingWrittenBetweenLosesNothing(t *testing.T) {
+	disk := fsx.NewCrashable()
+	l := newLedger()
+	db, err := Open(t.Context(), small(disk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	long := make([]labels.Labels, 20)
+	for i := range long {
+		long[i] = seriesName(i)
+	}
+	for step := range int64(12) {
+		ls := long
+		if step == 11 {
+			for i := range 20 {
+				ls = append(ls, seriesName(20+i))
+			}
+		}
+		if err := l.commit(db, ls, 1000*step, func(i int) float64 { return float64(step) + float64(i)/10 }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, least := range []int{spillLeast, 1} {
+		for _, x := range db.head.Loads() {
+			if err := db.spillShard(t.Context(), x.Shard, least, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.check(t, "after a spill", db, l.clone())
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l.check(t, "after a restart", openTest(t, small(disk)), l.clone())
+}
