@@ -126,7 +126,7 @@ func TestColumnsOfHistogramsComeBackBitForBit(t *testing.T) {
 	r := rand.New(rand.NewPCG(51, 52))
 	var d chunk.ColumnDecoder // one for all
 	odd := 0
-	for i := range 300 {
+	for i := range 150 {
 		float := i%3 == 0
 		rows := latencies(r, 1+r.IntN(300), float)
 		if i%2 == 0 {
@@ -142,8 +142,8 @@ func TestColumnsOfHistogramsComeBackBitForBit(t *testing.T) {
 		}
 		checkColumns(t, r, &d, page, rows)
 	}
-	if odd > 150 {
-		t.Errorf("%d of 300 could not be columns", odd)
+	if odd > 75 {
+		t.Errorf("%d of 150 could not be columns", odd)
 	}
 }
 
@@ -180,7 +180,10 @@ func TestColumnsAsFloatsAreWhatToFloatMakes(t *testing.T) {
 			if err := d.Decode(page, len(rows), from, timesOf(rows[from:]), &b); err != nil {
 				t.Fatal(err)
 			}
-			checkRows(t, &b, append([]row{{t: -1, v: 1}}, want[from:]...))
+			if b.T[0] != -1 || !slices.Equal(encodeHistograms(rowsOf(&b)[1:]), encodeHistograms(want[from:])) {
+				checkRows(t, &b, append([]row{{t: -1, v: 1}}, want[from:]...))
+				t.Fatalf("rows from %d on are others", from)
+			}
 			if b.Kind[0] != sample.Float || slices.ContainsFunc(b.Kind[1:], func(k sample.Kind) bool { return k != sample.Histogram }) {
 				t.Fatalf("kinds %v", b.Kind)
 			}
@@ -228,7 +231,8 @@ func TestDecodingColumnsChargesTheBudget(t *testing.T) {
 }
 
 func TestDamagedColumnsAreErrors(t *testing.T) {
-	rows := latencies(rand.New(rand.NewPCG(57, 58)), 15, false)
+	r := rand.New(rand.NewPCG(57, 58))
+	rows := latencies(r, 15, false)
 	page, times := encodeColumns(rows), timesOf(rows)
 	check := func(page []byte) {
 		t.Helper()
@@ -249,11 +253,9 @@ func TestDamagedColumnsAreErrors(t *testing.T) {
 		if err := d.Decode(page[:i], len(rows), 0, times, &b); err == nil {
 			t.Fatalf("a page cut at byte %d of %d is read", i, len(page))
 		}
-		for bit := range 8 {
-			bad := slices.Clone(page)
-			bad[i] ^= 1 << bit
-			check(bad)
-		}
+		bad := slices.Clone(page)
+		bad[i] ^= 1 << r.IntN(8)
+		check(bad)
 	}
 }
 

@@ -3,7 +3,7 @@
 
 // Package chunk encodes the samples of one series, and decodes them into the columns of a column.Block.
 //
-// Two shapes share the encodings:
+// There are three shapes:
 //
 //   - A stream is what the head appends to, sample by sample: AppendFloat (the Gorilla XOR code, bit for bit
 //     that of Prometheus' XOR chunk without its two count bytes), HistEncoder (native histograms) and AppendST
@@ -13,8 +13,12 @@
 //     epoch copies the bytes as they are later and still sees exactly its own n samples.
 //   - A page is the immutable form in block files: the rows of one series, cut into runs of one kind, each
 //     behind its Codec id. EncodePage picks the codecs, DecodePage reads every codec there ever was.
+//   - Histogram columns are how block files hold native histograms whose times are stored elsewhere: what they say of
+//     their buckets once, then counts, sums and each bucket of all rows as a column of package encoding. ColumnEncoder
+//     and ColumnDecoder hold scratch memory, and each belongs to one goroutine. A histogram of 80 buckets takes some
+//     250 ns to read, four fifths of which are the columns'.
 //
-// All samples of a stream or page ascend strictly in time; decoders check it. Every value comes back bit for
+// All samples of a stream or a page of runs ascend strictly in time; decoders check it. Every value comes back bit for
 // bit: NaN payloads, stale markers, negative zero, counter reset hints.
 //
 // Decoders take hostile bytes: they answer a *CorruptError, never panic, never read beyond their input, and
