@@ -80,6 +80,9 @@ type DB struct {
 	convertDone chan struct{} // closed when the conversion of foreign blocks has ended
 	mergeDone   chan struct{} // closed when the background merges have ended
 
+	// scrubRaised: a scrub, and nothing else, has raised the condition of unreadable data.
+	scrubRaised atomic.Bool
+
 	merges    merges
 	leftovers leftovers
 	deletes   deletes
@@ -125,8 +128,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	db.watchDisk() // a start on a full disk says so at once
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	db.stop = stop
-	db.loops.Add(1)
+	db.loops.Add(2)
 	go db.run(loop)
+	go db.scrubLoop(loop)
 	go db.spillLoop(loop)
 	go db.convert(loop)
 	go db.mergeLoop(loop)

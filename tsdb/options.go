@@ -57,6 +57,9 @@ type Options struct {
 	Slot time.Duration
 	// UndoFor is how long a delete can be undone, until the next merge at least; 0: 24 hours, negative: not at all.
 	UndoFor time.Duration
+	// Scrub is which part of the bytes of all blocks is read again within an hour, to find what the disk has lost before
+	// somebody asks for it; 0: 1 %, negative: none.
+	Scrub float64
 	// MaxBlock is the longest time that a merged block is of; 0: a tenth of the retention, at most 31 days.
 	MaxBlock time.Duration
 	// Shards is the number of parts of the head that are locked apart, a power of two; 0: 16.
@@ -86,6 +89,7 @@ const (
 	defaultMaxFuture    = 10 * time.Minute
 	defaultSlot         = 2 * time.Hour
 	defaultShards       = 16
+	defaultScrub        = 0.01
 	defaultSegmentBytes = 64 << 20
 	defaultBlockCache   = 64 << 20
 	defaultSeriesCache  = 64 << 20
@@ -131,6 +135,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.UndoFor == 0 {
 		o.UndoFor = undoFor
+	}
+	if o.Scrub == 0 {
+		o.Scrub = defaultScrub
 	}
 	if o.Shards == 0 {
 		o.Shards = defaultShards

@@ -97,3 +97,42 @@ func (p *Part) Check(ctx context.Context, c Check) error {
 	}
 	return nil
 }
+
+// Scrub reads all stripes and exemplars from disk, past the cache, and compares their checksums. It decodes nothing and
+// needs the memory of one stripe. It returns the error of ctx, of c.Before, or of a disk that fails otherwise.
+func (b *Block) Scrub(ctx context.Context, c Check) error {
+	v := newVerification(c)
+	d := &b.directory
+	for i := range d.stripes {
+		s := &d.stripes[i]
+		if err := v.scrub(ctx, b, Damage{Off: s.off, MinT: s.minT, MaxT: s.maxT}, s.size, s.crc); err != nil {
+			return err
+		}
+	}
+	for i := range d.times {
+		s := &d.times[i]
+		if err := v.scrub(ctx, b, Damage{Off: s.off, MinT: b.meta.MinT, MaxT: b.meta.MaxT}, s.size, s.crc); err != nil {
+			return err
+		}
+	}
+	for i := range b.exemplars {
+		s := &b.exemplars[i]
+		if err := v.scrub(ctx, b, Damage{Off: s.off, MinT: s.minT, MaxT: s.maxT}, s.size, s.crc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verification) scrub(ctx context.Context, b *Block, d Damage, size, crc uint32) error {
+	if err := v.before(ctx, int64(size)); err != nil {
+		return err
+	}
+	_, err := b.readChecked(d.Off, int64(size), crc)
+	if _, bad := errors.AsType[*CorruptError](err); err != nil && !bad {
+		return err
+	}
+	d.Err = err
+	v.tell(d)
+	return nil
+}
