@@ -56,6 +56,9 @@ func (e *NewerFormatError) Error() string {
 
 // create makes the directories and the meta file where they are missing, and returns the meta in force.
 func (l layout) create(o Options) (storeMeta, error) {
+	if m, err := l.readMeta(l.path("store.json")); errorIs[*NewerFormatError](err) {
+		return m, err // before anything is changed
+	}
 	for _, dir := range []string{l.root, l.blocks(), l.wal(), l.checkpoints(), l.spill(), l.quarantine(), l.merging()} {
 		if err := l.fs.MkdirAll(dir); err != nil {
 			return storeMeta{}, fmt.Errorf("make the store's directory: %w", err)
