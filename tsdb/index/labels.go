@@ -62,14 +62,12 @@ func stringsBytes(list []string) int64 {
 // valuesOf is labelValues by way of the series.
 func valuesOf(t *budget.Task, src bySeries, name string, ids []uint32, limit int) []string {
 	var lists []uint32
-	for _, id := range ids {
-		if !t.Go(seriesCost) {
-			return nil
-		}
-		if list, ok := src.listOf(id, name); ok {
+	src.eachOf(t, ids, name, func(_, list uint32, ok bool) bool {
+		if ok && (len(lists) == 0 || lists[len(lists)-1] != list) {
 			lists = appendCharged(t, lists, list)
 		}
-	}
+		return t.Err() == nil
+	})
 	lists = sortIDs(t, lists) // lists of one name are in the order of its values
 	if limit > 0 && len(lists) > limit {
 		lists = lists[:limit]

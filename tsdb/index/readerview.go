@@ -99,7 +99,7 @@ func (v readerView) scan(t *budget.Task, name, prefix string, f func(string, uin
 	on := true
 	for k := v.groupOf(d, prefix); k < groups && on && t.Go(groupSize); k++ {
 		value = v.decodeGroup(d, k, value, func(i int, value []byte) bool {
-			if !bytes.HasPrefix(value, want) {
+			if len(want) > 0 && !bytes.HasPrefix(value, want) {
 				on = bytes.Compare(value, want) < 0
 				return on
 			}
@@ -213,14 +213,25 @@ func (v readerView) list(t *budget.Task, name string, limit int) []string {
 	return values
 }
 
-func (v readerView) listOf(id uint32, name string) (uint32, bool) {
-	var stack [64]uint32
-	for p := v.Pairs(id, stack[:0]); len(p) > 0; p = p[2:] {
-		if v.dicts[p[0]].name == name {
-			return p[1] - uint32(len(v.dicts)), true
-		}
+func (v readerView) eachOf(t *budget.Task, ids []uint32, name string, f func(id, list uint32, ok bool) bool) {
+	sym := uint32(sort.Search(len(v.dicts), func(i int) bool { return v.dicts[i].name >= name }))
+	on := true
+	for from, to := 0, t.Run(0, len(ids)); from < to && on; from, to = to, t.Run(to, len(ids)) {
+		i := from
+		v.EachPairs(ids[from:to], func(pairs []uint32) {
+			if !on {
+				return
+			}
+			list, ok := uint32(0), false
+			for k := 0; k < len(pairs) && pairs[k] <= sym; k += 2 {
+				if ok = pairs[k] == sym && v.dicts[sym].name == name; ok {
+					list = pairs[k+1] - uint32(len(v.dicts))
+				}
+			}
+			on = f(ids[i], list, ok)
+			i++
+		})
 	}
-	return 0, false
 }
 
 func (v readerView) text(list uint32) string { return v.Symbol(list + uint32(len(v.dicts))) }

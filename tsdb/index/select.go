@@ -68,8 +68,9 @@ type bySeries interface {
 	source
 	// values returns how many values a label has.
 	values(name string) int
-	// listOf returns the list of the value that series id has for a label; ok is false where it has none.
-	listOf(id uint32, name string) (list uint32, ok bool)
+	// eachOf calls f with each of ids, which ascend, and the list of the value that it has for a label; ok is false
+	// where it has none.
+	eachOf(t *budget.Task, ids []uint32, name string, f func(id, list uint32, ok bool) bool)
 	// text returns the value that a list stands for.
 	text(list uint32) string
 }
@@ -144,16 +145,13 @@ func filterLate(t *budget.Task, src bySeries, ids []uint32, m *labels.Matcher) [
 	known := map[uint32]bool{} // list: whether its value matches
 	empty := m.Matches("")
 	keep := ids[:0]
-	for _, id := range ids {
-		if !t.Go(seriesCost) {
-			return nil
-		}
+	src.eachOf(t, ids, m.Name, func(id, list uint32, has bool) bool {
 		matches := empty
-		if list, has := src.listOf(id, m.Name); has {
+		if has {
 			var seen bool
 			if matches, seen = known[list]; !seen {
-				if !t.Poll() || !t.Reserve(knownBytes) {
-					return nil
+				if !t.Go(matchCost) || !t.Reserve(knownBytes) {
+					return false
 				}
 				matches = m.Matches(src.text(list))
 				known[list] = matches
@@ -162,7 +160,8 @@ func filterLate(t *budget.Task, src bySeries, ids []uint32, m *labels.Matcher) [
 		if matches {
 			keep = append(keep, id)
 		}
-	}
+		return true
+	})
 	return keep
 }
 
