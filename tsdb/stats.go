@@ -29,7 +29,11 @@ type Stats struct {
 	Durable, Last sample.LSN
 	// Flushes counts the head slots that became blocks, Failures the runs of maintenance that failed.
 	Flushes, Failures uint64
-	Merges            MergeStats
+	// Parts is how many files hold samples of the head, PartBytes what they take; Spills counts those that were written.
+	Parts     int
+	PartBytes int64
+	Spills    uint64
+	Merges    MergeStats
 	// TimeRetentions and SizeRetentions count the runs of the retention that removed blocks by their age and by size.
 	TimeRetentions, SizeRetentions uint64
 	// Foreign says how far the conversion of another program's blocks is.
@@ -43,6 +47,8 @@ func (db *DB) Stats() Stats {
 		Durable: db.journal.Synced(), Last: db.journal.Last(),
 		Flushes: db.flushes.Load(), Failures: db.failures.Load(), Merges: db.merges.read(), TimeRetentions: db.timeRetentions.Load(), SizeRetentions: db.sizeRetentions.Load(), Foreign: db.foreignStats(),
 	}
+	s.Parts, s.PartBytes = db.parts.size()
+	s.Spills = db.spills.Load()
 	for _, b := range db.blocks.all() {
 		s.Blocks++
 		s.BlockBytes += b.Size()
