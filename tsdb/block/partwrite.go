@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"iter"
 	"math"
 
@@ -48,7 +47,7 @@ func WritePart(fsys fsx.FS, name string, meta PartMeta, src PartSource) (PartMet
 	meta.Writer = meta.Writer[:min(len(meta.Writer), writerBytes)]
 	w := &partWriter{meta: meta, account: src.Account}
 	defer func() { w.account.Release(w.reserved) }()
-	err := fsx.Publish(fsys, name, func(out io.Writer) error {
+	err := publish(fsys, name, func(out io.Writer) error {
 		w.out = out
 		return w.write(src)
 	})
@@ -56,10 +55,6 @@ func WritePart(fsys fsx.FS, name string, meta PartMeta, src PartSource) (PartMet
 		return meta, ErrEmpty
 	}
 	if err != nil {
-		// The name may be there when only the last sync failed. The rows stay in memory: they must not be in a part too.
-		if rerr := fsys.Remove(name); !errors.Is(rerr, fs.ErrNotExist) {
-			err = errors.Join(err, rerr)
-		}
 		return meta, fmt.Errorf("write part: %w", err)
 	}
 	return w.meta, nil

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"iter"
 	"math"
+	"path/filepath"
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
@@ -62,7 +63,7 @@ func Write(fsys fsx.FS, dir string, meta Meta, src Source) (Meta, error) {
 	}
 	w := &writer{meta: meta, account: src.Account, index: index.NewBuilder(src.Account)}
 	defer w.close()
-	err := fsx.Publish(fsys, name, func(out io.Writer) error {
+	err := publish(fsys, name, func(out io.Writer) error {
 		w.out = out
 		return w.write(src)
 	})
@@ -70,17 +71,27 @@ func Write(fsys fsx.FS, dir string, meta Meta, src Source) (Meta, error) {
 		return meta, ErrEmpty
 	}
 	if err != nil {
-		// The name may be there when only the last sync failed. The caller still has the samples and will
-		// write them again: one block must not become two.
-		// So must it not come back after a crash, without what was deleted from the others meanwhile.
-		if rerr := fsys.Remove(name); rerr == nil {
-			err = errors.Join(err, fsys.SyncDir(dir))
-		} else if !errors.Is(rerr, fs.ErrNotExist) {
-			err = errors.Join(err, rerr)
-		}
 		return meta, fmt.Errorf("write block: %w", err)
 	}
 	return w.meta, nil
+}
+
+// publish makes a file of what write writes, whole or not at all. The name may be there when only the last sync failed:
+// the caller still has the samples and will write them again, so that it goes, and must not come back after a crash
+// without what was deleted meanwhile.
+func publish(fsys fsx.FS, name string, write func(io.Writer) error) error {
+	err := fsx.Publish(fsys, name, write)
+	if err == nil || errors.Is(err, ErrEmpty) {
+		return err
+	}
+	switch rerr := fsys.Remove(name); {
+	case rerr == nil:
+		return errors.Join(err, fsys.SyncDir(filepath.Dir(name)))
+	case errors.Is(rerr, fs.ErrNotExist):
+		return err
+	default:
+		return errors.Join(err, rerr)
+	}
 }
 
 // coldLevel is from which level on a block is read so rarely that its columns may be of forms that are smaller and
