@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 )
 
@@ -102,28 +103,45 @@ func TestFailedOperationsDuringWriteLeaveNothing(t *testing.T) {
 	}
 }
 
-// A block that could not be published must not be there after a crash: what is deleted meanwhile is not deleted from it.
-func TestABlockThatFailedDoesNotComeBack(t *testing.T) {
-	disk := fsx.NewCrashable()
-	if err := fsx.MakeDir(disk, "blocks"); err != nil {
-		t.Fatal(err)
-	}
-	failed, found := false, false
-	faulty := fsx.NewFaulty(disk, fsx.Fault{Op: fsx.OpSyncDir, Times: 1, Err: syscall.EIO})
-	faulty.Observe(func(op fsx.Op, _ string) { failed = failed || op == fsx.OpSyncDir })
-	if _, err := block.Write(faulty, "blocks", testMeta(), crashContent().source()); !errors.Is(err, syscall.EIO) || !failed {
-		t.Fatalf("error %v", err)
-	}
-	for seed := range uint64(20) {
-		names, err := disk.Crash(50, seed).List("blocks")
-		if err != nil {
+// What could not be published must not be there after a crash: what is deleted meanwhile is not deleted from it.
+func TestWhatFailedToBePublishedDoesNotComeBack(t *testing.T) {
+	check := func(name string, write func(fsx.FS) error) {
+		t.Helper()
+		disk := fsx.NewCrashable()
+		if err := fsx.MakeDir(disk, "files"); err != nil {
 			t.Fatal(err)
 		}
-		found = found || slices.Contains(names, testID+block.Suffix)
+		failed, found := false, false
+		faulty := fsx.NewFaulty(disk, fsx.Fault{Op: fsx.OpSyncDir, Times: 1, Err: syscall.EIO})
+		faulty.Observe(func(op fsx.Op, _ string) { failed = failed || op == fsx.OpSyncDir })
+		if err := write(faulty); !errors.Is(err, syscall.EIO) || !failed {
+			t.Fatalf("%s: error %v", name, err)
+		}
+		for seed := range uint64(20) {
+			names, err := disk.Crash(50, seed).List("files")
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = found || slices.Contains(names, name)
+		}
+		if found {
+			t.Errorf("%s is there after a crash", name)
+		}
 	}
-	if found {
-		t.Error("it is there after a crash")
-	}
+	check(testID+block.Suffix, func(fsys fsx.FS) error {
+		_, err := block.Write(fsys, "files", testMeta(), crashContent().source())
+		return err
+	})
+	check("x.part", func(fsys fsx.FS) error {
+		var rows column.Block
+		rows.AppendFloat(1000, 0, 1)
+		_, err := block.WritePart(fsys, "files/x.part", block.PartMeta{Slot: 10_000}, block.PartSource{
+			Series: func(yield func(block.PartRows, error) bool) {
+				yield(block.PartRows{Number: 1, Gen: 1, Rows: &rows}, nil)
+			},
+		})
+		return err
+	})
 }
 
 func TestFullDiskDuringWriteLeavesNothing(t *testing.T) {
