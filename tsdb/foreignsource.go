@@ -138,3 +138,6 @@ func (r *foreignReader) next(ctx context.Context, dst *column.Block) error {
 }
 
 func (r *foreignReader) close() {}
+
+// resume reports false: what the reader holds was charged to the Scan before.
+func (r *foreignReader) resume(column.Need, *column.Block) bool { return false }

@@ -102,12 +102,8 @@ func (db *DB) scanner(h *handle, first uint32, n column.Need, dst *column.Block)
 	if x := h.takeIdle(first); x != nil {
 		x.need = n
 		for i, r := range x.readers {
-			b, ok := r.(*blockReader)
-			if !ok {
-				continue
-			}
-			if b.need = n; b.stripes.ChargeTo(dst) != nil {
-				x.readers[i] = nil // there is no room for what it holds; perhaps there is for what will be read
+			if r != nil && !r.resume(n, dst) {
+				x.readers[i] = nil // there may be no room for what it holds; perhaps there is for what will be read
 			}
 		}
 		return x
@@ -123,19 +119,18 @@ func (db *DB) scanner(h *handle, first uint32, n column.Need, dst *column.Block)
 	return x
 }
 
-// rest ends a Scan. The readers of blocks stay with the set where there are rows left, since the next Scan begins in
-// the stripes where this one ended.
+// rest ends a Scan. The readers stay with the set where there are rows left, since the next Scan begins in the stripes
+// where this one ended.
 func (db *DB) rest(x *scanner, left []uint32) {
-	for i, r := range x.readers {
-		if _, ok := r.(*blockReader); ok && len(left) > 0 || r == nil {
-			continue
-		}
-		r.close()
-		x.readers[i] = nil
-	}
 	if len(left) > 0 {
 		x.handle.addIdle(x, left[0])
 		return
+	}
+	for i, r := range x.readers {
+		if r != nil {
+			r.close()
+			x.readers[i] = nil
+		}
 	}
 	x.handle = nil
 	db.scans.Put(x)

@@ -54,6 +54,9 @@ type rowReader interface {
 	// next appends the rows of the next series that are wanted, ascending. Where a part of them is damaged, which the
 	// error says, the others.
 	next(ctx context.Context, dst *column.Block) error
+	// resume prepares the reader for another Scan, which goes on where the last one ended: dst is charged for what the
+	// reader holds. It reports false where it must not be used any more, nor closed.
+	resume(n column.Need, dst *column.Block) bool
 	close()
 }
 
@@ -171,6 +174,10 @@ func (r headReader) load(ids []uint32)                               { r.r.Load(
 func (r headReader) next(_ context.Context, dst *column.Block) error { return r.r.Next(dst) }
 func (r headReader) close()                                          { r.r.Close() }
 
+func (r headReader) resume(n column.Need, dst *column.Block) bool {
+	return r.r.Wants(n.MinT, n.MaxT, n.ST) && r.r.ChargeTo(dst) == nil
+}
+
 type blockReader struct {
 	block   storedBlock
 	stripes block.Reader
@@ -189,3 +196,8 @@ func (r *blockReader) next(ctx context.Context, dst *column.Block) error {
 }
 
 func (r *blockReader) close() {}
+
+func (r *blockReader) resume(n column.Need, dst *column.Block) bool {
+	r.need = n
+	return r.stripes.ChargeTo(dst) == nil
+}

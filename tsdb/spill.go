@@ -75,6 +75,9 @@ func (r *partReader) Read(local uint32, mint, maxt int64, withST bool, dst *colu
 	return err
 }
 
+// ChargeTo charges dst for the stripes that the cache does not keep.
+func (r *partReader) ChargeTo(dst *column.Block) error { return r.stripes.ChargeTo(dst) }
+
 func (r *partReader) Close() {}
 
 // spillLoop keeps the samples in memory few, and the log that a restart replays short.

@@ -28,6 +28,8 @@ type PartReader interface {
 	// Read appends the rows of a series in [mint, maxt] to dst, ascending in time, with start timestamps if withST. The
 	// error is a *DamageError where some cannot be read; dst has the others then. On any other it is as it was.
 	Read(local uint32, mint, maxt int64, withST bool, dst *column.Block) error
+	// ChargeTo charges dst, which may be another one than that of the Read before, for what the reader holds.
+	ChargeTo(dst *column.Block) error
 	// Close gives the reader back.
 	Close()
 }

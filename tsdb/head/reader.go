@@ -76,6 +76,25 @@ func (p *Pin) ReaderOnce(mint, maxt int64, withST bool) *Reader {
 	return r
 }
 
+// Wants reports whether the reader is one of these samples.
+func (r *Reader) Wants(mint, maxt int64, withST bool) bool { return r.want == span{mint, maxt, withST} }
+
+// ChargeTo charges dst, another one than that of the Next before, for what the reader holds of parts. On an error, a
+// *budget.ExceededError, it must not be used any more.
+func (r *Reader) ChargeTo(dst *column.Block) error {
+	for i := range r.inParts {
+		for _, p := range r.inParts[i].parts {
+			if p.reader == nil {
+				continue
+			}
+			if err := p.reader.ChargeTo(dst); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Close gives the reader back; it must not be used any more.
 func (r *Reader) Close() {
 	h := r.pin.head

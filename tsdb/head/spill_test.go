@@ -101,6 +101,8 @@ type memoryReader struct{ *memoryPart }
 
 func (memoryReader) Close() {}
 
+func (memoryReader) ChargeTo(*column.Block) error { return nil }
+
 // spillAll seals a shard and makes parts of what it holds.
 func (x *bench) spillAll(shard uint32) (parts []*memoryPart) {
 	x.tb.Helper()
