@@ -36,7 +36,7 @@ func scattered(n int) []labels.Labels {
 	return out
 }
 
-func viewOf(t *testing.T, db *DB) *view {
+func viewOf(t testing.TB, db *DB) *view {
 	t.Helper()
 	c, err := db.View(minTime, maxTime)
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 )
 
 // BenchmarkSeries lists 200,000 series of the head, and the same 100,000 of the head and 20 blocks, in label order:
-// for the first time (cold), and again.
+// for the first time (cold), and again; and the first 100 of those of the head.
 func BenchmarkSeries(b *testing.B) {
 	const blocks = 20
 	db := openTest(b, Options{Dir: b.TempDir(), MaxFuture: -1, Sync: journal.Process, Slot: time.Minute})
@@ -52,6 +52,14 @@ func BenchmarkSeries(b *testing.B) {
 	all := labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".+")
 	half := labels.MustNewMatcher(labels.MatchRegexp, "instance", "host-00[01].*|host-002[0-4].*")
 	run("head", blocks*60_000, all)
+	b.Run("head/limit", func(b *testing.B) {
+		v := viewOf(b, db)
+		for b.Loop() {
+			if _, err := v.Series(b.Context(), []*labels.Matcher{all}, column.Hint{MinT: blocks * 60_000, MaxT: maxTime, Limit: 100}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 	run("head+20blocks", 0, all)
 	run("head+20blocks/half", 0, half)
 	run("head+20blocks/one-metric", 0, equal(labels.MetricName, "node_metric_07_total"))

@@ -5,6 +5,8 @@ package tsdb
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 )
@@ -15,9 +17,9 @@ const limitFrom = 4096
 // lookupCost is what finding one series of another source by its labels costs, in series listed.
 const lookupCost = 64
 
-// cut leaves the first limit series of each part where far more match, and reports whether it did. In a block these are
-// the first in label order, in the head the oldest. All parts together have the limit's series, but a part may lack
-// some of those that are taken from others: complete looks for them.
+// cut leaves the first limit series in label order of each part where far more match, and reports whether it did. All
+// parts together have the limit's series, but a part may lack some of those that are taken from others: complete looks
+// for them.
 func (m *seriesMerge) cut(limit int) bool {
 	total, most := 0, 0
 	for _, p := range m.parts {
@@ -28,11 +30,113 @@ func (m *seriesMerge) cut(limit int) bool {
 	}
 	for i := range m.parts {
 		p := &m.parts[i]
-		p.cut = len(p.ids) > limit
-		n := min(limit, len(p.ids))
-		p.ids = p.ids[:n:n]
+		if p.cut = len(p.ids) > limit; p.cut {
+			p.ids = m.firstInOrder(m.sources[p.source], p.ids, limit)
+		}
 	}
 	return true
+}
+
+// firstInOrder returns the first limit of ids in label order, ascending. Those of a block are in that order; of the head
+// each one is compared with the last of those that are kept, which mostly differs at the first label.
+func (m *seriesMerge) firstInOrder(s source, ids []uint32, limit int) []uint32 {
+	h, ok := s.(headSource)
+	if !ok {
+		return ids[:limit:limit]
+	}
+	first := firstSeries{head: h, limit: limit}
+	before := m.task.Taken()
+	defer func() { m.task.Settle(before) }()
+	if !m.task.Reserve(2 * namedSeriesBytes * int64(limit)) {
+		return nil
+	}
+	next := 0
+	for from, to := 0, m.task.Run(0, len(ids)); from < to; from, to = to, m.task.Run(to, len(ids)) {
+		had := first.bytes
+		h.eachPairs(ids[from:to], func(pairs []uint32) {
+			first.offer(ids[next], pairs)
+			next++
+		})
+		m.task.Reserve(first.bytes - had)
+	}
+	first.shrink()
+	out := make([]uint32, len(first.kept))
+	for i := range first.kept {
+		out[i] = first.kept[i].id
+	}
+	slices.Sort(out)
+	return out
+}
+
+// firstSeries keeps the limit series of the head that are first in label order.
+type firstSeries struct {
+	head  headSource
+	limit int
+	kept  []namedSeries // at most 2*limit
+	free  [][]uint32    // memory of what was dropped
+	last  []string      // with limit series kept: the labels of that which the next to come in must be before
+	syms  []uint32      // of last
+	bytes int64         // of their labels
+}
+
+const namedSeriesBytes = 32 // unsafe.Sizeof(namedSeries{})
+
+// namedSeries is a series with the symbols of its labels.
+type namedSeries struct {
+	id    uint32
+	pairs []uint32
+}
+
+// offer takes a series; its pairs are copied.
+func (f *firstSeries) offer(id uint32, pairs []uint32) {
+	if f.last != nil && !f.beforeLast(pairs) {
+		return
+	}
+	var room []uint32
+	if n := len(f.free); n > 0 {
+		f.free, room = f.free[:n-1], f.free[n-1]
+	}
+	had := cap(room)
+	s := namedSeries{id, append(room[:0], pairs...)}
+	f.bytes += numberBytes * int64(cap(s.pairs)-had)
+	if f.kept = append(f.kept, s); len(f.kept) >= 2*f.limit {
+		f.shrink()
+	}
+}
+
+// beforeLast reports whether a series comes before the last one.
+func (f *firstSeries) beforeLast(pairs []uint32) bool {
+	n := min(len(pairs), len(f.syms))
+	for i := range n {
+		if pairs[i] != f.syms[i] {
+			return f.head.index.Symbol(pairs[i]) < f.last[i]
+		}
+	}
+	return len(pairs) < len(f.syms)
+}
+
+// shrink drops what is behind the limit.
+func (f *firstSeries) shrink() {
+	slices.SortFunc(f.kept, func(a, b namedSeries) int { return f.compare(a.pairs, b.pairs) })
+	if len(f.kept) < f.limit {
+		return
+	}
+	for _, s := range f.kept[f.limit:] {
+		f.free = append(f.free, s.pairs)
+	}
+	f.kept = f.kept[:f.limit]
+	f.syms = append(f.syms[:0], f.kept[f.limit-1].pairs...)
+	f.last = f.head.texts(f.syms, f.last[:0])
+}
+
+// compare compares as labels.Compare does.
+func (f *firstSeries) compare(a, b []uint32) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] != b[i] {
+			return strings.Compare(f.head.index.Symbol(a[i]), f.head.index.Symbol(b[i]))
+		}
+	}
+	return len(a) - len(b)
 }
 
 // complete finds the rows that perm names in the parts that were cut.
