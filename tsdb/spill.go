@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/head"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -157,9 +158,13 @@ func (db *DB) spillShard(ctx context.Context, shard uint32, samples int, bytes i
 	if err := db.removeOrphan(); err != nil {
 		return fmt.Errorf("remove a part that was given up: %w", err)
 	}
-	// Sealing takes a little memory, for the moment until the spill gives back much more.
+	// Sorting and sealing take a little memory, for the moment until the spill gives back much more.
 	restore := db.opts.Budget.Lift()
 	defer restore()
+	order, err := db.labelOrder(ctx, shard)
+	if err != nil {
+		return fmt.Errorf("spill: %w", err)
+	}
 	db.head.Seal(shard, samples)
 	lsn, err := db.head.Settle(ctx)
 	if err != nil {
@@ -169,16 +174,40 @@ func (db *DB) spillShard(ctx context.Context, shard uint32, samples int, bytes i
 		return fmt.Errorf("spill: %w", err)
 	}
 	for _, s := range db.head.Spills(lsn, shard, bytes) {
-		if err := db.spillSlot(ctx, s); err != nil {
+		if err := db.spillSlot(ctx, s, order); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// labelOrder returns the ids of the series of a shard in label order, in which queries read them: so they go through the
+// stripes of a part from the first to the last.
+func (db *DB) labelOrder(ctx context.Context, shard uint32) ([]uint32, error) {
+	pin, _, err := db.pin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer pin.Close()
+	ids := db.head.IDs(shard)
+	task := budget.NewTask(ctx, db.upkeep)
+	defer task.Settle(0)
+	var t labelTable
+	t.init(task, len(ids), false)
+	t.add(headSource{pin: pin, index: db.head.Index()}, ids, nil)
+	order := t.order()
+	if err := task.Err(); err != nil {
+		return nil, err
+	}
+	for i, row := range order {
+		order[i] = ids[row]
+	}
+	return order, nil
+}
+
 // spillSlot writes a part and lets the head forget what is in it. A crash between the two is healed by the part, which
 // says how far it has the rows of each series.
-func (db *DB) spillSlot(ctx context.Context, s *head.Spill) error {
+func (db *DB) spillSlot(ctx context.Context, s *head.Spill, order []uint32) error {
 	info := s.Info()
 	name := path.Join(db.layout.spill(), fmt.Sprintf("%d-%d-%020d%s", info.Slot, info.Shard, info.LSN, block.PartSuffix))
 	meta := block.PartMeta{Shard: info.Shard, SlotStart: info.Slot, Slot: db.meta.SlotMillis, LSN: info.LSN}
@@ -186,7 +215,7 @@ func (db *DB) spillSlot(ctx context.Context, s *head.Spill) error {
 		// Nothing was written since, but chunks were closed: they wait for a part that does not take the place of this one.
 		return nil
 	}
-	_, err := block.WritePart(db.opts.FS, name, meta, block.PartSource{Series: spilledRows(ctx, s), Expect: s.Series(), Account: db.upkeep})
+	_, err := block.WritePart(db.opts.FS, name, meta, block.PartSource{Series: spilledRows(ctx, s, order), Expect: s.Series(), Account: db.upkeep})
 	if errors.Is(err, block.ErrEmpty) {
 		return nil
 	}
@@ -206,9 +235,9 @@ func (db *DB) spillSlot(ctx context.Context, s *head.Spill) error {
 	return nil
 }
 
-func spilledRows(ctx context.Context, s *head.Spill) iter.Seq2[block.PartRows, error] {
+func spilledRows(ctx context.Context, s *head.Spill, order []uint32) iter.Seq2[block.PartRows, error] {
 	return func(yield func(block.PartRows, error) bool) {
-		for r, err := range s.Rows() {
+		for r, err := range s.Rows(order) {
 			if err == nil {
 				err = ctx.Err()
 			}

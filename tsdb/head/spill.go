@@ -10,7 +10,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -45,6 +44,20 @@ func (h *Head) Loads() []Load {
 		s.mu.RUnlock()
 	}
 	return out
+}
+
+// IDs returns the series of a shard, ascending.
+func (h *Head) IDs(shard uint32) []uint32 {
+	s := h.shards[shard]
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	ids := make([]uint32, 0, s.counts.Series)
+	for local := range s.headers.len() {
+		if s.headers.at(local).gen != 0 {
+			ids = append(ids, s.id(local))
+		}
+	}
+	return ids
 }
 
 // Seal closes the open chunks of a shard that have at least so many samples. Where memory runs out the others stay open.
@@ -147,18 +160,17 @@ type SpillRows struct {
 // spillRun is how many series are copied under one hold of the shard's lock.
 const spillRun = 256
 
-// Rows yields the series of the shard, those of one metric together: they are read together.
-func (x *Spill) Rows() iter.Seq2[SpillRows, error] {
+// Rows yields the series of the shard, ids, in the order in which they are mostly read.
+func (x *Spill) Rows(ids []uint32) iter.Seq2[SpillRows, error] {
 	return func(yield func(SpillRows, error) bool) {
 		r := &Reader{want: span{math.MinInt64, math.MaxInt64, true}} // for its buffers
 		var b column.Block
-		order := x.shard.byMetric()
 		x.leaves = make([]outgoing, x.series)
 		run := make([]spilledSeries, 0, spillRun)
-		for len(order) > 0 {
-			n := min(spillRun, len(order))
-			run = x.copyRun(r, order[:n], run[:0])
-			order = order[n:]
+		for len(ids) > 0 {
+			n := min(spillRun, len(ids))
+			run = x.copyRun(r, ids[:n], run[:0])
+			ids = ids[n:]
 			for _, y := range run {
 				b.Reset()
 				if err := x.decode(r, y, &b); err != nil {
@@ -173,48 +185,6 @@ func (x *Spill) Rows() iter.Seq2[SpillRows, error] {
 	}
 }
 
-// byMetric returns the local ids of the series of the shard, those of one metric together, by its name.
-func (s *shard) byMetric() []uint32 {
-	locals := make([]uint32, 0, s.headers.len())
-	s.mu.RLock()
-	for local := range s.headers.len() {
-		if s.headers.at(local).gen != 0 {
-			locals = append(locals, local)
-		}
-	}
-	s.mu.RUnlock()
-	names := make([]uint32, len(locals))
-	for i, local := range locals {
-		names[i] = s.head.dir.metric(s.id(local))
-	}
-	rank := map[uint32]uint64{}
-	distinct := slices.Compact(slices.Sorted(slices.Values(names)))
-	text := s.head.dir.index.Symbol
-	slices.SortFunc(distinct, func(a, b uint32) int { return strings.Compare(text(a), text(b)) })
-	for i, name := range distinct {
-		rank[name] = uint64(i) << 32
-	}
-	keys := make([]uint64, len(locals))
-	for i, local := range locals {
-		keys[i] = rank[names[i]] | uint64(local)
-	}
-	slices.Sort(keys)
-	for i, key := range keys {
-		locals[i] = uint32(key)
-	}
-	return locals
-}
-
-// metric returns the symbol of the value of the first label of a series, which is that of its metric name as a rule; where
-// it has none, that of the empty text.
-func (d *directory) metric(id uint32) uint32 {
-	var stack [128]uint32
-	if pairs := d.pairs(id, stack[:0]); len(pairs) > 1 {
-		return pairs[1]
-	}
-	return 0
-}
-
 // spilledSeries is the copies of the chunks of a series: pieces[from:to] of a reader.
 type spilledSeries struct {
 	outgoing
@@ -223,12 +193,13 @@ type spilledSeries struct {
 }
 
 // copyRun copies the chunks of some series and appends them to run.
-func (x *Spill) copyRun(r *Reader, locals []uint32, run []spilledSeries) []spilledSeries {
+func (x *Spill) copyRun(r *Reader, ids []uint32, run []spilledSeries) []spilledSeries {
 	s := x.shard
 	r.forget()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for _, local := range locals {
+	for _, id := range ids {
+		local := s.head.local(id)
 		if int(local) >= x.series {
 			continue // it came since
 		}

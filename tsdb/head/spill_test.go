@@ -34,7 +34,7 @@ type memoryPart struct {
 // partOf makes the part of a spill.
 func partOf(tb failer, x *Spill) *memoryPart {
 	p := &memoryPart{tb: tb, rows: map[uint32]*column.Block{}}
-	for r, err := range x.Rows() {
+	for r, err := range x.Rows(x.shard.head.IDs(x.Info().Shard)) {
 		if err != nil {
 			tb.Fatal(err)
 		}
