@@ -42,22 +42,21 @@ type storeMeta struct {
 	SlotMillis int64 `json:"slot_ms"`
 }
 
-// NewerFormatError says that a directory was written by a newer version. It was not touched.
-type NewerFormatError struct {
-	Dir    string
-	Format int
+// storeFormatError says that a directory was written by a newer version.
+type storeFormatError struct {
+	name   string
+	format int
 }
 
-// Error says which version is needed.
-func (e *NewerFormatError) Error() string {
-	return fmt.Sprintf("%s was written in store format %d; this version reads formats up to %d: start the newer version again",
-		e.Dir, e.Format, storeFormat)
+// Error says what to do.
+func (e *storeFormatError) Error() string {
+	return fmt.Sprintf("%s: store format %d, this version reads up to %d: start the version that wrote it", e.name, e.format, storeFormat)
 }
 
 // create makes the directories and the meta file where they are missing, and returns the meta in force.
 func (l layout) create(o Options) (storeMeta, error) {
-	if m, err := l.readMeta(l.path("store.json")); errorIs[*NewerFormatError](err) {
-		return m, err // before anything is changed
+	if err := l.refuseNewer(); err != nil {
+		return storeMeta{}, err
 	}
 	for _, dir := range []string{l.root, l.blocks(), l.wal(), l.checkpoints(), l.spill(), l.quarantine(), l.merging()} {
 		if err := l.fs.MkdirAll(dir); err != nil {
@@ -95,7 +94,7 @@ func (l layout) readMeta(name string) (storeMeta, error) {
 		return m, fmt.Errorf("%s: %w: restore the file from a backup; it holds %q", name, err, `{"format":1,"shards":16,"slot_ms":7200000}`)
 	}
 	if m.Format > storeFormat {
-		return m, &NewerFormatError{Dir: l.root, Format: m.Format}
+		return m, &storeFormatError{name: name, format: m.Format}
 	}
 	if m.Format < 1 || m.Shards < 1 || m.Shards > 1<<12 || m.Shards&(m.Shards-1) != 0 || m.SlotMillis < 1 {
 		return m, fmt.Errorf("%s: format %d, %d shards, slot of %d ms: not the meta of a store", name, m.Format, m.Shards, m.SlotMillis)

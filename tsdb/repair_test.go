@@ -224,37 +224,6 @@ func TestRepairKeepsAllThatCanBeRead(t *testing.T) {
 	c("log behind the checkpoints", kindLog, ".seg", true, at(int64(len(log))-500), 36)
 }
 
-func TestAStoreOfANewerFormatIsNotChanged(t *testing.T) {
-	disk := fsx.NewCrashable()
-	name := path.Join(testDir, "tidemark", "store.json")
-	if err := fsx.MakeDir(disk, path.Dir(name)); err != nil {
-		t.Fatal(err)
-	}
-	for _, n := range []string{name, path.Join(testDir, "lock"), path.Join(testDir, "tidemark", "x.tmp")} {
-		f, err := disk.Create(n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.WriteAt([]byte(`{"format":99,"shards":4,"slot_ms":60000}`), 0); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	before := tree(t, disk, testDir)
-	if _, err := Open(t.Context(), small(disk)); !errorIs[*NewerFormatError](err) {
-		t.Errorf("open: %v, want that it is of a newer format", err)
-	}
-	if _, err := Repair(t.Context(), RepairOptions{Dir: testDir, FS: disk}); err == nil {
-		t.Error("it was repaired")
-	}
-	names, err := disk.List(path.Dir(name))
-	if err != nil || len(names) != 2 || !maps.Equal(before, tree(t, disk, testDir)) {
-		t.Errorf("the directory has changed: %v, error %v", names, err)
-	}
-}
-
 func TestDamageOfTheLogThatACheckpointCoversIsNoted(t *testing.T) {
 	disk, l := everyKind(t)
 	flip(t, disk, oneOf(t, tree(t, disk, testDir), "0000000001.seg", false), 1100)

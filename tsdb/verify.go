@@ -17,7 +17,6 @@ import (
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
-	"github.com/tidemarkdb/tidemark/tsdb/journal"
 )
 
 // Finding is something of a store that is not as it was written.
@@ -78,8 +77,8 @@ func Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	if _, err := o.FS.Stat(v.layout.root); err != nil {
 		return nil, fmt.Errorf("%s holds no data of Tidemark: %w", o.Dir, err)
 	}
-	if !v.store() {
-		return v.report, nil
+	if ok, err := v.store(); !ok || err != nil {
+		return v.report, err
 	}
 	if err := v.files(ctx); err != nil {
 		return nil, err
@@ -106,16 +105,25 @@ type work struct {
 	do   func(ctx context.Context, name string) error
 }
 
-// store reads the meta of the store, without which nothing else can be read.
-func (v *verifier) store() bool {
-	name := v.layout.path("store.json")
-	m, err := v.layout.readMeta(name)
-	v.meta = m
-	newer := errorIs[*NewerFormatError](err)
+// store reads the meta of the store, without which nothing else can be read, and looks for files of a newer version, beside
+// which nothing else means much.
+func (v *verifier) store() (ok bool, err error) {
+	newer, err := v.layout.newerFiles()
 	if err != nil {
-		v.found(name, Finding{Kind: kindStore, Problem: err.Error(), Effect: "the store cannot be opened", Newer: newer})
+		return false, err
 	}
-	return err == nil
+	for _, n := range newer {
+		v.found(n.File, Finding{Kind: n.Kind, Problem: n.Err.Error(), Effect: "the store cannot be opened by this version", Newer: true})
+	}
+	if len(newer) > 0 {
+		return false, nil
+	}
+	name := v.layout.path("store.json")
+	v.meta, err = v.layout.readMeta(name)
+	if err != nil {
+		v.found(name, Finding{Kind: kindStore, Problem: err.Error(), Effect: "the store cannot be opened"})
+	}
+	return err == nil, nil
 }
 
 func errorIs[E error](err error) bool {
@@ -224,10 +232,6 @@ func (v *verifier) note(format string, args ...any) {
 func (v *verifier) frame(name, kind string, err error) error {
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return err
-	}
-	if newer, ok := errors.AsType[*block.NewerVersionError](err); ok {
-		v.found(name, Finding{Kind: kind, Problem: newer.Error(), Effect: "the store cannot be opened by this version", Newer: true})
-		return nil
 	}
 	if !damaged(err) {
 		return err
@@ -349,13 +353,4 @@ func (v *verifier) quarantined() error {
 		}
 	}
 	return nil
-}
-
-// newerLog notes that the log is of a newer version, if that is what err says.
-func (v *verifier) newerLog(err error) bool {
-	newer, ok := errors.AsType[*journal.VersionError](err)
-	if ok {
-		v.found(newer.File, Finding{Kind: kindLog, Problem: newer.Error(), Effect: "the store cannot be opened by this version", Newer: true})
-	}
-	return ok
 }

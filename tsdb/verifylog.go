@@ -106,9 +106,6 @@ func (v *verifier) inUse() bool {
 // readLog opens the log on the overlay, as a start would, and decodes all records.
 func (v *verifier) readLog(ctx context.Context) error {
 	j, err := journal.Open(journal.Options{FS: v.fs, Dir: v.layout.wal(), Logger: slog.New(slog.DiscardHandler)})
-	if v.newerLog(err) {
-		return nil
-	}
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}

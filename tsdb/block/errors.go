@@ -31,9 +31,9 @@ type NewerVersionError struct {
 
 // Error names the version that can read the file.
 func (e *NewerVersionError) Error() string {
-	what := fmt.Sprintf("block format %d", e.Version)
+	what := fmt.Sprintf("block format %d, this version reads up to %d", e.Version, formatVersion)
 	if e.Feature != 0 {
-		what = fmt.Sprintf("block feature %#x", e.Feature)
+		what = fmt.Sprintf("block feature %#x, which this version does not know", e.Feature)
 	}
-	return fmt.Sprintf("%s: %s is newer than this version: start Tidemark %s or later", e.File, what, e.Writer)
+	return fmt.Sprintf("%s: %s: start Tidemark %s or later", e.File, what, e.Writer)
 }

@@ -143,7 +143,7 @@ func (l *snapshotLoader) frame(kind byte) error {
 func (l *snapshotLoader) headFrame() error {
 	h := l.head
 	if v := l.c.Byte(); v > snapshotVersion {
-		return fmt.Errorf("the checkpoint has version %d, this program reads up to %d: start the newer version again", v, snapshotVersion)
+		return &NewerVersionError{Version: v}
 	}
 	shards, slot := l.c.Uvarint(), l.c.Uvarint()
 	l.epoch = sample.LSN(l.c.Uvarint())

@@ -59,5 +59,5 @@ type VersionError struct {
 
 // Error says what to do.
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("%s has log format %d, this version reads up to %d: start the version that wrote it", e.File, e.Version, headerFormat)
+	return fmt.Sprintf("%s: log format %d, this version reads up to %d: start the version that wrote it", e.File, e.Version, headerFormat)
 }
