@@ -116,7 +116,7 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int) error
 		return db.unavailable(err)
 	}
 	for i, ref := range newRefs {
-		if err := db.head.Publish(ref, newLabels[i]); err != nil {
+		if err := db.head.Publish(ref, lsn); err != nil {
 			reserveErr = errors.Join(reserveErr, fmt.Errorf("create series %s: %w", newLabels[i], err))
 			db.noteNoMemory(err)
 			if at := slices.Index(refs, ref); at >= 0 {

@@ -48,7 +48,8 @@ func (db *DB) recover(ctx context.Context, from sample.LSN, start time.Time) err
 	if err := db.replay(ctx, from); err != nil {
 		return fmt.Errorf("replay the log: %w", err)
 	}
-	db.recovery.Lost = db.head.Recovered()
+	db.recovery.Lost = db.head.Registered()
+	db.head.Recovered()
 	db.noteLostRecords()
 	if err := db.completeDeletes(ctx, db.redo); err != nil {
 		return err

@@ -22,8 +22,8 @@ import (
 type Account struct {
 	name   string
 	parent *Account
-	exempt bool  // nothing is refused
 	own    int64 // bytes of what is used that the parent has been charged for from the beginning
+	exempt atomic.Bool // nothing is refused, neither to it nor to those below it
 	limit  atomic.Int64
 	used   atomic.Int64
 	peak   atomic.Int64
@@ -47,9 +47,13 @@ func (a *Account) Child(name string, limit int64) *Account {
 // memory without which no memory can be given back.
 func (a *Account) Exempt(name string) *Account {
 	c := a.Child(name, 0)
-	c.exempt = true
+	c.exempt.Store(true)
 	return c
 }
+
+// SetExempt says whether reservations of a, and of accounts below it, are counted and never refused. It is for what
+// must be had even when there is no room for it, such as the data that a server held before it was started anew.
+func (a *Account) SetExempt(on bool) { a.exempt.Store(on) }
 
 // Guarantee returns a child of a to which n bytes belong whether it uses them or not: a is charged for them now, and
 // for what the child uses beyond them. So there is room for it however much its siblings take. The error is an
@@ -67,9 +71,10 @@ func (a *Account) Guarantee(name string, n, limit int64) (*Account, error) {
 // *ExceededError. What is in use never passes a limit, not even for the moment of a refusal, so a large
 // reservation that is refused takes no room from a small one beside it.
 func (a *Account) Reserve(n int64) error {
-	want := n
+	want, force := n, false
 	for x := a; x != nil && want > 0; x = x.parent {
-		used, err := x.take(want, a.exempt)
+		force = force || x.exempt.Load()
+		used, err := x.take(want, force)
 		if err != nil {
 			a.releaseBelow(x, n)
 			return err

@@ -65,7 +65,7 @@ func (x *bench) series(ls labels.Labels) sample.Ref {
 		x.tb.Fatal(err)
 	}
 	x.lsn++
-	if err := x.h.Publish(ref, ls); err != nil {
+	if err := x.h.Publish(ref, x.lsn); err != nil {
 		x.tb.Fatal(err)
 	}
 	x.h.Skip(x.lsn)

@@ -234,7 +234,7 @@ func TestFullBudgetRefusesSeriesThenSamplesAndLosesNothing(t *testing.T) {
 			break
 		}
 		x.lsn++
-		refused = x.h.Publish(ref, named(i))
+		refused = x.h.Publish(ref, x.lsn)
 		x.h.Skip(x.lsn)
 		if refused == nil {
 			refs = append(refs, ref)

@@ -83,16 +83,15 @@ func (x *attached) exclude(local uint32) {
 	x.without[local] = struct{}{}
 }
 
-// Recovered ends the replay of the log: series know from now on that they have rows in parts. It returns how many
-// series have rows there but were not in the log, which lost them; they cannot be read, and their ids are never given
-// out again with their generations.
-func (h *Head) Recovered() (lost int) {
+// Recovered ends the replay of the log, which began with Registered: series know from now on that they have rows in
+// parts.
+func (h *Head) Recovered() {
 	for _, s := range h.shards {
 		s.mu.Lock()
 		if r := s.recovering; r != nil {
 			for local, gen := range r.gens {
-				if gen != 0 && !s.recoveredLocked(r, uint32(local), gen) {
-					lost++
+				if gen != 0 {
+					s.recoveredLocked(r, uint32(local), gen)
 				}
 			}
 			s.recovering = nil
@@ -102,25 +101,18 @@ func (h *Head) Recovered() (lost int) {
 		}
 		s.mu.Unlock()
 	}
-	return lost
 }
 
-// recoveredLocked tells a series that it has rows in parts, and reports whether it is there.
-func (s *shard) recoveredLocked(r *recoveredParts, local, gen uint32) bool {
-	if local < s.headers.len() {
-		if hd := s.headers.at(local); hd.gen == gen {
-			hd.flags |= inPart
-			if c := r.covered[s.head.slotOf(hd.lastT)]; hd.n == 0 && local < uint32(len(c)) && hd.lastT == c[local].last {
-				hd.flags |= newestKept
-			}
-			return true
-		}
+// recoveredLocked tells a series that it has rows in parts.
+func (s *shard) recoveredLocked(r *recoveredParts, local, gen uint32) {
+	hd := s.headers.at(local)
+	if hd.gen != gen {
+		return
 	}
-	for _, x := range s.parts {
-		x.exclude(local)
+	hd.flags |= inPart
+	if c := r.covered[s.head.slotOf(hd.lastT)]; hd.n == 0 && local < uint32(len(c)) && hd.lastT == c[local].last {
+		hd.flags |= newestKept
 	}
-	s.head.dir.burn(s.id(local), gen)
-	return false
 }
 
 // burn makes the next series with an id be of a generation above gen.

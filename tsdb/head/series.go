@@ -397,15 +397,13 @@ func (h *Head) Unreserve(ref sample.Ref) {
 	}
 }
 
-// Publish makes a reserved series findable. The caller holds the sequencer lock, has logged the series as the next
-// LSN, and enqueues or skips that before anything else. On
-// error, a *budget.ExceededError, the series is gone again: its rows will be StaleRef.
-func (h *Head) Publish(ref sample.Ref, _ labels.Labels) error {
-	return h.publish(ref, sample.LSN(h.order.enqueued.Load()+1))
-}
+// Publish makes a reserved series findable. The caller holds the sequencer lock, has logged the series as lsn, and
+// enqueues or skips that in its turn. On error, a *budget.ExceededError, the series is gone again: its rows will be
+// StaleRef.
+func (h *Head) Publish(ref sample.Ref, lsn sample.LSN) error { return h.publish(ref, lsn) }
 
-func (h *Head) publish(ref sample.Ref, since sample.LSN) error {
-	if err := h.dir.publish(ref, since); err != nil {
+func (h *Head) publish(ref sample.Ref, lsn sample.LSN) error {
+	if err := h.dir.publish(ref, lsn); err != nil {
 		h.Unreserve(ref)
 		return fmt.Errorf("publish series: %w", err)
 	}
@@ -414,7 +412,7 @@ func (h *Head) publish(ref sample.Ref, since sample.LSN) error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if local, hd := s.findLocked(ref); hd != nil && !s.emptyLocked(local, hd) {
-		h.members.note(ref.ID(), since)
+		h.members.note(ref.ID(), lsn)
 	}
 	return nil
 }
@@ -444,7 +442,7 @@ func (h *Head) Restore(ref sample.Ref, ls labels.Labels) error {
 	if _, err := h.reserve(ls, ref); err != nil {
 		return fmt.Errorf("restore series %s: %w", ls, err)
 	}
-	return h.Publish(ref, ls)
+	return h.Publish(ref, sample.LSN(h.order.enqueued.Load()+1))
 }
 
 // evict ends the series that has an id, if there is one.
