@@ -11,20 +11,14 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
-	"github.com/tidemarkdb/tidemark/tsdb/head"
 	"github.com/tidemarkdb/tidemark/tsdb/journal"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
-	"github.com/tidemarkdb/tidemark/tsdb/wal"
 )
 
 // Recovery tells what Open found.
@@ -181,136 +175,4 @@ func (db *DB) checkpointLocked(ctx context.Context) error {
 	}
 	db.floor.Set(db.keepFrom())
 	return nil
-}
-
-// replay applies the log after from. One goroutine decodes, the others apply; the shards' queues keep the order.
-func (db *DB) replay(ctx context.Context, from sample.LSN) error {
-	p := &replayer{db: db, works: make(chan replayWork, 64), free: make(chan *sample.Batch, 128), next: from + 1}
-	for range max(1, runtime.GOMAXPROCS(0)-1) {
-		p.wg.Add(1)
-		go p.apply()
-	}
-	db.head.StartAt(from)
-	rec, err := db.journal.Replay(from+1, func(lsn sample.LSN, kind byte, payload []byte) error {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		return p.record(lsn, kind, payload)
-	})
-	close(p.works)
-	p.wg.Wait()
-	if last := db.journal.Last(); err == nil && last >= p.next {
-		db.head.StartAt(last) // the log goes on above what it holds
-	}
-	db.recovery.Log, db.recovery.Records, db.recovery.Samples = rec, p.records, p.samples
-	db.recovery.Unknown = p.unknown
-	return err
-}
-
-type replayWork struct {
-	work  *head.Work
-	batch *sample.Batch
-}
-
-type replayer struct {
-	db    *DB
-	works chan replayWork
-	free  chan *sample.Batch
-	wg    sync.WaitGroup
-
-	next             sample.LSN // that the next record should have
-	records, samples int
-
-	mu      sync.Mutex
-	unknown int // guarded by mu
-}
-
-func (p *replayer) apply() {
-	defer p.wg.Done()
-	var r sample.Result
-	for w := range p.works {
-		p.db.head.Apply(w.work, &r)
-		stale := 0
-		for _, reason := range r.Reason {
-			if reason == sample.StaleRef {
-				stale++
-			}
-		}
-		if stale > 0 {
-			p.mu.Lock()
-			p.unknown += stale
-			p.mu.Unlock()
-		}
-		w.batch.Reset()
-		select {
-		case p.free <- w.batch:
-		default:
-		}
-	}
-}
-
-func (p *replayer) record(lsn sample.LSN, kind byte, payload []byte) error {
-	p.records++
-	if lsn != p.next {
-		// A gap: what was there is damaged, and counted as lost. The head's order goes on behind it.
-		if err := p.db.head.WaitApplied(context.Background(), p.next-1); err != nil {
-			return err
-		}
-		p.db.head.StartAt(lsn - 1)
-	}
-	p.next = lsn + 1
-	switch kind {
-	case wal.KindSeries:
-		err := wal.DecodeSeries(payload, func(ref sample.Ref, l labels.Labels) error {
-			return p.db.head.Restore(ref, l)
-		})
-		p.db.head.Skip(lsn)
-		return p.place(lsn, err)
-	case wal.KindBatch:
-		return p.place(lsn, p.batch(lsn, payload))
-	case wal.KindFree:
-		refs, err := wal.DecodeFree(payload)
-		if err != nil {
-			return p.place(lsn, err)
-		}
-		p.db.head.Free(refs, lsn)
-		return nil
-	case wal.KindDelete:
-		d, err := wal.DecodeDelete(payload)
-		if err != nil {
-			return p.place(lsn, err)
-		}
-		p.db.redo = append(p.db.redo, redoDelete{lsn, d})
-		p.db.head.Delete(d.Refs, d.MinT, d.MaxT, lsn)
-		return nil
-	}
-	return fmt.Errorf("record %d is of kind %d, which this version does not know: start the newer version again", lsn, kind)
-}
-
-func (p *replayer) batch(lsn sample.LSN, payload []byte) error {
-	var b *sample.Batch
-	select {
-	case b = <-p.free:
-	default:
-		b = &sample.Batch{}
-	}
-	lim, rest, err := wal.DecodeLimits(payload)
-	if err != nil {
-		return err
-	}
-	if err := wal.DecodeBatch(rest, b); err != nil {
-		return err
-	}
-	p.samples += b.Len()
-	w := p.db.head.Prepare(b, head.Limits(lim))
-	p.db.head.Enqueue(w, lsn)
-	p.works <- replayWork{w, b}
-	return nil
-}
-
-func (p *replayer) place(lsn sample.LSN, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("log record %d: %w", lsn, err)
 }

@@ -45,6 +45,7 @@ type Work struct {
 	hists    atomic.Int32
 	newEx    atomic.Int32
 	now      time.Time
+	shares   atomic.Int32 // that are applied, in a replay
 }
 
 // change is what a work does to whole series.
@@ -97,6 +98,12 @@ func resize[T any](s []T, n int) []T {
 
 // Prepare makes the work of a batch. The batch must not change until Apply has returned.
 func (h *Head) Prepare(b *sample.Batch, lim Limits) *Work {
+	w := h.prepare(b, lim)
+	h.lookAhead(w)
+	return w
+}
+
+func (h *Head) prepare(b *sample.Batch, lim Limits) *Work {
 	w, _ := h.works.Get().(*Work)
 	w.limits, w.batch, w.now = h.bound(lim), b, time.Now()
 	n := len(h.shards)
@@ -113,7 +120,6 @@ func (h *Head) Prepare(b *sample.Batch, lim Limits) *Work {
 	w.metas.split(w.refs, n)
 	w.reason = resize(w.reason, b.Len())
 	clear(w.reason)
-	h.lookAhead(w)
 	return w
 }
 

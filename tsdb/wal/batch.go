@@ -104,13 +104,19 @@ func appendColumns(dst []byte, b *sample.Batch) []byte {
 	return appendMetadata(dst, b.Meta)
 }
 
-// DecodeBatch fills b, which it resets first, from what AppendBatch appended. On error b is empty.
-func DecodeBatch(p []byte, b *sample.Batch) error {
+// Decoder decodes batches, one after the other, in memory that it uses again.
+type Decoder struct{ plain []byte }
+
+// DecodeBatch is Decoder.Batch for a single batch.
+func DecodeBatch(p []byte, b *sample.Batch) error { return new(Decoder).Batch(p, b) }
+
+// Batch fills b, which it resets first, from what AppendBatch appended. On error b is empty.
+func (d *Decoder) Batch(p []byte, b *sample.Batch) error {
 	b.Reset()
 	c := newCursor("batch", p)
 	c.version(batchFormat)
 	if !c.Failed() && p[0] == batchS2 {
-		c.unpack()
+		d.plain = c.unpack(d.plain)
 	}
 	n := c.Count(1)
 	b.Ref = c.refs(slices.Grow(b.Ref, n), n)
@@ -135,20 +141,22 @@ func DecodeBatch(p []byte, b *sample.Batch) error {
 	return nil
 }
 
-// unpack replaces the rest of the payload by what it is the S2 block of.
-func (c *cursor) unpack() {
+// unpack replaces the rest of the payload by what it is the S2 block of, for which it uses buf. It returns the memory for
+// the next time.
+func (c *cursor) unpack(buf []byte) []byte {
 	packed := c.B[c.Off:]
 	size, err := s2.DecodedLen(packed)
 	if err != nil || size > len(packed)*compressAtMost {
 		c.Fail("bad length of a compressed batch")
-		return
+		return buf
 	}
-	p, err := s2.Decode(nil, packed)
+	p, err := s2.Decode(buf[:cap(buf)], packed)
 	if err != nil {
 		c.Fail("compressed batch: " + err.Error())
-		return
+		return buf
 	}
 	c.B, c.Off = p, 0
+	return p
 }
 
 // appendTimes writes a column of times as one, where all are equal, as in a scrape, or as differences.
