@@ -98,30 +98,3 @@ func rowsBySeries(t *testing.T, v *view, set *column.SeriesSet) map[string]strin
 	}
 	return out
 }
-
-func TestCardinalityIsOfTheTimesAskedFor(t *testing.T) {
-	db := openTest(t, small(fsx.NewCrashable()))
-	ls := scattered(300)
-	fillAt(t, db, ls[:200], 0)
-	if err := db.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	late := 10 * db.meta.SlotMillis
-	fillAt(t, db, ls[100:], late)
-	check := func(mint, maxt int64, series, ids int) {
-		t.Helper()
-		s, err := db.CardinalityIn(t.Context(), mint, maxt, 3)
-		if err != nil || s.Series != series || len(s.ValuesByLabel) == 0 != (ids == 0) || ids > 0 && s.ValuesByLabel[0].Value != uint64(ids) {
-			t.Errorf("[%d, %d]: %+v, %v, want %d series and %d ids", mint, maxt, s, err, series, ids)
-		}
-	}
-	check(0, 1000, 200, 200)
-	check(late, late+1000, 300, 300) // the head has not forgotten the others yet
-	check(0, late, 300, 300)
-	check(late/2, late/2+1000, 0, 0)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := db.CardinalityIn(ctx, 0, late, 3); err == nil {
-		t.Error("no error after the end of the context")
-	}
-}

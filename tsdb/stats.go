@@ -4,13 +4,8 @@
 package tsdb
 
 import (
-	"context"
-	"slices"
-
 	"github.com/tidemarkdb/tidemark/tsdb/block"
-	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/head"
-	"github.com/tidemarkdb/tidemark/tsdb/index"
 	"github.com/tidemarkdb/tidemark/tsdb/journal"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -56,41 +51,6 @@ func (db *DB) Stats() Stats {
 	s.MinT, s.Samples = db.oldestSample()
 	s.MaxT, _ = db.newestSample()
 	return s
-}
-
-// Cardinality returns the longest lists of the head's labels, limit entries each.
-func (db *DB) Cardinality(limit int) index.Stats { return db.head.Index().Stats(limit) }
-
-// CardinalityIn is Cardinality of what holds samples of [mint, maxt], blocks and head, as index.StatsOf counts them.
-// Blocks of another program that are not converted yet are left out.
-func (db *DB) CardinalityIn(ctx context.Context, mint, maxt int64, limit int) (index.Stats, error) {
-	if err := db.users.enter(); err != nil {
-		return index.Stats{}, err
-	}
-	v, err := db.view(ctx, mint, maxt)
-	if err != nil {
-		return index.Stats{}, err
-	}
-	defer func() { _ = v.Close() }()
-	var of []index.Countable
-	for _, s := range v.sources {
-		switch s := s.(type) {
-		case blockSource:
-			of = append(of, s.idx)
-		case headSource:
-			if newest, ok := db.head.MaxTime(); ok && newest >= mint && db.headFrom(maxt) {
-				of = append(of, s.index)
-			}
-		}
-	}
-	t := budget.NewTask(ctx, db.opts.Budget)
-	defer t.Settle(0)
-	return index.StatsOf(t, limit, of...)
-}
-
-// headFrom reports whether the head holds samples up to maxt.
-func (db *DB) headFrom(maxt int64) bool {
-	return slices.ContainsFunc(db.head.Slots(), func(s head.Slot) bool { return s.MinT <= maxt })
 }
 
 // Blocks returns the metas of the blocks, by time.

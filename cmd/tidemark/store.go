@@ -4,12 +4,14 @@
 package main
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/tidemarkdb/tidemark/ingest/config"
 	"github.com/tidemarkdb/tidemark/tsdb"
@@ -119,14 +121,26 @@ type storeView struct{ db *tsdb.DB }
 // Stats returns figures of the head, each list cut to its limit largest entries.
 func (v storeView) Stats(limit int) (api.StoreStats, error) {
 	st, ix := v.db.Stats(), v.db.Cardinality(limit)
+	return storeStats(api.HeadStats{ChunkCount: int64(st.Head.Chunks), MinTime: st.Head.MinT, MaxTime: st.Head.MaxT, NumSeries: uint64(st.Head.Series)}, ix), nil
+}
+
+// StatsOf returns figures of all that holds samples of a range.
+func (v storeView) StatsOf(ctx context.Context, q api.StatsQuery) (api.StoreStats, annotations.Annotations, error) {
+	ix, warnings, err := v.db.CardinalityIn(ctx, tsdb.CardinalityQuery{MinT: q.MinTime, MaxT: q.MaxTime, Sets: q.Sets, Limit: q.Limit})
+	if err != nil {
+		return api.StoreStats{}, nil, err
+	}
+	st := v.db.Stats()
+	return storeStats(api.HeadStats{MinTime: max(q.MinTime, st.MinT), MaxTime: min(q.MaxTime, st.MaxT), NumSeries: uint64(ix.Series)}, ix), warnings, nil
+}
+
+func storeStats(h api.HeadStats, ix index.Stats) api.StoreStats {
+	h.NumLabelPairs = ix.LabelPairs
 	return api.StoreStats{
-		Head: api.HeadStats{
-			NumSeries: uint64(st.Head.Series), NumLabelPairs: ix.LabelPairs, ChunkCount: int64(st.Head.Chunks),
-			MinTime: st.Head.MinT, MaxTime: st.Head.MaxT,
-		},
+		Head:                    h,
 		SeriesCountByMetricName: counts(ix.SeriesByMetric), LabelValueCountByLabelName: counts(ix.ValuesByLabel),
 		MemoryInBytesByLabelName: counts(ix.BytesByLabel), SeriesCountByLabelValuePair: counts(ix.SeriesByLabelPair),
-	}, nil
+	}
 }
 
 // Blocks lists the blocks.

@@ -14,7 +14,7 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
-// Countable is an index that statistics can be taken of: a Mem or a Reader.
+// Countable is an index that statistics can be taken of: a Mem, a Reader, or a Tally of some of its series.
 type Countable interface {
 	// extent returns the number of series and the memory in use.
 	extent() (series int, bytes int64)

@@ -70,6 +70,25 @@ func TestStatsOfIndexesAreThoseOfTheirSeries(t *testing.T) {
 		}
 		return h.mem
 	}
+	tallyOf := func(series []labels.Labels) Countable {
+		r, _ := build(t, series)
+		ids := make([]uint32, len(series))
+		for i := range ids {
+			ids[i] = uint32(i)
+		}
+		y := NewTally(budget.NewTask(t.Context(), nil))
+		r.EachPairs(ids, func(pairs []uint32) { y.Add(pairs) })
+		err := y.Name(func(syms []uint32, dst []string) []string {
+			for _, sym := range syms {
+				dst = append(dst, r.Symbol(sym))
+			}
+			return dst
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return y
+	}
 	check := func(what string, limit int, got []Countable, indexes ...[]labels.Labels) {
 		t.Helper()
 		s, err := StatsOf(budget.NewTask(t.Context(), nil), limit, got...)
@@ -84,6 +103,8 @@ func TestStatsOfIndexesAreThoseOfTheirSeries(t *testing.T) {
 	for _, limit := range []int{1, 10, 10_000} {
 		check("a block", limit, []Countable{readerOf(third)}, third)
 		check("the head", limit, []Countable{memOf(third)}, third)
+		check("series counted one by one", limit, []Countable{tallyOf(third)}, third)
+		check("some counted one by one", limit, []Countable{readerOf(one), tallyOf(other)}, one, other)
 		check("two blocks", limit, []Countable{readerOf(one), readerOf(other)}, one, other)
 		check("blocks and head", limit, []Countable{readerOf(one), readerOf(third), memOf(other)}, one, third, other)
 	}
@@ -121,6 +142,23 @@ func TestStatsOfAHeadWhoseSeriesLeave(t *testing.T) {
 	}
 	if want != 0 || series != h.mem.Len()-1 {
 		t.Errorf("%d values are left out, %d series of %d", want, series, h.mem.Len()-1)
+	}
+}
+
+// A tally pays for each label before it has it, and ends where it must not.
+func TestATallyKeepsToItsBudget(t *testing.T) {
+	account := budget.NewRoot("test", 100_000)
+	task := budget.NewTask(t.Context(), account)
+	y := NewTally(task)
+	n := 0
+	for y.Add([]uint32{1, uint32(n)}) && n < 10_000 {
+		n++
+	}
+	if n < 100 || n > 1000 || y.Name(func([]uint32, []string) []string { return nil }) == nil {
+		t.Errorf("%d labels in 100 kB, error %v", n, task.Err())
+	}
+	if task.Settle(0); account.Used() != 0 {
+		t.Errorf("%d bytes stay charged", account.Used())
 	}
 }
 

@@ -29,6 +29,7 @@ import (
 	promtsdb "github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
+	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/prometheus/prometheus/util/features"
 	"github.com/prometheus/prometheus/util/notifications"
 	"github.com/prometheus/prometheus/util/teststorage"
@@ -188,6 +189,20 @@ func (fakeStore) Stats(limit int) (StoreStats, error) {
 		MemoryInBytesByLabelName:    []Count{{"job", 20}},
 		SeriesCountByLabelValuePair: []Count{{"job=a", 1}},
 	}, nil
+}
+
+// StatsOf answers what it was asked.
+func (fakeStore) StatsOf(_ context.Context, q StatsQuery) (StoreStats, annotations.Annotations, error) {
+	if q.Limit == 7 {
+		return StoreStats{}, nil, errors.New("no figures for seven")
+	}
+	s := StoreStats{Head: HeadStats{MinTime: q.MinTime, MaxTime: q.MaxTime, NumSeries: uint64(len(q.Sets)), NumLabelPairs: q.Limit}}
+	for _, ms := range q.Sets {
+		for _, m := range ms {
+			s.SeriesCountByLabelValuePair = append(s.SeriesCountByLabelValuePair, Count{Name: m.String()})
+		}
+	}
+	return s, annotations.New().Add(errors.New("a block is missing")), nil
 }
 
 func (fakeStore) Blocks() []Block { return nil }

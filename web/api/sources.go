@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/scrape"
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/tidemarkdb/tidemark/rules"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
@@ -83,8 +84,19 @@ type Admin interface {
 type Store interface {
 	// Stats returns figures of the mutable part, each list cut to its limit largest entries.
 	Stats(limit int) (StoreStats, error)
+	// StatsOf returns figures of all that holds samples of a range, with warnings of what is missing from them.
+	StatsOf(ctx context.Context, q StatsQuery) (StoreStats, annotations.Annotations, error)
 	Blocks() []Block
 	Replay() Replay
+}
+
+// StatsQuery says what figures are asked for.
+type StatsQuery struct {
+	MinTime, MaxTime int64 // Unix milliseconds, both inclusive
+	// Sets are of matchers; series count that match all of any of them. None: all series.
+	Sets [][]*labels.Matcher
+	// Limit is how long each list may be.
+	Limit int
 }
 
 // StoreStats is the answer of /status/tsdb.
@@ -96,7 +108,7 @@ type StoreStats struct {
 	SeriesCountByLabelValuePair []Count   `json:"seriesCountByLabelValuePair"`
 }
 
-// HeadStats are figures of the mutable part of the store.
+// HeadStats are figures of the mutable part of the store, or of the range that was asked for; then it counts no chunks.
 type HeadStats struct {
 	NumSeries     uint64 `json:"numSeries"`
 	NumLabelPairs int    `json:"numLabelPairs"`

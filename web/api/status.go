@@ -6,7 +6,10 @@ package api
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
+
+	"github.com/prometheus/prometheus/util/annotations"
 )
 
 func (a *API) statusConfig(*http.Request) (answer, error) {
@@ -70,7 +73,7 @@ func (a *API) statusTSDB(r *http.Request) (answer, error) {
 	if a.src.Store == nil {
 		return answer{}, errors.New("this server does not describe its store")
 	}
-	stats, err := a.src.Store.Stats(limit)
+	stats, warnings, err := a.storeStats(r, limit)
 	if err != nil {
 		return answer{}, err
 	}
@@ -82,7 +85,29 @@ func (a *API) statusTSDB(r *http.Request) (answer, error) {
 			*list = []Count{}
 		}
 	}
-	return answer{data: stats}, nil
+	return answer{data: stats, warnings: warnings}, nil
+}
+
+// storeStats returns figures of the head, as Prometheus does, or, where the request says of what, of a range of time and
+// of the series that selectors match.
+func (a *API) storeStats(r *http.Request, limit int) (StoreStats, annotations.Annotations, error) {
+	if !slices.ContainsFunc([]string{"start", "end", "match[]"}, r.Form.Has) {
+		stats, err := a.src.Store.Stats(limit)
+		return stats, nil, err
+	}
+	sp, err := spanParams(r)
+	if err != nil {
+		return StoreStats{}, nil, err
+	}
+	if sp.maxt < sp.mint {
+		return StoreStats{}, nil, badParam("end", errors.New("end timestamp must not be before start time"))
+	}
+	sets, err := a.matcherSets(r.Form["match[]"])
+	if err != nil {
+		return StoreStats{}, nil, badParam("match[]", err)
+	}
+	stats, warnings, err := a.src.Store.StatsOf(r.Context(), StatsQuery{MinTime: sp.mint, MaxTime: sp.maxt, Sets: sets, Limit: limit})
+	return stats, warnings, classify(err)
 }
 
 func (a *API) statusBlocks(*http.Request) (answer, error) {
