@@ -17,6 +17,16 @@ import (
 // Rows are cut into morsels. A worker computes one and waits for its turn to hand it on, so computing is parallel and
 // handing on is not; memory is one batch per worker.
 func (e *Env) Drain(ctx context.Context, n Node, ids []uint32, each func(b *vector.Batch) error) error {
+	return e.drain(ctx, n, &drain{ids: ids, each: each})
+}
+
+// DrainBriefly is Drain for who keeps no histogram of a batch either.
+func (e *Env) DrainBriefly(ctx context.Context, n Node, ids []uint32, each func(b *vector.Batch) error) error {
+	return e.drain(ctx, n, &drain{ids: ids, each: each, brief: true})
+}
+
+func (e *Env) drain(ctx context.Context, n Node, d *drain) error {
+	ids := d.ids
 	total := len(ids)
 	if ids == nil {
 		total = n.Table().N
@@ -24,7 +34,7 @@ func (e *Env) Drain(ctx context.Context, n Node, ids []uint32, each func(b *vect
 	if total == 0 {
 		return nil
 	}
-	d := drain{env: e, node: n, ids: ids, total: total, each: each}
+	d.env, d.node, d.total = e, n, total
 	d.size = morselRows(n.Grid().N, total)
 	morsels := (total + d.size - 1) / d.size
 	extra := 0
@@ -56,6 +66,7 @@ type drain struct {
 	total int
 	size  int // rows of a morsel
 	each  func(*vector.Batch) error
+	brief bool // each keeps no histograms
 
 	mu   sync.Mutex
 	turn sync.Cond // of mu: next or err has changed
@@ -64,7 +75,7 @@ type drain struct {
 }
 
 func (d *drain) serial(ctx context.Context) error {
-	b := d.env.TakeBatch()
+	b := d.batch()
 	defer d.env.GiveBatch(b)
 	c := d.node.Cursor(d.ids)
 	defer c.Close()
@@ -80,6 +91,12 @@ func (d *drain) serial(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+func (d *drain) batch() *vector.Batch {
+	b := d.env.TakeBatch()
+	b.Brief = d.brief
+	return b
 }
 
 func (d *drain) ordered(ctx context.Context, degree, morsels int) {
@@ -152,7 +169,7 @@ func (d *drain) compute(ctx context.Context, m int, held *[]*vector.Batch) (int,
 			return n, err
 		}
 		if n == len(*held) {
-			*held = append(*held, d.env.TakeBatch())
+			*held = append(*held, d.batch())
 		}
 		ok, err := c.Next(ctx, (*held)[n])
 		if err != nil || !ok {

@@ -51,7 +51,11 @@ type Batch struct {
 	Shape []Shape
 	// Budget is charged before the batch grows; nil: unlimited.
 	Budget *budget.Account
+	// Brief says that who reads the batch keeps no histogram of it beyond the next Reset: the memory of those that are
+	// made for its cells is then used again.
+	Brief bool
 
+	made    made
 	charged int64
 }
 
@@ -61,6 +65,7 @@ const CellBytes = 9
 // Reset empties the batch, keeps its memory, and sets the length of rows.
 func (b *Batch) Reset(steps int) {
 	clear(b.H)
+	b.resetMade()
 	b.Steps, b.IDs, b.V, b.K, b.H, b.Shape = steps, b.IDs[:0], b.V[:0], b.K[:0], b.H[:0], b.Shape[:0]
 }
 
@@ -184,8 +189,8 @@ var shapeOfKind = [...]Shape{Absent: HasGaps, Float: HasFloats, Histogram: HasHi
 
 // Free drops the memory of the batch and gives back what was charged for it.
 func (b *Batch) Free() {
-	b.Budget.Release(b.charged)
-	*b = Batch{Budget: b.Budget}
+	b.Budget.Release(b.Charged())
+	*b = Batch{Budget: b.Budget, Brief: b.Brief}
 }
 
 // grown returns the capacity that makes room for n: what is asked for at first, and then at least half as much again, so

@@ -186,6 +186,7 @@ func (f *feed) run(ctx context.Context) error {
 func (f *feed) together(ctx context.Context) error {
 	sinks := make([]sink, len(f.nodes))
 	var invalid error
+	read := f.env.DrainBriefly
 	for i, n := range f.nodes {
 		s, err := n.sink()
 		if err != nil && !isParamError(err) {
@@ -193,8 +194,11 @@ func (f *feed) together(ctx context.Context) error {
 		}
 		invalid = cmp.Or(invalid, err)
 		sinks[i] = s
+		if _, ok := s.(*grouped); !ok {
+			read = f.env.Drain
+		}
 	}
-	err := f.env.Drain(ctx, f.input, nil, func(b *vector.Batch) error {
+	err := read(ctx, f.input, nil, func(b *vector.Batch) error {
 		for _, s := range sinks {
 			if err := s.add(b); err != nil {
 				return err
@@ -222,7 +226,11 @@ func (n *node) alone(ctx context.Context) error {
 	if invalid != nil && !isParamError(invalid) {
 		return invalid
 	}
-	err := n.feed.env.Drain(ctx, n.feed.input, nil, s.add)
+	read := n.feed.env.Drain
+	if _, ok := s.(*grouped); ok {
+		read = n.feed.env.DrainBriefly
+	}
+	err := read(ctx, n.feed.input, nil, s.add)
 	if err = cmp.Or(err, invalid); err != nil {
 		return err
 	}

@@ -75,7 +75,7 @@ func (n *node) startStream() error {
 // cursor returns the cursor over groups.
 func (s *stream) cursor(ids []uint32) operator.Cursor {
 	c := &streamCursor{stream: s, held: retain.Memory{Account: s.node.feed.env.Account}}
-	c.batch.Budget = s.node.feed.env.Account
+	c.batch.Budget, c.batch.Brief = s.node.feed.env.Account, true
 	rows := s.rows
 	if ids != nil {
 		rows, c.err = s.rowsOf(ids, &c.held)

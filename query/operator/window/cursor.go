@@ -112,6 +112,7 @@ func (c *cursor) mixedRow(b *vector.Batch, i int) error {
 	if c.m == nil {
 		c.m = newMixed(c)
 	}
+	c.m.batch = b
 	v, k, h := b.Row(i)
 	if err := c.m.load(s, c.startTimes(s), v, k, h); err != nil {
 		return err

@@ -23,7 +23,7 @@ func (m *mixed) denseIncrease(l, end int) (*histogram.FloatHistogram, error) {
 	} else if first.CounterResetHint != histogram.GaugeType || last.CounterResetHint != histogram.GaugeType {
 		m.f.noteNotGauge()
 	}
-	out, err := m.slab.histogram(&m.results)
+	out, err := m.batch.MakeHistogram()
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +56,14 @@ const (
 	negative side = false
 )
 
+// number is that of the side, for who keeps something of either.
+func (s side) number() int {
+	if s == positive {
+		return 0
+	}
+	return 1
+}
+
 func (s side) buckets(h *histogram.FloatHistogram) []float64 {
 	if s == positive {
 		return h.PositiveBuckets
@@ -76,7 +84,7 @@ func (m *mixed) denseBuckets(s side, first, last *histogram.FloatHistogram, rese
 	if len(a) == 0 {
 		return nil, nil, nil
 	}
-	out, err := m.slab.values(&m.results, len(a))
+	out, err := m.batch.MakeBuckets(len(a))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -105,9 +113,12 @@ func (m *mixed) denseBuckets(s side, first, last *histogram.FloatHistogram, rese
 			return nil, nil, err
 		}
 	}
-	spans, err = m.slab.shareSpans(&m.results, s, spans)
+	spans, err = m.batch.ShareSpans(s.number(), spans)
 	return out, spans, err
 }
+
+// spanBytes is what a span takes.
+const spanBytes = 8
 
 // compact leaves out empty buckets, in place; left are not empty. The spans returned are scratch.
 func (m *mixed) compact(buckets []float64, spans []histogram.Span, left int) ([]float64, []histogram.Span, error) {
@@ -142,7 +153,7 @@ func (m *mixed) compact(buckets []float64, spans []histogram.Span, left int) ([]
 // denseSum is sum_over_time, or avg_over_time, of histograms of one plain layout; nil where a sum is not finite.
 func (m *mixed) denseSum(window []*histogram.FloatHistogram, avg bool) (*histogram.FloatHistogram, error) {
 	first := window[0]
-	out, err := m.slab.histogram(&m.results)
+	out, err := m.batch.MakeHistogram()
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +181,7 @@ func (m *mixed) denseSum(window []*histogram.FloatHistogram, avg bool) (*histogr
 		if err != nil {
 			return nil, err
 		}
-		spans, err := m.slab.copySpans(&m.results, s.spans(first))
+		spans, err := m.batch.CopySpans(s.spans(first))
 		if err != nil {
 			return nil, err
 		}
@@ -189,7 +200,7 @@ func (m *mixed) denseSum(window []*histogram.FloatHistogram, avg bool) (*histogr
 
 // denseSums is one half of denseSum.
 func (m *mixed) denseSums(s side, window []*histogram.FloatHistogram, n float64) ([]float64, bool, error) {
-	sums, err := m.slab.values(&m.results, len(s.buckets(window[0])))
+	sums, err := m.batch.MakeBuckets(len(s.buckets(window[0])))
 	if err != nil {
 		return nil, false, err
 	}

@@ -22,6 +22,8 @@ type mixed struct {
 	s    *operator.Samples
 	st   []int64
 	rowH []*histogram.FloatHistogram
+	// batch is that of the row, whose memory histograms are made in.
+	batch *vector.Batch
 
 	memory memory
 	t, fst []int64 // of the floats
@@ -31,7 +33,6 @@ type mixed struct {
 	hh     []*histogram.FloatHistogram
 	spans  []histogram.Span // scratch of compact
 	rests  []float64        // scratch of denseSums
-	slab   slab
 	// copied is the histogram of the series that was copied last, and copy what came out.
 	copied, copy *histogram.FloatHistogram
 	// results is what was charged for histograms that are in the batch now.
@@ -206,7 +207,6 @@ func (m *mixed) excludeBoth() {
 
 // releaseResults gives back what was charged for the histograms of a batch.
 func (m *mixed) releaseResults() {
-	m.slab = slab{}
 	m.results.release()
 }
 
