@@ -229,7 +229,7 @@ func (db *DB) pauseConversion(cause string) error {
 
 // removeOriginals deletes, where the store is told to, what all foreign blocks were made of. None is left.
 func (db *DB) removeOriginals() {
-	if db.opts.Foreign == nil || !db.opts.DeleteForeign || len(db.gaps) > 0 {
+	if db.opts.Foreign == nil || !db.opts.DeleteForeign || len(db.unreadable.allGaps()) > 0 {
 		return
 	}
 	db.maintain.Lock()

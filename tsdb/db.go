@@ -67,7 +67,6 @@ type DB struct {
 	started        time.Time
 	now            func() time.Time // time.Now; tests of retention set the clock
 	recovery       Recovery
-	gaps           []gap         // complete when Open returns
 	converted      []string      // ids of foreign blocks that are done; replaced, never changed; guarded by maintain
 	foreignAt      foreignCounts // how far the conversion is
 	setGen         atomic.Uint64 // of the last SeriesSet made: equal ones are the same set
@@ -80,8 +79,10 @@ type DB struct {
 	convertDone chan struct{} // closed when the conversion of foreign blocks has ended
 	mergeDone   chan struct{} // closed when the background merges have ended
 
-	// scrubRaised: a scrub, and nothing else, has raised the condition of unreadable data.
-	scrubRaised atomic.Bool
+	unreadable unreadable
+	scrubs     scrubCounts
+	noRoom     atomic.Uint32 // the writers that last found the disk full
+	blind      atomic.Bool   // the disk did not tell last how much is free
 
 	merges    merges
 	leftovers leftovers
@@ -128,8 +129,9 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	db.watchDisk() // a start on a full disk says so at once
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	db.stop = stop
-	db.loops.Add(2)
+	db.loops.Add(3)
 	go db.run(loop)
+	go db.watchLoop(loop)
 	go db.scrubLoop(loop)
 	go db.spillLoop(loop)
 	go db.convert(loop)
@@ -169,7 +171,7 @@ func (db *DB) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := db.findGaps(); err != nil {
+	if err := db.lookAtQuarantine(); err != nil {
 		return err
 	}
 	after := max(from, db.parts.newest(), db.deletes.newest())
@@ -262,7 +264,7 @@ func (db *DB) SetLate(w LateWindows) { db.late.Store(&w) }
 // SetMinFree changes the free disk space, in bytes, below which the store is read-only.
 func (db *DB) SetMinFree(bytes int64) { db.minFree.Store(bytes) }
 
-// run is the background loop: flush, checkpoint, retention and the watch over the disk.
+// run is the background loop: flush, checkpoint, retention, and a look at what could not be read.
 func (db *DB) run(ctx context.Context) {
 	defer close(db.done)
 	tick := time.NewTicker(maintainEvery)
@@ -273,7 +275,7 @@ func (db *DB) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		db.watchDisk()
+		db.recheck()
 		if err := db.maintainDue(ctx); err != nil && ctx.Err() == nil {
 			db.failures.Add(1)
 			db.log.Error("maintenance of the store failed; it is tried again", "err", err, "in", maintainEvery)

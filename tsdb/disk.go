@@ -4,14 +4,51 @@
 package tsdb
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
 	"time"
 
-	"github.com/tidemarkdb/tidemark/tsdb/block"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/fsx"
+	"github.com/tidemarkdb/tidemark/tsdb/journal"
 )
+
+// watchEvery is how often the disk is looked at. At 200 MB/s it fills by less between two looks than is kept free.
+const watchEvery = 2 * time.Second
+
+// watchLoop makes the store read-only, and lets it go on, within seconds.
+func (db *DB) watchLoop(ctx context.Context) {
+	defer db.loops.Done()
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			db.watchDisk()
+		}
+	}
+}
+
+// The writers of files that are tried again by themselves; bits.
+const (
+	roomForSpills = 1 << iota
+	roomForMaintenance
+)
+
+// noteRoom notes whether a writer has found room on the disk. One that has not makes the store read-only until it has,
+// because what it puts on disk makes room in memory and in the log.
+func (db *DB) noteRoom(writer uint32, err error) {
+	if !fsx.IsFull(err) || errors.Is(err, journal.ErrNoSpace) { // the log says itself when it has found room
+		db.noRoom.And(^writer)
+		return
+	}
+	db.noRoom.Or(writer)
+	db.raiseReadOnly(err.Error())
+}
 
 // watchDisk raises and clears the conditions that depend on what there is: too little free space, a log
 // that found no space or failed to sync, memory that was used up.
@@ -25,12 +62,16 @@ func (db *DB) watchDisk() {
 	}
 	free, _, err := db.opts.FS.Usage(db.layout.root)
 	if err != nil {
-		db.log.Warn("cannot tell how much disk is free", "dir", db.layout.root, "err", err)
+		if !db.blind.Swap(true) {
+			db.log.Warn("cannot tell how much disk is free", "dir", db.layout.root, "err", err)
+		}
 		return
 	}
+	db.blind.Store(false)
 	switch {
 	case min(free, math.MaxInt64) < uint64(db.minFree.Load()):
 		db.raiseReadOnly(fmt.Sprintf("%d MiB of disk are free, less than the %d MiB kept in reserve", free>>20, db.minFree.Load()>>20))
+	case db.noRoom.Load() != 0: // the free space is not for us
 	case db.conds.clear(ConditionReadOnly):
 		db.log.Info("the disk has room again; the store takes writes", "free_bytes", free)
 	}
@@ -75,24 +116,6 @@ func (db *DB) raiseFailedSync(err error) {
 		NextStep: "check the disk and its messages in the kernel log, then restart: the store recovers all that was acknowledged",
 	}) {
 		db.log.Error("the log could not be synced; the store takes no more writes until a restart", "err", err)
-	}
-}
-
-// noteUnreadable raises the condition of a block with an unreadable part. Its other parts keep answering.
-func (db *DB) noteUnreadable(err error) {
-	name := "a block"
-	if corrupt, ok := errors.AsType[*block.CorruptError](err); ok {
-		name = corrupt.File
-	}
-	if foreign, ok := errors.AsType[*ForeignDamage](err); ok {
-		name = "block " + foreign.Block
-	}
-	if db.conds.set(Condition{
-		Code:     ConditionQuarantined,
-		Effect:   fmt.Sprintf("answers over a part of %s lack its samples and carry a warning: %v", name, err),
-		NextStep: "restore the block from a backup; the rest of it keeps answering",
-	}) {
-		db.log.Error("a part of a block is unreadable", "err", err)
 	}
 }
 

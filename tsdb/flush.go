@@ -24,7 +24,8 @@ func (db *DB) Maintain(ctx context.Context) error {
 	return db.maintainDue(ctx)
 }
 
-func (db *DB) maintainDue(ctx context.Context) error {
+func (db *DB) maintainDue(ctx context.Context) (err error) {
+	defer func() { db.noteRoom(roomForMaintenance, err) }()
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
 	flushed, err := db.flushDue(ctx)

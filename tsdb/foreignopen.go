@@ -53,11 +53,10 @@ func (db *DB) openForeign(ctx context.Context) error {
 		}
 	}
 	for _, g := range found.Unreadable {
-		db.gaps = append(db.gaps, gap{mint: g.MinT, maxt: g.MaxT, cause: g.Err})
-		db.conds.set(Condition{
-			Code:     ConditionQuarantined,
-			Effect:   fmt.Sprintf("answers from %s to %s lack samples and carry a warning: %v", formatTime(g.MinT), formatTime(g.MaxT), g.Err),
-			NextStep: "repair or restore the Prometheus data in " + db.opts.Dir + " and restart, or move the damaged block away to accept the loss",
+		db.noteLoss(loss{
+			gap:    &gap{mint: g.MinT, maxt: g.MaxT, cause: g.Err},
+			effect: fmt.Sprintf("answers from %s to %s lack samples and carry a warning: %v", formatTime(g.MinT), formatTime(g.MaxT), g.Err),
+			next:   "repair or restore the Prometheus data in " + db.opts.Dir + " and restart, or move the damaged block away to accept the loss",
 		})
 	}
 	for _, b := range db.foreign.all() {

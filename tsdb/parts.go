@@ -73,3 +73,10 @@ func (s *partSet) newest() (lsn sample.LSN) {
 	}
 	return lsn
 }
+
+// all returns the parts there are.
+func (s *partSet) all() []*storedPart {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.list)
+}

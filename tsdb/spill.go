@@ -105,7 +105,8 @@ func (db *DB) spillLoop(ctx context.Context) {
 }
 
 // spillDue spills the shards that hold too much, the fullest first, and writes a checkpoint if the log is long.
-func (db *DB) spillDue(ctx context.Context) error {
+func (db *DB) spillDue(ctx context.Context) (err error) {
+	defer func() { db.noteRoom(roomForSpills, err) }()
 	for _, x := range db.fullShards(db.head.Loads()) {
 		if err := db.spillShard(ctx, x.Shard, spillLeast, x.Bytes/spillShare); err != nil {
 			return err

@@ -60,7 +60,7 @@ func (db *DB) view(ctx context.Context, mint, maxt int64) (*view, error) {
 	blocks := db.blocks.acquire(mint, maxt)
 	foreign := db.foreign.acquire(mint, maxt)
 	db.seq.Unlock()
-	for _, g := range db.gaps {
+	for _, g := range db.unreadable.allGaps() {
 		if g.mint <= maxt && g.maxt >= mint {
 			v.warn.Add(fmt.Errorf("the answer may be incomplete: %w", g.cause))
 		}
@@ -120,16 +120,10 @@ func (v *view) Warnings() annotations.Annotations {
 
 // unreadable notes a part of the store that an answer lacks.
 func (v *view) unreadable(err error) {
-	warning := fmt.Errorf("the answer may be incomplete: %w", err)
+	warning := fmt.Errorf("the answer may be incomplete: %w", v.db.missing(err))
 	v.mu.Lock()
-	_, known := v.warn[warning.Error()]
-	if !known {
-		v.warn.Add(warning)
-	}
-	v.mu.Unlock()
-	if !known {
-		v.db.noteUnreadable(err)
-	}
+	defer v.mu.Unlock()
+	v.warn.Add(warning)
 }
 
 // span returns the part of [mint, maxt] that is in the view; both zero: all of the view.
