@@ -6,6 +6,7 @@ package ingest
 import (
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -19,9 +20,22 @@ func key(k *KeyTable, i int) Key {
 	return k.Hash(1, binary.BigEndian.AppendUint64(nil, uint64(i)))
 }
 
-func TestEntryHasItsSize(t *testing.T) {
-	if n := unsafe.Sizeof(keyEntry{}); n != keyEntryBytes {
-		t.Errorf("an entry takes %d bytes, want %d", n, keyEntryBytes)
+// crowd returns keys that are all in one shard, so that few of them fill it.
+func crowd(k *KeyTable, i int) Key {
+	x := key(k, i)
+	x.Hi &= 1<<58 - 1
+	return x
+}
+
+func TestBucketIsACacheLine(t *testing.T) {
+	if n := unsafe.Sizeof(keyBucket{}); n != 64 {
+		t.Errorf("a bucket takes %d bytes, want 64", n)
+	}
+	if n := unsafe.Sizeof(keyPage{}); n != keyPageBytes {
+		t.Errorf("a page takes %d bytes, want %d", n, keyPageBytes)
+	}
+	if n := unsafe.Sizeof(keyMetas{}); n != metaBytes {
+		t.Errorf("hashes of metadata take %d bytes, want %d", n, metaBytes)
 	}
 }
 
@@ -95,39 +109,145 @@ func TestTableStaysWithinItsBudgetAndForgetsTheIdle(t *testing.T) {
 	}
 }
 
-func TestTableIsWhatAMapIs(t *testing.T) {
+// entry is what a table should know of a key.
+type entry struct {
+	ref  sample.Ref
+	meta uint32
+	used uint32 // epoch
+}
+
+func TestTableKnowsWhatAMapKnowsUnlessItForgot(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		k, model := NewKeyTable(nil), map[int]sample.Ref{}
-		for range rapid.IntRange(1, 400).Draw(t, "operations") {
-			i := rapid.IntRange(0, 100).Draw(t, "key")
-			if rapid.Bool().Draw(t, "put") {
-				ref := sample.Ref(rapid.Uint64Range(1, 1<<40).Draw(t, "ref"))
-				k.Put(key(k, i), ref, 0)
-				model[i] = ref
+		pages := rapid.SampledFrom([]int64{0, 1, 2, 5}).Draw(t, "pages of the budget")
+		account := budget.NewRoot("keys", pages*keyPageBytes)
+		k, model, epoch := NewKeyTable(account), map[int]entry{}, uint32(0)
+		defer func() {
+			if err := k.Close(); err != nil || account.Used() != 0 {
+				t.Errorf("close: %v, %d bytes are charged", err, account.Used())
 			}
-			if got, _ := k.Get(key(k, i)); got != model[i] {
-				t.Fatalf("key %d is %v, want %v", i, got, model[i])
+		}()
+		check := func(t *rapid.T, i int) {
+			ref, meta := k.Get(crowd(k, i))
+			want := model[i]
+			switch {
+			case ref == 0 && (pages == 0 && epoch-want.used <= keyIdleEpochs) && want.ref != 0:
+				t.Fatalf("key %d was forgotten", i)
+			case ref == 0:
+				delete(model, i)
+			case ref != want.ref || meta != want.meta && (meta != 0 || pages == 0):
+				t.Fatalf("key %d is %v, %d, want %v, %d", i, ref, meta, want.ref, want.meta)
+			default:
+				model[i] = entry{ref, want.meta, epoch}
 			}
+		}
+		keys := rapid.IntRange(0, 1500)
+		t.Repeat(map[string]func(*rapid.T){
+			"put": func(t *rapid.T) {
+				from := keys.Draw(t, "from")
+				e := entry{sample.Ref(rapid.Uint64Range(1, 1<<40).Draw(t, "ref")), uint32(rapid.IntRange(0, 2).Draw(t, "meta")), epoch}
+				for i := from; i < from+rapid.IntRange(1, 500).Draw(t, "count"); i++ {
+					e.ref++
+					k.Put(crowd(k, i), e.ref, e.meta)
+					model[i] = e
+				}
+			},
+			"get": func(t *rapid.T) {
+				for i := range rapid.IntRange(1, 500).Draw(t, "count") {
+					check(t, i)
+				}
+			},
+			"wait": func(t *rapid.T) {
+				epoch += uint32(rapid.IntRange(1, 4).Draw(t, "epochs"))
+				k.SetEpoch(epoch)
+			},
+			"": func(t *rapid.T) {
+				if k.Bytes() != account.Used() || pages > 0 && k.Bytes() > pages*keyPageBytes {
+					t.Fatalf("%d bytes, %d are charged, the limit is %d", k.Bytes(), account.Used(), pages*keyPageBytes)
+				}
+			},
+		})
+		for i := range model {
+			check(t, i)
 		}
 	})
 }
 
-func TestLookupsRunBesideWrites(t *testing.T) {
+func TestKeyTakesLittleMemory(t *testing.T) {
+	const n = 50_000
 	k := NewKeyTable(nil)
+	for i := range n {
+		k.Put(key(k, i), sample.MakeRef(1, uint32(i+1)), 0)
+	}
+	check := func(what string, limit float64) {
+		t.Helper()
+		if per := float64(k.Bytes()) / n; per > limit {
+			t.Errorf("a key %s takes %.1f bytes, more than %g", what, per, limit)
+		}
+	}
+	check("without metadata", 32)
+	for i := range n {
+		k.Put(key(k, i), sample.MakeRef(1, uint32(i+1)), 1)
+	}
+	check("with metadata", 38)
+	if err := k.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTableShrinksWhenMostKeysAreIdle(t *testing.T) {
+	k := NewKeyTable(nil)
+	for i := range 5_000 {
+		k.Put(crowd(k, i), sample.MakeRef(1, uint32(i+1)), 0)
+	}
+	before := k.Bytes()
+	k.SetEpoch(1 + keyIdleEpochs)
+	for i := range 5_000 {
+		k.Put(crowd(k, 5_000+i%2_000), sample.MakeRef(1, uint32(i+1)), 0)
+	}
+	if k.Len() > 4_000 || k.Bytes() > before/4*3 {
+		t.Errorf("%d keys in %d bytes, before them %d bytes", k.Len(), k.Bytes(), before)
+	}
+}
+
+// Lookups see a key as it is or not at all, while tables are replaced and their pages become those of others.
+func TestLookupsRunBesideWrites(t *testing.T) {
+	k := NewKeyTable(budget.NewRoot("keys", 6*keyPageBytes)) // so that keys in use are forgotten too
+	const n = 2_000
 	var wg sync.WaitGroup
+	var found atomic.Int64
 	for w := range 4 {
 		wg.Go(func() {
-			for i := range 20_000 {
-				if w%2 == 0 {
-					k.Put(key(k, i), sample.MakeRef(1, uint32(i+1)), 0)
-				} else if ref, _ := k.Get(key(k, i)); ref != 0 && ref != sample.MakeRef(1, uint32(i+1)) {
-					t.Errorf("key %d is %v", i, ref)
-					return
+			for round := range 10 {
+				for i := range n {
+					switch ref, meta := k.Get(crowd(k, i)); {
+					case w == 0:
+						k.Put(crowd(k, i), sample.MakeRef(1, uint32(i+1)), uint32(i))
+						k.SetEpoch(uint32(round*n+i) / 100)
+					case ref != 0 && (ref != sample.MakeRef(1, uint32(i+1)) || meta != 0 && meta != uint32(i)):
+						t.Errorf("key %d is %v, %d", i, ref, meta)
+						return
+					case ref != 0:
+						found.Add(1)
+					}
 				}
 			}
 		})
 	}
 	wg.Wait()
+	if found.Load() == 0 {
+		t.Error("no key was found")
+	}
+}
+
+func BenchmarkKeyTablePut(b *testing.B) {
+	const n = 1 << 18
+	var k *KeyTable
+	for i := 0; b.Loop(); i++ {
+		if i%n == 0 {
+			k = NewKeyTable(nil)
+		}
+		k.Put(key(k, i), sample.Ref(i+1), 0)
+	}
 }
 
 func BenchmarkKeyTableGet(b *testing.B) {
