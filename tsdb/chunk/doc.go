@@ -10,7 +10,8 @@
 //     (start timestamps, beside either). The writer's state is a small value kept next to the stream. A stream
 //     has no count of its own: the caller says how many samples it holds, and a stream of n samples may be
 //     read with any smaller count, also after more was appended. So a reader that noted (bytes, n) at some
-//     epoch copies the bytes as they are later and still sees exactly its own n samples.
+//     epoch copies the bytes as they are later and still sees exactly its own n samples. A FloatEnd is the writer's
+//     state with the last bytes of a stream of floats, so that most appends need not touch the others.
 //   - A page is the immutable form in block files: the rows of one series, cut into runs of one kind, each
 //     behind its Codec id. EncodePage picks the codecs, DecodePage reads every codec there ever was.
 //   - Histogram columns are how block files hold native histograms whose times are stored elsewhere: what they say of

@@ -66,7 +66,7 @@ func checkMarks(tb testing.TB, stream []byte, ts []int64, vs []float64) {
 					from = i
 				}
 				var b column.Block
-				if err := chunk.DecodeFloatsFrom(m, ts[0], m.Rest(stream), to-i, mint, maxt, &b); err != nil {
+				if err := chunk.DecodeFloatsFrom(m, ts[0], stream[m.From():], to-i, mint, maxt, &b); err != nil {
 					tb.Fatalf("%d samples behind %d: %v", to-i, i, err)
 				}
 				checkFloats(tb, &b, ts[from:to], vs[from:to])

@@ -41,10 +41,10 @@ func (m *Mark) Len() int { return int(m.n) }
 // LastT returns the time of the last sample before the mark.
 func (m *Mark) LastT(base int64) int64 { return base + int64(m.after) }
 
-// Rest returns what of a stream DecodeFloatsFrom needs.
-func (m *Mark) Rest(stream []byte) []byte { return stream[m.size-1:] }
+// From returns how many of a stream's bytes DecodeFloatsFrom does not need: the rest is behind them.
+func (m *Mark) From() int { return int(m.size) - 1 }
 
-// DecodeFloatsFrom is DecodeFloats for the n samples behind a mark; rest is what Rest returned.
+// DecodeFloatsFrom is DecodeFloats for the n samples behind a mark; rest is the stream from From on.
 func DecodeFloatsFrom(m Mark, base int64, rest []byte, n int, mint, maxt int64, dst *column.Block) error {
 	d := floatDecoder{s: rest, n: n, mint: mint, maxt: maxt, from: &m, base: base}
 	_, err := d.decode(dst)

@@ -105,7 +105,8 @@ func (hd *header) state(local uint32) version {
 // changed nothing that a reader can see, where memory has run out.
 func (s *shard) storeLocked(local uint32, hd *header, r *row, slot *slotCount) bool {
 	full := hd.n >= maxSamplesOf(hd.kind) || s.openSizeLocked(local, hd)+chunk.MaxFloatBytes > maxStream
-	if hd.n > 0 && (full || hd.kind != r.kind || hd.mint < slot.start) && !s.closeLocked(local, hd) {
+	far := uint64(r.t-hd.lastT) > math.MaxUint32 // further than the end of a stream can tell
+	if hd.n > 0 && (full || far || hd.kind != r.kind || hd.mint < slot.start) && !s.closeLocked(local, hd) {
 		return false
 	}
 	stored := false
@@ -134,50 +135,52 @@ func maxSamplesOf(k sample.Kind) uint16 {
 	return maxHistograms
 }
 
-// appendFloatLocked appends to the stream of the open chunk. While there is room for the longest sample it is
-// written in place; at the end of a block it is written aside first, so that a block is used to its last byte.
+// appendFloatLocked appends to the stream of the open chunk.
 func (s *shard) appendFloatLocked(hd *header, r *row) bool {
-	v := math.Float64frombits(r.v)
-	if hd.n == 0 && !s.openStreamLocked(hd) {
+	if hd.n == 0 {
+		hd.end, hd.open, hd.size = chunk.FloatEnd{}, 0, 0
+	}
+	if hd.n%markEvery == firstMark {
+		hd.mark = hd.end.Mark(hd.lastT, hd.last, hd.mint, int(hd.n), int(hd.size))
+	}
+	var aside [chunk.MaxMove + 8]byte
+	end := hd.end
+	if !s.moveLocked(hd, end.Put(aside[:0], int(hd.n), hd.lastT, r.t, hd.last, r.v)) {
 		return false
 	}
-	block, size := s.bytes.Bytes(hd.open), int(hd.size)
-	if hd.n%markEvery == firstMark {
-		hd.mark = chunk.MakeMark(&hd.stream, hd.mint, int(hd.n), size)
-	}
-	if len(block)-size >= chunk.MaxFloatBytes {
-		hd.size = uint16(len(chunk.AppendFloat(block[:size], int(hd.n), &hd.stream, r.t, v)))
-		return true
-	}
-	var aside [1 + chunk.MaxFloatBytes + 8]byte
-	aside[0] = block[size-1]
-	state := hd.stream
-	out := chunk.AppendFloat(aside[:1], int(hd.n), &state, r.t, v)
-	need := size + len(out) - 1
-	if need > len(block) {
-		bigger, err := s.bytes.Alloc(need)
-		if err != nil {
-			return false
-		}
-		block = s.bytes.Bytes(bigger)
-		copy(block, s.bytes.Bytes(hd.open)[:size])
-		s.bytes.Free(hd.open)
-		hd.open = bigger
-	}
-	copy(block[size-1:], out)
-	hd.size, hd.stream = uint16(need), state
+	hd.end = end
 	return true
 }
 
-// firstStream is the room of a new stream: 60 samples of a series that never changes, or ten of a counter.
-const firstStream = 32
+// firstBody is the least room of the body of a stream: what ten samples of a counter need beyond the end.
+const firstBody = 32
 
-func (s *shard) openStreamLocked(hd *header) bool {
-	ref, err := s.bytes.Alloc(firstStream)
-	if err != nil {
-		return false
+// moveLocked appends bytes to the body of the open chunk of floats. It reports false where memory has run out.
+func (s *shard) moveLocked(hd *header, out []byte) bool {
+	if len(out) == 0 {
+		return true
 	}
-	hd.open, hd.size = ref, 0
+	size := int(hd.size)
+	need := size + len(out)
+	var body []byte
+	if hd.open != 0 {
+		body = s.bytes.Bytes(hd.open)
+	}
+	if need > len(body) {
+		bigger, err := s.bytes.Alloc(max(need, firstBody))
+		if err != nil {
+			return false
+		}
+		was := body[:size]
+		body = s.bytes.Bytes(bigger)
+		copy(body, was)
+		if hd.open != 0 {
+			s.bytes.Free(hd.open)
+		}
+		hd.open = bigger
+	}
+	copy(body[size:], out)
+	hd.size = uint16(need)
 	return true
 }
 
@@ -185,20 +188,36 @@ func (s *shard) openSizeLocked(local uint32, hd *header) int {
 	if hd.n > 0 && hd.kind != sample.Float {
 		return s.hists[local].size()
 	}
-	return int(hd.size)
+	return int(hd.size) + hd.end.Len()
 }
 
-// openStreamsLocked returns the streams of the open chunk. They are good until the lock is released.
-func (s *shard) openStreamsLocked(local uint32, hd *header) (stream, starts []byte) {
-	if hd.kind == sample.Float {
-		stream = s.bytes.Bytes(hd.open)[:hd.size]
-	} else {
-		stream = s.hists[local].stream
+// openBytes is an open chunk: its stream, in two pieces, and its start timestamps. They are good until the lock is released.
+type openBytes struct{ body, end, starts []byte }
+
+func (s *shard) openLocked(local uint32, hd *header) (o openBytes) {
+	switch {
+	case hd.kind != sample.Float:
+		o.body = s.hists[local].stream
+	case hd.size > 0:
+		o.body, o.end = s.bytes.Bytes(hd.open)[:hd.size], hd.end.Bytes()
+	default:
+		o.end = hd.end.Bytes()
 	}
 	if hd.flags&hasST != 0 {
-		starts = s.starts[local].buf
+		o.starts = s.starts[local].buf
 	}
-	return stream, starts
+	return o
+}
+
+// size returns how long the stream is.
+func (o *openBytes) size() int { return len(o.body) + len(o.end) }
+
+// appendFrom appends the stream to dst, but for its first bytes.
+func (o *openBytes) appendFrom(dst []byte, from int) []byte {
+	if from >= len(o.body) {
+		return append(dst, o.end[from-len(o.body):]...)
+	}
+	return append(append(dst, o.body[from:]...), o.end...)
 }
 
 // closeLocked ends the open chunk, if there is one. It reports false where memory has run out.
@@ -206,9 +225,8 @@ func (s *shard) closeLocked(local uint32, hd *header) bool {
 	if hd.n == 0 {
 		return true
 	}
-	stream, starts := s.openStreamsLocked(local, hd)
 	c := closedChunk{mint: hd.mint, maxt: hd.lastT, changed: hd.changed, number: hd.chunks, n: hd.n, kind: hd.kind}
-	if !s.addClosedLocked(hd, c, stream, starts) {
+	if !s.addClosedLocked(hd, c, s.openLocked(local, hd)) {
 		return false
 	}
 	s.forgetOpenLocked(local, hd)
@@ -217,17 +235,17 @@ func (s *shard) closeLocked(local uint32, hd *header) bool {
 }
 
 // addClosedLocked stores a closed chunk and puts it in front of those of the series.
-func (s *shard) addClosedLocked(hd *header, c closedChunk, stream, starts []byte) bool {
-	ref, err := s.bytes.Alloc(closedBytes + len(stream) + len(starts))
+func (s *shard) addClosedLocked(hd *header, c closedChunk, o openBytes) bool {
+	ref, err := s.bytes.Alloc(closedBytes + o.size() + len(o.starts))
 	if err != nil {
 		return false
 	}
-	c.size, c.startsSize = uint32(len(stream)), uint32(len(starts))
+	c.size, c.startsSize = uint32(o.size()), uint32(len(o.starts))
 	c.older, c.jump = hd.closed, s.jumpFromLocked(hd.closed)
 	at := s.chunkAt(ref)
 	*at = c
-	copy(at.stream(), stream)
-	copy(at.starts(), starts)
+	copy(at.stream()[copy(at.stream(), o.body):], o.end)
+	copy(at.starts(), o.starts)
 	hd.closed = ref
 	s.counts.Chunks++
 	return true
@@ -282,10 +300,11 @@ func (s *shard) closedAtLocked(hd *header, t int64) *closedChunk {
 
 // forgetOpenLocked gives back what the open chunk took.
 func (s *shard) forgetOpenLocked(local uint32, hd *header) {
-	if hd.kind == sample.Float {
-		s.bytes.Free(hd.open)
-	} else {
+	switch {
+	case hd.kind != sample.Float:
 		s.dropHistLocked(local)
+	case hd.open != 0:
+		s.bytes.Free(hd.open)
 	}
 	if hd.flags&hasST != 0 {
 		s.head.opts.Account.Release(s.starts[local].charged)
@@ -293,7 +312,7 @@ func (s *shard) forgetOpenLocked(local uint32, hd *header) {
 	}
 	hd.flags &^= hasST
 	hd.open, hd.size, hd.n = 0, 0, 0
-	hd.stream, hd.mark = chunk.FloatState{}, chunk.Mark{}
+	hd.end, hd.mark = chunk.FloatEnd{}, chunk.Mark{}
 }
 
 // freeClosedLocked gives back a closed chunk that is not in a chain any more.

@@ -256,8 +256,12 @@ func (s *shard) storedLocked(local uint32, hd *header, t int64, looks []look) (k
 		return 0, 0, false
 	}
 	if hd.n > 0 && hd.mint <= t {
-		stream, _ := s.openStreamsLocked(local, hd)
-		return s.lookLocked(stream, int(hd.n), hd.kind, t)
+		o := s.openLocked(local, hd)
+		if len(o.end) > 0 {
+			s.joined = o.appendFrom(s.joined[:0], 0)
+			o.body = s.joined
+		}
+		return s.lookLocked(o.body, int(hd.n), hd.kind, t)
 	}
 	if c := s.closedAtLocked(hd, t); c != nil && c.dead == 0 {
 		return s.lookLocked(c.stream(), int(c.n), c.kind, t)

@@ -265,7 +265,7 @@ func (l *snapshotLoader) chunksLocked(s *shard, local uint32, hd *header) error 
 		if c.changed <= slot.flushed || slot.covers(local, c.maxt) {
 			continue
 		}
-		if !s.addClosedLocked(hd, c, stream, starts) {
+		if !s.addClosedLocked(hd, c, openBytes{body: stream, starts: starts}) {
 			return l.noMemory()
 		}
 		hd.chunks++
@@ -331,12 +331,16 @@ func (l *snapshotLoader) openLocked(s *shard, local uint32, hd *header, o openCo
 	if err != nil || state.LastT() != hd.lastT || math.Float64bits(state.LastV()) != hd.last {
 		return l.corrupt("an open chunk that ends elsewhere than its series: %v", err)
 	}
-	ref, err := put(s.bytes, o.stream)
-	if err != nil {
+	end, body, ok := state.End(o.stream)
+	if !ok {
+		return l.corrupt("samples of an open chunk that are further apart than a slot is long")
+	}
+	hd.open, hd.size = 0, 0
+	if !s.moveLocked(hd, o.stream[:body]) {
 		return l.noMemory()
 	}
 	hd.mark = chunk.Mark{}
-	hd.open, hd.size, hd.stream, hd.n, hd.mint = ref, uint16(len(o.stream)), state, uint16(o.n), o.mint
+	hd.end, hd.n, hd.mint = end, uint16(o.n), o.mint
 	return nil
 }
 
@@ -347,10 +351,12 @@ func (l *snapshotLoader) appendAnewLocked(s *shard, local uint32, hd *header, o 
 	if err := x.decode(o.stream, o.starts, span{math.MinInt64, math.MaxInt64, true}, b); err != nil {
 		return l.corrupt("an open chunk: %v", err)
 	}
-	if len(b.T) != o.n || b.T[0] != o.mint || b.T[o.n-1] != hd.lastT {
+	if len(b.T) != o.n || b.T[0] != o.mint || b.T[o.n-1] != hd.lastT || hd.kind == sample.Float && math.Float64bits(b.V[o.n-1]) != hd.last {
 		return l.corrupt("an open chunk of %d samples where %d were told", len(b.T), o.n)
 	}
 	slot := s.slotLocked(o.mint)
+	newest, last := hd.lastT, hd.last
+	defer func() { hd.lastT, hd.last = newest, last }()
 	for i, t := range b.T {
 		r := row{t: t, st: b.STAt(i), v: math.Float64bits(b.V[i]), kind: hd.kind}
 		if hd.kind != sample.Float {
@@ -362,6 +368,7 @@ func (l *snapshotLoader) appendAnewLocked(s *shard, local uint32, hd *header, o 
 		if !s.storeLocked(local, hd, &r, slot) {
 			return l.noMemory()
 		}
+		hd.lastT, hd.last = r.t, r.v // what the next is coded by
 	}
 	return nil
 }

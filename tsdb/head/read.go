@@ -195,12 +195,14 @@ func (r *Reader) copyChunksLocked(p *Pin, s *shard, local uint32, hd *header) {
 		return
 	}
 	if hd.n > 0 && hd.chunks == chunks && n > 0 && hd.mint <= r.want.maxt && hd.lastT >= r.want.mint {
-		stream, starts := s.openStreamsLocked(local, hd)
+		o, from := s.openLocked(local, hd), 0
 		x := piece{n: int(n), kind: hd.kind, mint: hd.mint}
-		if mark, ok := hd.markLocked(int(n), r.want.mint); ok && hd.kind == sample.Float && (!r.want.st || len(starts) == 0) {
-			stream, x.mark = mark.Rest(stream), mark
+		if mark, ok := hd.markLocked(int(n), r.want.mint); ok && hd.kind == sample.Float && (!r.want.st || len(o.starts) == 0) {
+			from, x.mark = mark.From(), mark
 		}
-		r.add(stream, starts, x)
+		x.from = len(r.buf)
+		r.buf = o.appendFrom(r.buf, from)
+		r.end(o.starts, x)
 	}
 	for number := hd.closed; number != 0; {
 		c := s.chunkAt(number)
@@ -217,6 +219,11 @@ func (r *Reader) copyChunksLocked(p *Pin, s *shard, local uint32, hd *header) {
 func (r *Reader) add(stream, starts []byte, x piece) {
 	x.from = len(r.buf)
 	r.buf = append(r.buf, stream...)
+	r.end(starts, x)
+}
+
+// end ends a piece whose stream is copied.
+func (r *Reader) end(starts []byte, x piece) {
 	x.starts = len(r.buf)
 	if r.want.st {
 		r.buf = append(r.buf, starts...)

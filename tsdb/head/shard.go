@@ -14,7 +14,8 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
-// header is what an append to a series touches: two cache lines. It lives in the shard's table, off the heap.
+// header is what the head has of a series beside its samples and its labels. It lives in the shard's table, off the heap.
+// The first of its two cache lines is all that nearly every append touches.
 type header struct {
 	// The validation state: what rows are judged by. It outlives the samples themselves.
 	lastT int64  // time of the newest sample; noSample before the first
@@ -22,22 +23,23 @@ type header struct {
 	// changed is the LSN of the last work that changed the in-order state, 0 before the first.
 	changed sample.LSN
 
-	stream chunk.FloatState // the writer's side of an open chunk of floats
-	mint   int64            // time of the first sample of the open chunk
+	end   chunk.FloatEnd // of the stream of an open chunk of floats
+	gen   uint32         // generation of the Ref; 0: there is no series here
+	open  arena.Ref      // the body of that stream; 0: all of it is in the end
+	size  uint16         // bytes used of open
+	n     uint16         // samples of the open chunk; 0: there is none
+	kind  sample.Kind
+	flags headerFlags
 
-	gen     uint32    // generation of the Ref; 0: there is no series here
-	open    arena.Ref // bytes of the open chunk of floats
+	mint    int64     // time of the first sample of the open chunk
+	version uint64    // number + 1 of the newest saved version, see versions
 	closed  arena.Ref // newest of the closed chunks; 0: there is none
 	chunks  uint32    // chunks that were closed so far: the number of the open one
-	version uint64    // number + 1 of the newest saved version, see versions
-	size    uint16    // bytes used of open
-	n       uint16    // samples of the open chunk; 0: there is none
-	kind    sample.Kind
-	flags   headerFlags
 
 	// mark is a place in the open chunk of floats, so that its newest samples can be read without those before. Appending
 	// touches it once in markEvery samples.
 	mark chunk.Mark
+	_    [16]byte // so that all headers begin at a cache line
 }
 
 // The first mark is behind firstMark samples, the next ones markEvery further on each. The windows of most rules have
@@ -103,6 +105,7 @@ type shard struct {
 	// recovering is what parts hold, while the log is replayed; nil afterwards.
 	recovering *recoveredParts
 	scratch    column.Block
+	joined     []byte // scratch: a stream in one piece
 }
 
 func newShard(h *Head, number uint32) *shard {
@@ -176,15 +179,23 @@ func (s *shard) applyLocked(w *Work) {
 // flight; the headers of a run are 32 independent ones.
 const touchRun = 32
 
-// rowsLocked applies the rows of a batch. Nearly all of the time of an append is waiting for two cache misses,
-// the header and the end of the stream, so both are asked for in runs before they are needed.
+// rowsLocked applies the rows of a batch. Nearly all of the time of an append is waiting for cache misses, the header
+// and now and then the end of a stream's body, so they are asked for in runs before they are needed.
 func (s *shard) rowsLocked(w *Work) {
 	rows := w.rows.of(s.number)
+	if len(rows) == 0 {
+		return
+	}
 	a := appending{shard: s, work: w, b: w.batch, maxT: noSample}
+	plain := a.b.Kind == nil && a.b.ST == nil
 	for len(rows) > 0 {
 		run := rows[:min(touchRun, len(rows))]
 		rows = rows[len(run):]
 		s.touchLocked(&a, run)
+		if plain {
+			a.floatRows(run)
+			continue
+		}
 		for _, i := range run {
 			a.row(int(i))
 		}
@@ -201,11 +212,11 @@ func (s *shard) touchLocked(a *appending, run []uint32) {
 			continue
 		}
 		hd := s.headers.at(local)
-		a.touched += uint64(hd.gen) + uint64(hd.lastT) // its first and its last cache line
+		a.touched += uint64(hd.gen)
 		open[k] = hd
 	}
 	for k := range run {
-		if hd := open[k]; hd != nil && hd.open != 0 && hd.size > 0 {
+		if hd := open[k]; hd != nil && hd.size > 0 && hd.end.Full() {
 			a.touched += uint64(s.bytes.Bytes(hd.open)[:hd.size][hd.size-1])
 		}
 	}
@@ -221,7 +232,91 @@ type appending struct {
 	rejected      int32
 	floats, hists int32
 	touched       uint64 // keeps the compiler from dropping the reads of touchLocked
+
+	aim    aim
+	newest int64 // of the rows that floatRows has appended and that are not counted in yet
+	oldest int64
+	count  int
 }
+
+// aim is what the times of rows that floatRows appends are within: the slot that the last row went to, and the limits.
+type aim struct {
+	slot       *slotCount // nil: no row can be one
+	start      int64      // of the slot
+	mint, maxt int64
+}
+
+// aimAgain finds where the next rows go, after another way of appending may have moved on.
+func (a *appending) aimAgain() {
+	slot, lim := a.shard.current, &a.work.limits
+	if slot == nil || a.work.lsn <= slot.flushed || len(slot.covered) > 0 {
+		a.aim = aim{maxt: noSample}
+		return
+	}
+	a.aim = aim{slot: slot, start: slot.start, mint: max(slot.start, lim.MinT), maxt: min(slot.end, lim.MaxT)}
+	a.oldest, a.newest = math.MaxInt64, noSample
+}
+
+// settle counts in what floatRows has appended.
+func (a *appending) settle() {
+	if a.count == 0 {
+		return
+	}
+	a.aim.slot.note(a.oldest, a.work)
+	a.aim.slot.inOrder += a.count
+	a.aim.slot.note(a.newest, a.work)
+	a.shard.counts.Samples[sample.Float] += uint64(a.count)
+	a.floats += int32(a.count)
+	a.maxT = max(a.maxT, a.newest)
+	a.count = 0
+}
+
+// floatRows does row for rows of floats without start timestamps. What nearly all of them are it does itself, in a few
+// instructions: rows of a series that has a chunk of floats open in the slot that the last row went to, and whose state no
+// pin wants kept.
+func (a *appending) floatRows(run []uint32) {
+	s, b, lsn, guard := a.shard, a.b, a.work.lsn, a.work.guard
+	a.aimAgain()
+	for _, i := range run {
+		t, v := b.T[i], math.Float64bits(b.V[i])
+		_, hd := s.findLocked(b.Ref[i])
+		if hd == nil || hd.kind != sample.Float || !plainRow(hd.n) || hd.size > maxBody || hd.flags&hasST != 0 ||
+			hd.changed <= guard || hd.lastT < a.aim.start || t <= hd.lastT || t < a.aim.mint || t > a.aim.maxt ||
+			uint64(t-hd.lastT) > math.MaxUint32 ||
+			!hd.end.Append(hd.lastT, t, hd.last, v) && !s.appendMovingLocked(hd, t, v) {
+			a.settle()
+			a.row(int(i))
+			a.aimAgain()
+			continue
+		}
+		hd.n++
+		hd.lastT, hd.last, hd.changed = t, v, lsn
+		hd.flags &^= wasIdle | newestGone | newestKept
+		a.oldest, a.newest = min(a.oldest, t), max(a.newest, t)
+		a.count++
+	}
+	a.settle()
+}
+
+// appendMovingLocked appends to the end of an open stream after the bytes there have moved to its body. It reports false,
+// and what readers see is as it was, where memory has run out or the sample is a rare one.
+func (s *shard) appendMovingLocked(hd *header, t int64, v uint64) bool {
+	if hd.open == 0 {
+		return false
+	}
+	body := s.bytes.Bytes(hd.open)
+	if int(hd.size)+chunk.EndBytes > len(body) {
+		return false
+	}
+	hd.size += uint16(hd.end.Shed(body[hd.size:]))
+	return hd.end.Append(hd.lastT, t, hd.last, v)
+}
+
+// plainRow reports whether sample n of a chunk of floats needs nothing but to be appended: no new chunk, no mark.
+func plainRow(n uint16) bool { return n >= 2 && n < maxSamples && n%markEvery != firstMark }
+
+// maxBody is the most bytes of the body of a stream that surely takes another sample.
+const maxBody = maxStream - chunk.EndBytes - chunk.MaxFloatBytes
 
 func (a *appending) finish() {
 	a.work.rejected.Add(a.rejected)

@@ -293,17 +293,16 @@ func (x *snapshotWriter) chunksLocked(s *shard, local uint32, hd *header, now *v
 	}
 	switch {
 	case cut != nil:
-		x.open(cut.n, cut.mint, now.n, cut.stream(), cut.starts())
+		x.open(cut.n, cut.mint, now.n, openBytes{body: cut.stream(), starts: cut.starts()})
 	case hd.n > 0 && hd.chunks == now.chunks && now.n > 0:
-		stream, starts := s.openStreamsLocked(local, hd)
-		x.open(hd.n, hd.mint, now.n, stream, starts)
+		x.open(hd.n, hd.mint, now.n, s.openLocked(local, hd))
 	default:
 		x.uvarint(0)
 	}
 }
 
 // open appends an open chunk of n samples, whose stream holds size.
-func (x *snapshotWriter) open(size uint16, mint int64, n uint16, stream, starts []byte) {
+func (x *snapshotWriter) open(size uint16, mint int64, n uint16, o openBytes) {
 	x.uvarint(uint64(n))
 	x.varint(mint)
 	if n == size {
@@ -311,8 +310,9 @@ func (x *snapshotWriter) open(size uint16, mint int64, n uint16, stream, starts 
 	} else {
 		x.frame = append(x.frame, streamLong)
 	}
-	x.bytes(stream)
-	x.bytes(starts)
+	x.uvarint(uint64(o.size()))
+	x.frame = o.appendFrom(x.frame, 0)
+	x.bytes(o.starts)
 }
 
 func (x *snapshotWriter) lateLocked(s *shard, local uint32) {
