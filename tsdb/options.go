@@ -57,9 +57,11 @@ type Options struct {
 	Slot time.Duration
 	// UndoFor is how long a delete can be undone, until the next merge at least; 0: 24 hours, negative: not at all.
 	UndoFor time.Duration
-	// Scrub is which part of the bytes of all blocks is read again within an hour, to find what the disk has lost before
+	// Scrub is which part of the bytes of all files is read again within an hour, to find what the disk has lost before
 	// somebody asks for it; 0: 1 %, negative: none.
 	Scrub float64
+	// ScrubBytes is how many bytes are read so, instead of a part of all; 0: Scrub counts.
+	ScrubBytes int64
 	// MaxBlock is the longest time that a merged block is of; 0: a tenth of the retention, at most 31 days.
 	MaxBlock time.Duration
 	// Shards is the number of parts of the head that are locked apart, a power of two; 0: 16.

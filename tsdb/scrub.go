@@ -58,7 +58,7 @@ func (db *DB) ScrubStats() ScrubStats {
 // scrubLoop reads all files again and again, slowly, until ctx ends.
 func (db *DB) scrubLoop(ctx context.Context) {
 	defer db.loops.Done()
-	if db.opts.Scrub < 0 {
+	if db.opts.Scrub < 0 && db.opts.ScrubBytes <= 0 {
 		return
 	}
 	for sleep(ctx, scrubRest) {
@@ -82,7 +82,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 
 // scrubPace waits for as long as so many bytes take at the rate asked for.
 func (db *DB) scrubPace(ctx context.Context, bytes int64) error {
-	rate := max(float64(db.DiskBytes())*db.opts.Scrub/time.Hour.Seconds(), scrubFloor)
+	rate := float64(db.opts.ScrubBytes) / time.Hour.Seconds()
+	if rate <= 0 {
+		rate = max(float64(db.DiskBytes())*db.opts.Scrub/time.Hour.Seconds(), scrubFloor)
+	}
 	if !sleep(ctx, time.Duration(float64(bytes)/rate*float64(time.Second))) {
 		return ctx.Err()
 	}

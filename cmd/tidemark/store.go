@@ -43,6 +43,7 @@ func (s *server) storeOptions() tsdb.Options {
 	}
 	o.Late = lateWindows(c)
 	o.MinFree = s.minFreeSpace(c)
+	o.Scrub, o.ScrubBytes = scrubRate(c)
 	o.Foreign = prom.Directory{Logger: s.log.With("component", "tsdb")}
 	o.DeleteForeign = c.Tidemark.Storage.PrometheusOriginals == "delete"
 	return o
@@ -60,6 +61,15 @@ func (s *server) minFreeSpace(c *config.Config) int64 {
 		want = max(want, minFree)
 	}
 	return want
+}
+
+// scrubRate is which part of all files, or how many bytes, are read again within an hour.
+func scrubRate(c *config.Config) (share float64, bytes int64) {
+	size := c.Tidemark.Storage.Scrub
+	if size == (config.Size{}) {
+		return -1, 0
+	}
+	return size.Percent / 100, size.Bytes
 }
 
 // retention is how long and how much is kept: the configuration's, else the flags', else 15 days.

@@ -53,6 +53,7 @@ func newStoreCollector(db *tsdb.DB) *storeCollector {
 	add(counter, "prometheus_tsdb_compactions_failed_total", "Merges and runs of the store's maintenance that failed.", func(s tsdb.Stats) float64 { return float64(s.Failures + s.Merges.Failed) })
 	c.addMerges(add)
 	c.addRetention(add)
+	c.addScrub(add)
 	corrupt := float64(len(db.Recovery().Log.Corrupt))
 	add(counter, "prometheus_tsdb_wal_corruptions_total", "Damaged ranges of the log found at the start.", func(tsdb.Stats) float64 { return corrupt })
 	add(gauge, "tidemark_store_head_bytes", "Memory of the head outside the Go heap, and of its index.", func(s tsdb.Stats) float64 { return float64(s.Head.Bytes) })
@@ -94,6 +95,19 @@ func (c *storeCollector) addRetention(add adder) {
 	add(gauge, "prometheus_tsdb_retention_limit_seconds", "How long to retain samples in storage.", func(tsdb.Stats) float64 { return c.db.Retention().Keep.Seconds() })
 	add(gauge, "prometheus_tsdb_retention_limit_bytes", "Max number of bytes to be retained in the store, configured 0 means disabled.", func(tsdb.Stats) float64 { return float64(c.db.Retention().Bytes) })
 	add(gauge, "tidemark_store_deletes", "Deletes of which something is left to purge.", func(tsdb.Stats) float64 { return float64(len(c.db.Deletes())) })
+}
+
+func (c *storeCollector) addScrub(add adder) {
+	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
+	add(counter, "tidemark_store_scrub_read_bytes_total", "Bytes that were read again to find damage.", func(tsdb.Stats) float64 { return float64(c.db.ScrubStats().Bytes) })
+	add(counter, "tidemark_store_scrub_passes_total", "Times that all files were read again to find damage.", func(tsdb.Stats) float64 { return float64(c.db.ScrubStats().Passes) })
+	add(counter, "tidemark_store_scrub_damages_total", "Damaged places that were found so.", func(tsdb.Stats) float64 { return float64(c.db.ScrubStats().Damages) })
+	add(gauge, "tidemark_store_scrub_last_pass_timestamp_seconds", "When all files had last been read again, 0 while they have not.", func(tsdb.Stats) float64 {
+		if last := c.db.ScrubStats().LastPass; !last.IsZero() {
+			return float64(last.UnixMilli()) / 1000
+		}
+		return 0
+	})
 }
 
 // Describe implements prometheus.Collector.

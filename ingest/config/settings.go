@@ -49,6 +49,8 @@ type Storage struct {
 	LateWindow LateWindow `yaml:"late_window"`
 	// What becomes of the data that a Prometheus left in the data path once it is converted.
 	PrometheusOriginals string `yaml:"prometheus_originals" acts:"restart" oneof:"keep delete"`
+	// How much is read again within an hour to find what the disk has lost before somebody asks for it; 0 turns it off.
+	Scrub Size `yaml:"scrub" acts:"restart" of:"what the store has on disk"`
 	// How long series are kept that a selector matches, the first match wins, at most 7; series that none matches are kept as Prometheus' own retention settings say.
 	Retention []Retention `yaml:"retention"`
 }
@@ -193,7 +195,7 @@ func DefaultSettings() Settings {
 		Storage: Storage{
 			WALSync: "durable", MinFreeSpace: Size{Percent: 5}, OnFull: "read_only",
 			MaxFuture: Duration(10 * time.Minute), LateWindow: LateWindow{Push: Window{Retention: true}},
-			PrometheusOriginals: "keep",
+			PrometheusOriginals: "keep", Scrub: Size{Percent: 1},
 		},
 		Query:   Query{ResultCache: Size{Percent: 10}, SlowLog: Duration(5 * time.Second)},
 		Scrape:  Scrape{OnLimit: "fail"},
