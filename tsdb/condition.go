@@ -26,6 +26,7 @@ const (
 	ConditionQuarantined = "quarantined"
 	ConditionMemory      = "memory_pressure"
 	ConditionConversion  = "conversion_paused"
+	ConditionFullDisk    = "oldest_deleted"
 )
 
 // conditions is the set of conditions that hold now.

@@ -84,6 +84,7 @@ type DB struct {
 	noRoom     atomic.Uint32 // the writers that last found the disk full
 	blind      atomic.Bool   // the disk did not tell last how much is free
 
+	full      fullDisk
 	merges    merges
 	leftovers leftovers
 	deletes   deletes
@@ -101,6 +102,7 @@ func newDB(o Options) *DB {
 	db.retentionBytes.Store(o.RetentionBytes)
 	db.policies.Store(newPolicies(o.RetentionPolicies))
 	db.minFree.Store(o.MinFree)
+	db.full.deletes.Store(o.DeleteOldest)
 	db.late.Store(&o.Late)
 	return db
 }

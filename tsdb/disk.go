@@ -68,6 +68,10 @@ func (db *DB) watchDisk() {
 		return
 	}
 	db.blind.Store(false)
+	db.restFullDisk()
+	if want := uint64(db.minFree.Load()); free < want {
+		free = db.makeRoom(free, want)
+	}
 	switch {
 	case min(free, math.MaxInt64) < uint64(db.minFree.Load()):
 		db.raiseReadOnly(fmt.Sprintf("%d MiB of disk are free, less than the %d MiB kept in reserve", free>>20, db.minFree.Load()>>20))

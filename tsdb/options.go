@@ -44,6 +44,9 @@ type Options struct {
 	SegmentBytes int64
 	// MinFree is the free disk space in bytes below which the store is read-only; 0: no such limit.
 	MinFree int64
+	// DeleteOldest deletes the oldest blocks where less than MinFree is free, instead; the store is read-only only once
+	// none is left.
+	DeleteOldest bool
 
 	// Foreign reads what another program left in Dir, to be queried in place and converted; nil: it is not looked at.
 	Foreign Foreign

@@ -325,16 +325,22 @@ func (db *DB) applyRetention() error {
 	gone = db.beyondSize(all, gone)
 	for _, b := range gone {
 		db.log.Info("block is beyond the retention", "block", b.Meta().ULID, "class", b.Meta().Class, "newest", formatTime(b.Meta().MaxT), "bytes", b.Size())
-		db.takeFromViews(b)
-		if err := db.blocks.delete(db.layout, b); err != nil {
-			db.leave(b.Name())
-			errs = append(errs, fmt.Errorf("delete block %s: %w", b.Meta().ULID, err))
-		}
+		errs = append(errs, db.dropBlock(b))
 	}
 	p.forget(func(id string) bool {
 		return slices.ContainsFunc(db.blocks.all(), func(b storedBlock) bool { return b.Meta().ULID == id })
 	})
 	return errors.Join(errs...)
+}
+
+// dropBlock takes a block from views and disk. The maintenance lock is held.
+func (db *DB) dropBlock(b storedBlock) error {
+	db.takeFromViews(b)
+	if err := db.blocks.delete(db.layout, b); err != nil {
+		db.leave(b.Name())
+		return fmt.Errorf("delete block %s: %w", b.Meta().ULID, err)
+	}
+	return nil
 }
 
 // beyondSize adds the oldest of all to gone until the rest is as small as is allowed.

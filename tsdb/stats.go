@@ -31,6 +31,8 @@ type Stats struct {
 	Merges    MergeStats
 	// TimeRetentions and SizeRetentions count the runs of the retention that removed blocks by their age and by size.
 	TimeRetentions, SizeRetentions uint64
+	// FullDeletions counts the blocks that were deleted because the disk was full.
+	FullDeletions uint64
 	// Foreign says how far the conversion of another program's blocks is.
 	Foreign ForeignStats
 }
@@ -44,6 +46,7 @@ func (db *DB) Stats() Stats {
 	}
 	s.Parts, s.PartBytes = db.parts.size()
 	s.Spills = db.spills.Load()
+	s.FullDeletions = db.full.deletions.Load()
 	for _, b := range db.blocks.all() {
 		s.Blocks++
 		s.BlockBytes += b.Size()

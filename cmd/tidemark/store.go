@@ -42,7 +42,7 @@ func (s *server) storeOptions() tsdb.Options {
 		o.Sync = journal.Process
 	}
 	o.Late = lateWindows(c)
-	o.MinFree = s.minFreeSpace(c)
+	o.MinFree, o.DeleteOldest = s.minFreeSpace(c), deleteOldest(c)
 	o.Scrub, o.ScrubBytes = scrubRate(c)
 	o.Foreign = prom.Directory{Logger: s.log.With("component", "tsdb")}
 	o.DeleteForeign = c.Tidemark.Storage.PrometheusOriginals == "delete"
@@ -71,6 +71,9 @@ func scrubRate(c *config.Config) (share float64, bytes int64) {
 	}
 	return size.Percent / 100, size.Bytes
 }
+
+// deleteOldest says what happens when less is free.
+func deleteOldest(c *config.Config) bool { return c.Tidemark.Storage.OnFull == "delete_oldest" }
 
 // retention is how long and how much is kept: the configuration's, else the flags', else 15 days.
 func (s *server) retention(c *config.Config) (time.Duration, int64) {

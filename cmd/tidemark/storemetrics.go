@@ -92,6 +92,7 @@ func (c *storeCollector) addRetention(add adder) {
 	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
 	add(counter, "prometheus_tsdb_time_retentions_total", "The number of times that blocks were deleted because the maximum time limit was exceeded.", func(s tsdb.Stats) float64 { return float64(s.TimeRetentions) })
 	add(counter, "prometheus_tsdb_size_retentions_total", "The number of times that blocks were deleted because the maximum number of bytes was exceeded.", func(s tsdb.Stats) float64 { return float64(s.SizeRetentions) })
+	add(counter, "tidemark_store_full_disk_deletions_total", "Blocks that were deleted because the disk was full, as storage.on_full says.", func(s tsdb.Stats) float64 { return float64(s.FullDeletions) })
 	add(gauge, "prometheus_tsdb_retention_limit_seconds", "How long to retain samples in storage.", func(tsdb.Stats) float64 { return c.db.Retention().Keep.Seconds() })
 	add(gauge, "prometheus_tsdb_retention_limit_bytes", "Max number of bytes to be retained in the store, configured 0 means disabled.", func(tsdb.Stats) float64 { return float64(c.db.Retention().Bytes) })
 	add(gauge, "tidemark_store_deletes", "Deletes of which something is left to purge.", func(tsdb.Stats) float64 { return float64(len(c.db.Deletes())) })

@@ -41,8 +41,8 @@ type Storage struct {
 	WALSync string `yaml:"wal_sync" acts:"restart" oneof:"durable process"`
 	// Free space below which on_full applies; never less than 1GiB, unless the disk is smaller than 10GiB.
 	MinFreeSpace Size `yaml:"min_free_space" of:"the file system's size"`
-	// What happens below min_free_space: the store takes no writes until there is space, or the oldest blocks are deleted.
-	OnFull string `yaml:"on_full" acts:"only read_only" oneof:"read_only delete_oldest"`
+	// What happens below min_free_space: the store takes no writes until there is space, or the oldest blocks are deleted, as many as it takes.
+	OnFull string `yaml:"on_full" oneof:"read_only delete_oldest"`
 	// How far ahead of the clock a sample may be.
 	MaxFuture Duration `yaml:"max_future" acts:"restart"`
 	// How late samples may be; storage.tsdb.out_of_order_time_window, where it is set, wins over both.
