@@ -86,9 +86,7 @@ func (r *Reader) readHistograms(x *pageRead, p *page) error {
 		return &encoding.CorruptError{Msg: "column of times of another length"}
 	}
 	have := len(x.dst.T)
-	had := r.histograms.Bytes()
-	err := r.histograms.Decode(columns, h.column.Len(), h.from, r.at, x.dst)
-	r.columns += r.histograms.Bytes() - had
+	err := chunk.DecodeColumns(columns, h.column.Len(), h.from, r.at, x.dst)
 	if err != nil || starts == nil || !x.withST {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"sort"
 
-	"github.com/tidemarkdb/tidemark/tsdb/chunk"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/encoding"
 )
@@ -27,8 +26,7 @@ type Reader struct {
 	stripes int64 // bytes of those that the cache does not keep
 	columns int64 // bytes of those that are decoded
 
-	histograms chunk.ColumnDecoder
-	at         []int64 // scratch: the times of histograms
+	at []int64 // scratch: the times of histograms
 }
 
 // held is a stripe of the group, and what goes with it.

@@ -97,7 +97,6 @@ func benchmarkColumns(b *testing.B, rows []row) {
 	page, _ := enc.Append(nil, &encoding.Encoder{}, src, 0, len(rows))
 	cold, _ := enc.Append(nil, &encoding.Encoder{Cold: true}, src, 0, len(rows))
 	t := timesOf(rows)
-	var d chunk.ColumnDecoder
 	var dst column.Block
 	peer, peerSize := peerChunks(b, rows)
 	var it chunkenc.Iterator
@@ -107,7 +106,7 @@ func benchmarkColumns(b *testing.B, rows []row) {
 		start := time.Now()
 		dst.Reset()
 		dst.Want(column.Need{Float: true})
-		if err := d.Decode(page, len(rows), 0, t, &dst); err != nil {
+		if err := chunk.DecodeColumns(page, len(rows), 0, t, &dst); err != nil {
 			b.Fatal(err)
 		}
 		half := time.Now()

@@ -101,7 +101,7 @@ func fromCounts(counts map[int]int64) *histogram.Histogram {
 }
 
 // checkColumns decodes rows of a page in some ranges.
-func checkColumns(t *testing.T, r *rand.Rand, d *chunk.ColumnDecoder, page []byte, rows []row) {
+func checkColumns(t *testing.T, r *rand.Rand, b *column.Block, page []byte, rows []row) {
 	t.Helper()
 	times := timesOf(rows)
 	for i := range 4 {
@@ -110,13 +110,13 @@ func checkColumns(t *testing.T, r *rand.Rand, d *chunk.ColumnDecoder, page []byt
 			from = r.IntN(len(rows))
 			to = from + r.IntN(len(rows)-from+1)
 		}
-		var b column.Block
-		if err := d.Decode(page, len(rows), from, times[from:to], &b); err != nil {
+		b.Reset()
+		if err := chunk.DecodeColumns(page, len(rows), from, times[from:to], b); err != nil {
 			t.Fatalf("rows %d to %d of %d: %v", from, to, len(rows), err)
 		}
 		// The stream of both, which is quick to compare, holds every bit.
-		if !slices.Equal(encodeHistograms(rowsOf(&b)), encodeHistograms(rows[from:to])) {
-			checkRows(t, &b, slices.Clone(rows[from:to]))
+		if !slices.Equal(encodeHistograms(rowsOf(b)), encodeHistograms(rows[from:to])) {
+			checkRows(t, b, slices.Clone(rows[from:to]))
 			t.Fatalf("rows %d to %d of %d are others", from, to, len(rows))
 		}
 	}
@@ -124,7 +124,7 @@ func checkColumns(t *testing.T, r *rand.Rand, d *chunk.ColumnDecoder, page []byt
 
 func TestColumnsOfHistogramsComeBackBitForBit(t *testing.T) {
 	r := rand.New(rand.NewPCG(51, 52))
-	var d chunk.ColumnDecoder // one for all
+	var b column.Block // one for all
 	odd := 0
 	for i := range 150 {
 		float := i%3 == 0
@@ -140,7 +140,7 @@ func TestColumnsOfHistogramsComeBackBitForBit(t *testing.T) {
 			odd++
 			continue
 		}
-		checkColumns(t, r, &d, page, rows)
+		checkColumns(t, r, &b, page, rows)
 	}
 	if odd > 75 {
 		t.Errorf("%d of 150 could not be columns", odd)
@@ -151,7 +151,6 @@ func TestColumnsOfHistogramsComeBackBitForBit(t *testing.T) {
 // float holds.
 func TestColumnsAsFloatsAreWhatToFloatMakes(t *testing.T) {
 	r := rand.New(rand.NewPCG(53, 54))
-	var d chunk.ColumnDecoder
 	for i := range 100 {
 		rows := latencies(r, 1+r.IntN(400), false)
 		for _, x := range rows {
@@ -177,7 +176,7 @@ func TestColumnsAsFloatsAreWhatToFloatMakes(t *testing.T) {
 			var b column.Block
 			b.AppendFloat(-1, 0, 1)
 			b.Want(column.Need{Float: true})
-			if err := d.Decode(page, len(rows), from, timesOf(rows[from:]), &b); err != nil {
+			if err := chunk.DecodeColumns(page, len(rows), from, timesOf(rows[from:]), &b); err != nil {
 				t.Fatal(err)
 			}
 			if b.T[0] != -1 || !slices.Equal(encodeHistograms(rowsOf(&b)[1:]), encodeHistograms(want[from:])) {
@@ -213,12 +212,14 @@ func TestDecodingColumnsChargesTheBudget(t *testing.T) {
 	for limit := int64(1000); ; limit *= 2 { // until it is enough
 		acct := budget.NewRoot("query", limit)
 		b := column.Block{Budget: acct}
-		var d chunk.ColumnDecoder
-		err := d.Decode(page, len(rows), 0, timesOf(rows), &b)
+		err := chunk.DecodeColumns(page, len(rows), 0, timesOf(rows), &b)
 		if err == nil {
-			if acct.Used() < 200*200 || d.Bytes() < 200*8 {
-				t.Errorf("%d bytes charged, %d of them for the decoder", acct.Used(), d.Bytes())
+			used := acct.Used()
+			b.Reset()
+			if used < 200*200 || acct.Used() < 200*8 {
+				t.Errorf("%d bytes charged, %d of them for the decoder", used, acct.Used())
 			}
+			b.Free()
 			break
 		}
 		if ee := (*budget.ExceededError)(nil); !errors.As(err, &ee) || len(b.T) != 0 {
@@ -237,8 +238,7 @@ func TestDamagedColumnsAreErrors(t *testing.T) {
 	check := func(page []byte) {
 		t.Helper()
 		b := column.Block{Budget: budget.NewRoot("query", 64<<20)}
-		var d chunk.ColumnDecoder
-		err := d.Decode(page, len(rows), 0, times, &b)
+		err := chunk.DecodeColumns(page, len(rows), 0, times, &b)
 		var bad *chunk.CorruptError
 		if err != nil && (!errors.As(err, &bad) || len(b.T) != 0) {
 			t.Fatalf("error %v with %d rows", err, len(b.T))
@@ -248,9 +248,8 @@ func TestDamagedColumnsAreErrors(t *testing.T) {
 		}
 	}
 	for i := range page {
-		var d chunk.ColumnDecoder
 		var b column.Block
-		if err := d.Decode(page[:i], len(rows), 0, times, &b); err == nil {
+		if err := chunk.DecodeColumns(page[:i], len(rows), 0, times, &b); err == nil {
 			t.Fatalf("a page cut at byte %d of %d is read", i, len(page))
 		}
 		bad := slices.Clone(page)
@@ -274,8 +273,7 @@ func FuzzDecodeColumns(f *testing.F) {
 			times[i] = int64(i)
 		}
 		b := column.Block{Budget: budget.NewRoot("query", 64<<20)}
-		var d chunk.ColumnDecoder
-		if err := d.Decode(slices.Clip(in), int(n), int(from), times, &b); err != nil {
+		if err := chunk.DecodeColumns(slices.Clip(in), int(n), int(from), times, &b); err != nil {
 			if len(b.T) != 0 {
 				t.Fatalf("%d rows beside error %v", len(b.T), err)
 			}
@@ -286,7 +284,7 @@ func FuzzDecodeColumns(f *testing.F) {
 		}
 		if rows := rowsOf(&b); wanted > 0 {
 			if page := encodeColumns(rows); page != nil {
-				checkColumns(t, r, &d, page, rows)
+				checkColumns(t, r, &b, page, rows)
 			}
 		}
 	})

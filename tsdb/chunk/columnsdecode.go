@@ -14,9 +14,9 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/encoding"
 )
 
-// ColumnDecoder reads what a ColumnEncoder wrote. It holds scratch memory, which is charged to the block of columns
-// that is being filled; the zero value is ready; for one goroutine.
-type ColumnDecoder struct {
+// columnDecoder reads what a ColumnEncoder wrote. It is scratch memory of the block of columns that is being filled; the
+// zero value is ready.
+type columnDecoder struct {
 	c       decbuf.Buf
 	dst     *column.Block
 	row     histDecoder // whose state is each row in turn, to be put out
@@ -35,15 +35,15 @@ type ColumnDecoder struct {
 	line           []uint64  // those of a row that has not all columns
 	stretches      []stretch // of the wanted rows
 	group          columnGroup
-	bytes          int64 // charged for these
 }
 
-// Bytes returns what the scratch memory takes that was charged.
-func (d *ColumnDecoder) Bytes() int64 { return d.bytes }
+// DecodeColumns appends the rows [from, from+len(t)) of histogram columns of n rows to dst; t are their times. On an error, a
+// *CorruptError or a *budget.ExceededError, dst has no more rows than before.
+func DecodeColumns(p []byte, n, from int, t []int64, dst *column.Block) error {
+	return scratchOf(dst).columns.decode(p, n, from, t, dst)
+}
 
-// Decode appends the rows [from, from+len(t)) of a page of n rows to dst; t are their times. On an error, a *CorruptError or
-// a *budget.ExceededError, dst has no more rows than before.
-func (d *ColumnDecoder) Decode(p []byte, n, from int, t []int64, dst *column.Block) error {
+func (d *columnDecoder) decode(p []byte, n, from int, t []int64, dst *column.Block) error {
 	have, to := len(dst.T), from+len(t)
 	d.c, d.dst = decbuf.Buf{B: p}, dst
 	err := dst.Reserve(len(t))
@@ -73,7 +73,7 @@ func (d *ColumnDecoder) Decode(p []byte, n, from int, t []int64, dst *column.Blo
 }
 
 // header reads what comes before the columns of a run.
-func (d *ColumnDecoder) header(rows int) error {
+func (d *columnDecoder) header(rows int) error {
 	c := &d.c
 	flags := c.Byte()
 	if flags&runReserved != 0 {
@@ -98,7 +98,7 @@ func (d *ColumnDecoder) header(rows int) error {
 }
 
 // readLayouts reads which columns of buckets a run has, and its layouts.
-func (d *ColumnDecoder) readLayouts(rows int) error {
+func (d *columnDecoder) readLayouts(rows int) error {
 	c, has := &d.c, &d.has
 	all := d.bounds
 	var err error
@@ -130,7 +130,7 @@ func (d *ColumnDecoder) readLayouts(rows int) error {
 const columnBytes = 16
 
 // layout reads a layout of a run whose columns are those of all.
-func (d *ColumnDecoder) layout(all *layout) error {
+func (d *columnDecoder) layout(all *layout) error {
 	if err := d.dst.Charge(columnBytes * int64(all.npos+all.nneg)); err != nil {
 		return err
 	}
@@ -175,7 +175,7 @@ func (d *ColumnDecoder) layout(all *layout) error {
 }
 
 // change reads n columns in which a layout is not like the one before.
-func (d *ColumnDecoder) change(n int) {
+func (d *columnDecoder) change(n int) {
 	at := 0
 	for range n {
 		at += int(d.c.AtMost(uint64(d.has.len()), "column"))
@@ -189,15 +189,14 @@ func (d *ColumnDecoder) change(n int) {
 }
 
 // spans reads those of one side, and how many buckets they have: no more than there are bytes left, and one.
-func (d *ColumnDecoder) spans() (spans []histogram.Span, buckets int, err error) {
+func (d *columnDecoder) spans() (spans []histogram.Span, buckets int, err error) {
 	n := d.c.Count(2)
 	if n == 0 {
 		return nil, 0, nil
 	}
-	if err := d.dst.Charge(8 * int64(n)); err != nil {
+	if spans, err = d.dst.MakeSpans(n); err != nil {
 		return nil, 0, err
 	}
-	spans = make([]histogram.Span, n)
 	for i := range spans {
 		offset := d.c.Varint()
 		if offset < math.MinInt32 || offset > math.MaxInt32 {
@@ -211,7 +210,7 @@ func (d *ColumnDecoder) spans() (spans []histogram.Span, buckets int, err error)
 }
 
 // pass passes over the columns of a run.
-func (d *ColumnDecoder) pass() error {
+func (d *columnDecoder) pass() error {
 	for range 5 + d.has.len() {
 		d.c.Sized()
 	}
@@ -219,7 +218,7 @@ func (d *ColumnDecoder) pass() error {
 }
 
 // columns puts out the rows [from, to) of a run of n rows, whose times are t.
-func (d *ColumnDecoder) columns(n, from, to int, t []int64) error {
+func (d *columnDecoder) columns(n, from, to int, t []int64) error {
 	if err := d.room(n, to-from); err != nil {
 		return err
 	}
@@ -259,7 +258,7 @@ func (d *ColumnDecoder) columns(n, from, to int, t []int64) error {
 }
 
 // buckets reads the columns of the buckets.
-func (d *ColumnDecoder) buckets(n, from, to int) error {
+func (d *columnDecoder) buckets(n, from, to int) error {
 	columns := d.has.len()
 	if err := errors.Join(grow(d, &d.words, (to-from)*columns), grow(d, &d.line, columns)); err != nil {
 		return err
@@ -298,7 +297,7 @@ func (d *ColumnDecoder) buckets(n, from, to int) error {
 }
 
 // room makes room for columns of n rows, of which some are wanted.
-func (d *ColumnDecoder) room(n, wanted int) error {
+func (d *columnDecoder) room(n, wanted int) error {
 	return errors.Join(
 		grow(d, &d.numbers, n), grow(d, &d.hints, n), grow(d, &d.ints, n), grow(d, &d.floats, n), grow(d, &d.sums, n),
 		grow(d, &d.counts, wanted), grow(d, &d.zeros, wanted),
@@ -306,20 +305,19 @@ func (d *ColumnDecoder) room(n, wanted int) error {
 }
 
 // grow gives s room for n entries, which are not kept.
-func grow[T any](d *ColumnDecoder, s *[]T, n int) error {
-	more := 8 * int64(n-cap(*s))
-	if more <= 0 {
+func grow[T any](d *columnDecoder, s *[]T, n int) error {
+	if n <= cap(*s) {
 		return nil
 	}
-	if err := d.dst.Charge(more); err != nil {
+	n = max(n, cap(*s)+cap(*s)/2)
+	if err := d.dst.Keep(8 * int64(n-cap(*s))); err != nil {
 		return err
 	}
-	d.bytes += more
 	*s = make([]T, n)
 	return nil
 }
 
-func (d *ColumnDecoder) decodeInts(dst []int64, n, from, to int) ([]int64, error) {
+func (d *columnDecoder) decodeInts(dst []int64, n, from, to int) ([]int64, error) {
 	b := d.c.Sized()
 	if d.c.Failed() {
 		return dst, faultOf(&d.c)
@@ -328,7 +326,7 @@ func (d *ColumnDecoder) decodeInts(dst []int64, n, from, to int) ([]int64, error
 	return out, d.corrupt(err, len(out), to-from)
 }
 
-func (d *ColumnDecoder) decodeValues(dst []float64, n, from, to int) ([]float64, error) {
+func (d *columnDecoder) decodeValues(dst []float64, n, from, to int) ([]float64, error) {
 	b := d.c.Sized()
 	if d.c.Failed() {
 		return dst, faultOf(&d.c)
@@ -342,7 +340,7 @@ func noRef(int) ([]float64, error) {
 }
 
 // decodeWords reads a column of counts into each step-th of dst from at on.
-func (d *ColumnDecoder) decodeWords(dst []uint64, at, step, n, from, to int) error {
+func (d *columnDecoder) decodeWords(dst []uint64, at, step, n, from, to int) error {
 	if d.float {
 		v, err := d.decodeValues(d.floats[:0], n, from, to)
 		if err != nil {
@@ -366,7 +364,7 @@ func (d *ColumnDecoder) decodeWords(dst []uint64, at, step, n, from, to int) err
 }
 
 // corrupt returns what is wrong with a column that ends where the page is being read, and should have that many rows.
-func (d *ColumnDecoder) corrupt(err error, rows, want int) error {
+func (d *columnDecoder) corrupt(err error, rows, want int) error {
 	if bad, ok := errors.AsType[*encoding.CorruptError](err); ok {
 		return &CorruptError{Msg: "column of histograms: " + bad.Msg, Off: d.c.Off}
 	}
@@ -377,7 +375,7 @@ func (d *ColumnDecoder) corrupt(err error, rows, want int) error {
 }
 
 // emit puts out the rows that were decoded, whose times are t.
-func (d *ColumnDecoder) emit(t []int64) error {
+func (d *columnDecoder) emit(t []int64) error {
 	columns := d.has.len()
 	var kind byte
 	if d.float {

@@ -33,7 +33,7 @@ const exact = 1 << 53
 // emitFloats puts out the rows [from, to), whose times are t, as float histograms, each column of buckets straight to
 // where it belongs. done is false, and no row is put out, where Histogram.ToFloat would do more than convert numbers:
 // with custom buckets, and counts that no float holds.
-func (d *ColumnDecoder) emitFloats(n, from, to int, t []int64) (done bool, err error) {
+func (d *columnDecoder) emitFloats(n, from, to int, t []int64) (done bool, err error) {
 	if !d.float && d.bounds.schema == histogram.CustomBucketsSchema {
 		return false, nil
 	}
@@ -54,7 +54,7 @@ func (d *ColumnDecoder) emitFloats(n, from, to int, t []int64) (done bool, err e
 }
 
 // beginStretches adds the rows and all of them but the counts of their buckets.
-func (d *ColumnDecoder) beginStretches(t []int64) error {
+func (d *columnDecoder) beginStretches(t []int64) error {
 	kind := sample.Histogram
 	if d.float {
 		kind = sample.FloatHistogram
@@ -83,14 +83,12 @@ func (d *ColumnDecoder) beginStretches(t []int64) error {
 	return nil
 }
 
-func (d *ColumnDecoder) addStretch(s stretch) error {
+func (d *columnDecoder) addStretch(s stretch) error {
 	if n := len(d.stretches); n == cap(d.stretches) {
 		more := max(n, 8)
-		bytes := int64(more) * int64(unsafe.Sizeof(s))
-		if err := d.dst.Charge(bytes); err != nil {
+		if err := d.dst.Keep(int64(more) * int64(unsafe.Sizeof(s))); err != nil {
 			return err
 		}
-		d.bytes += bytes
 		d.stretches = append(make([]stretch, 0, n+more), d.stretches...)
 	}
 	d.stretches = append(d.stretches, s)
@@ -98,7 +96,7 @@ func (d *ColumnDecoder) addStretch(s stretch) error {
 }
 
 // describe fills in the histograms of a stretch of a layout, nil without buckets.
-func (d *ColumnDecoder) describe(s *stretch, l *runLayout) {
+func (d *columnDecoder) describe(s *stretch, l *runLayout) {
 	for k := range s.hists {
 		i := s.from + k
 		hint := histogram.CounterResetHint(d.hints[i])
@@ -123,7 +121,7 @@ func (d *ColumnDecoder) describe(s *stretch, l *runLayout) {
 }
 
 // wants tells whether the stretch has column k, the next but those it has not, and then which of its buckets that is.
-func (d *ColumnDecoder) wants(s *stretch, k int) (bucket int, ok bool) {
+func (d *columnDecoder) wants(s *stretch, k int) (bucket int, ok bool) {
 	if s.next == s.width || int(d.layouts[s.number-1].columns[s.next]) != k {
 		return 0, false
 	}
@@ -132,7 +130,7 @@ func (d *ColumnDecoder) wants(s *stretch, k int) (bucket int, ok bool) {
 }
 
 // floatBuckets fills in the buckets of float histograms.
-func (d *ColumnDecoder) floatBuckets(n, from, to int) error {
+func (d *columnDecoder) floatBuckets(n, from, to int) error {
 	for k := range d.has.len() {
 		v, err := d.decodeValues(d.floats[:0], n, from, to)
 		if err != nil {
@@ -152,7 +150,7 @@ func (d *ColumnDecoder) floatBuckets(n, from, to int) error {
 }
 
 // intBuckets fills in the buckets of integer histograms.
-func (d *ColumnDecoder) intBuckets(n, from, to int) (done bool, err error) {
+func (d *columnDecoder) intBuckets(n, from, to int) (done bool, err error) {
 	if err := errors.Join(grow(d, &d.rests, to-from), grow(d, &d.ints, groupColumns*n)); err != nil {
 		return false, err
 	}
@@ -195,7 +193,7 @@ func (d *ColumnDecoder) intBuckets(n, from, to int) (done bool, err error) {
 }
 
 // placesOf notes which bucket column k is in each stretch.
-func (d *ColumnDecoder) placesOf(k int) ([]int32, error) {
+func (d *columnDecoder) placesOf(k int) ([]int32, error) {
 	if err := d.dst.Charge(4 * int64(len(d.stretches))); err != nil {
 		return nil, err
 	}
@@ -228,7 +226,7 @@ func (g *columnGroup) add(number int, x []int64) {
 
 // putGroup puts the columns of the group where they belong, takes them off the rest of each row, and returns all bits
 // that occur. Then the group is empty.
-func (d *ColumnDecoder) putGroup() (all uint64) {
+func (d *columnDecoder) putGroup() (all uint64) {
 	g := &d.group
 	for i := range d.stretches {
 		s := &d.stretches[i]
@@ -292,7 +290,7 @@ func putInts(s *stretch, at int, x []int64, left []uint64) (all uint64) {
 }
 
 // putRest puts out the bucket that has no column.
-func (d *ColumnDecoder) putRest(places []int32) (all uint64) {
+func (d *columnDecoder) putRest(places []int32) (all uint64) {
 	for i := range d.stretches {
 		s := &d.stretches[i]
 		if places[i] < 0 {

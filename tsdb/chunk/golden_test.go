@@ -76,8 +76,7 @@ func golden() map[string]struct {
 			return c.Decode(math.MinInt64, math.MaxInt64, true, dst)
 		}},
 		"columns": {columns, encodeColumns, func(p []byte, n int, dst *column.Block) error {
-			var d chunk.ColumnDecoder
-			return d.Decode(p, n, 0, timesOf(columns), dst)
+			return chunk.DecodeColumns(p, n, 0, timesOf(columns), dst)
 		}},
 		"page": {page, func(rows []row) []byte {
 			return chunk.EncodePage(nil, blockOf(rows), 0, len(rows))

@@ -132,7 +132,7 @@ func (d *histDecoder) layout(float bool, dst *column.Block) {
 	if schema < math.MinInt32 || schema > math.MaxInt32 {
 		c.Fail("schema out of range")
 	}
-	l := layout{float: float, schema: int32(schema), zeroT: c.BE64(), pos: d.spans(), neg: d.spans()}
+	l := layout{float: float, schema: int32(schema), zeroT: c.BE64(), pos: d.spans(dst), neg: d.spans(dst)}
 	if n := c.Count(8); n > 0 {
 		l.custom = make([]float64, n)
 		for i := range l.custom {
@@ -148,20 +148,40 @@ func (d *histDecoder) layout(float bool, dst *column.Block) {
 	}
 	l.npos, l.nneg = int(npos), int(nneg)
 	if dst != nil {
-		if d.err = dst.Charge(8 * int64(l.npos+l.nneg+len(l.pos)+len(l.neg)+len(l.custom))); d.err != nil {
+		if d.err = dst.Charge(8 * int64(len(l.custom))); d.err != nil {
 			c.Fail("no memory")
 			return
 		}
 	}
-	d.all = d.s.relay(l)
+	d.relay(l, dst)
 }
 
-func (d *histDecoder) spans() []histogram.Span {
-	n := d.c.Count(2)
-	if n == 0 {
-		return nil
+// relay puts a layout in force. Its words are the block's, if there is one.
+func (d *histDecoder) relay(l layout, dst *column.Block) {
+	n := 2 + l.npos + l.nneg
+	if dst == nil {
+		d.all = make([]uint64, n)
+	} else if d.all, d.err = scratchOf(dst).swapWords(dst, n); d.err != nil {
+		d.c.Fail("no memory")
+		return
 	}
-	spans := make([]histogram.Span, n)
+	d.s.relay(l, d.all[2:])
+}
+
+// spans reads those of one side. They are the block's, if there is one.
+func (d *histDecoder) spans(dst *column.Block) (spans []histogram.Span) {
+	n := d.c.Count(2)
+	switch {
+	case n == 0:
+		return nil
+	case dst == nil:
+		spans = make([]histogram.Span, n)
+	default:
+		if spans, d.err = dst.MakeSpans(n); d.err != nil {
+			d.c.Fail("no memory")
+			return nil
+		}
+	}
 	for i := range spans {
 		offset, length := d.c.Varint(), d.c.Uvarint()
 		if offset < math.MinInt32 || offset > math.MaxInt32 || length > math.MaxUint32 {

@@ -69,10 +69,8 @@ func (s *histState) stepTime(t int64) (dod int64) {
 
 // relay puts a new layout in force. A bucket that both layouts have keeps its word, so that a bucket that
 // appears does not make all others start from zero; of another kind, schema or custom values none is kept, and
-// of another kind the counts neither. The new buckets are the end of words, which has two more in front.
-func (s *histState) relay(l layout) (words []uint64) {
-	words = make([]uint64, 2+l.npos+l.nneg)
-	buckets := words[2:]
+// of another kind the counts neither. The new buckets are in the memory given, which is all 0 and of their number.
+func (s *histState) relay(l layout, buckets []uint64) {
 	if l.sameBounds(&s.layout) {
 		keepWords(buckets[:l.npos], l.pos, s.buckets[:s.npos], s.pos)
 		keepWords(buckets[l.npos:], l.neg, s.buckets[s.npos:], s.neg)
@@ -81,7 +79,6 @@ func (s *histState) relay(l layout) (words []uint64) {
 		s.count, s.zero = 0, 0
 	}
 	s.layout, s.buckets = l, buckets
-	return words
 }
 
 // keepWords copies to each bucket of dst the word of the bucket of src with the same index. Spans that do not
@@ -181,7 +178,7 @@ func (e *HistEncoder) Append(buf []byte, t int64, h *histogram.Histogram, fh *hi
 	default:
 		buf = in.layout.appendTo(append(buf, flags|histLayout))
 		in.pos, in.neg, in.custom = slices.Clone(in.pos), slices.Clone(in.neg), slices.Clone(in.custom)
-		s.relay(in.layout)
+		s.relay(in.layout, make([]uint64, in.npos+in.nneg))
 	}
 	// From here on bits, which start on a byte and are padded to one.
 	w := &s.stream

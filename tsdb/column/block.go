@@ -37,6 +37,9 @@ type Block struct {
 	H    HistColumns
 	// Shape has one entry per series.
 	Shape []Shape
+	// Scratch is memory that a decoder which fills the block keeps from series to series and over Reset. It charges
+	// what that takes with Keep.
+	Scratch any
 	// Budget is charged by Reserve and Charge before memory grows; nil: unlimited. It must not change while
 	// the block holds memory.
 	Budget *budget.Account
@@ -124,6 +127,15 @@ func (b *Block) Charge(bytes int64) error {
 		return err
 	}
 	b.owned += bytes
+	return nil
+}
+
+// Keep charges Budget for bytes that the block holds until Free, beside its columns.
+func (b *Block) Keep(bytes int64) error {
+	if err := b.Budget.Reserve(bytes); err != nil {
+		return err
+	}
+	b.columns += bytes
 	return nil
 }
 

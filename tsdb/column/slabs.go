@@ -17,11 +17,13 @@ import (
 type floatSlabs struct {
 	hists  slab[histogram.FloatHistogram]
 	counts slab[float64]
+	spans  slab[histogram.Span]
 }
 
 const (
 	histSlab  = 256
 	countSlab = 4096
+	spanSlab  = 256
 )
 
 // slab gives out runs of entries that stay where they are.
@@ -45,7 +47,7 @@ func (s *slab[T]) take(n int) []T {
 }
 
 func (f *floatSlabs) reset() {
-	f.hists.mark, f.counts.mark = mark{}, mark{}
+	f.hists.mark, f.counts.mark, f.spans.mark = mark{}, mark{}, mark{}
 }
 
 // AddFloatHistogram adds a row for a decoder: a histogram, stored as kind k, with room for n buckets, both to be filled
@@ -108,6 +110,12 @@ func (b *Block) AddFloatHistograms(t []int64, k sample.Kind, n int) (hists []his
 		b.ST = lengthen(b.ST, rows)
 	}
 	return hists, counts, nil
+}
+
+// MakeSpans returns n spans for float histograms of the block, to be filled in whole. They are good for as long as
+// those are.
+func (b *Block) MakeSpans(n int) ([]histogram.Span, error) {
+	return takeOf(b, &b.floats.spans, n, spanSlab)
 }
 
 // useHistograms brings the columns of histograms into use, with room for as many rows as the others.
