@@ -104,7 +104,8 @@ func (db *DB) spillLoop(ctx context.Context) {
 	}
 }
 
-// spillDue spills the shards that hold too much, the fullest first, and writes a checkpoint if the log is long.
+// spillDue spills the shards that hold too much, the fullest first, has the head give back what they leave between them,
+// and writes a checkpoint if the log is long.
 func (db *DB) spillDue(ctx context.Context) (err error) {
 	defer func() { db.noteRoom(roomForSpills, err) }()
 	for _, x := range db.fullShards(db.head.Loads()) {
@@ -112,6 +113,7 @@ func (db *DB) spillDue(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	db.head.Gather()
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
 	if db.journal.BytesSince(db.lastCheckpoint()) < checkpointEvery {

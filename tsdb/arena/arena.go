@@ -64,6 +64,7 @@ type span struct {
 	order      uint8 // 1<<order units of spanSize
 	committed  bool  // charged to the account
 	used       bool  // cut into blocks
+	scattered  bool  // its blocks may go elsewhere, see Sift
 }
 
 // maxOrder is the order of the largest run: it holds one block of MaxSize.
@@ -109,10 +110,16 @@ func (a *Arena) Alloc(size int) (Ref, error) {
 			return 0, err
 		}
 		s := &a.spans[at]
-		s.class, s.used, s.live, s.bump, s.free = class, true, 0, 0, 0
+		s.class, s.used, s.scattered, s.live, s.bump, s.free = class, true, false, 0, 0, 0
 		a.push(&a.partial[class], at)
 	}
+	return a.take(at), nil
+}
+
+// take returns a free block of span at, which is partial.
+func (a *Arena) take(at uint32) Ref {
 	s := &a.spans[at]
+	class := s.class
 	units := classSize(class) / unit
 	var ref Ref
 	fresh := s.free == 0
@@ -126,13 +133,14 @@ func (a *Arena) Alloc(size int) (Ref, error) {
 	s.live++
 	if s.free == 0 && s.bump == blocksPerSpan(class) {
 		a.remove(&a.partial[class], at)
+		s.scattered = false
 	}
 	a.stats.Blocks++
 	a.stats.InUse += int64(classSize(class))
 	if invariant.Enabled {
 		a.guard.alloc(ref, a.block(ref, class), fresh)
 	}
-	return ref, nil
+	return ref
 }
 
 // Bytes returns the block that ref names: all of its class's size, which is at least the size asked for. The
@@ -176,7 +184,7 @@ func (a *Arena) Free(ref Ref) {
 	a.stats.Blocks--
 	a.stats.InUse -= int64(len(b))
 	// An empty span goes back, unless it is the last its class has room in: that one would be taken right again.
-	if s.live == 0 && (s.next != 0 || s.prev != 0 || s.order > 0) {
+	if s.live == 0 && (s.next != 0 || s.prev != 0 || s.order > 0 || s.scattered) {
 		a.remove(&a.partial[s.class], at)
 		a.giveRun(at)
 	}

@@ -99,6 +99,41 @@ func (m *model) checkAll(t fatal) {
 	}
 }
 
+// gather moves all blocks that are scattered. The arena then takes what its blocks fill.
+func (m *model) gather(t fatal) {
+	t.Helper()
+	before := m.a.Stats()
+	promised := m.a.Sift()
+	for _, ref := range slices.Sorted(maps.Keys(m.want)) {
+		if !m.a.Scattered(ref) {
+			if to := m.a.Move(ref); to != ref {
+				t.Fatalf("block %d was moved to %d, but it is where it should be", ref, to)
+			}
+			continue
+		}
+		to := m.a.Move(ref)
+		if to == ref || m.want[to] != nil {
+			t.Fatalf("block %d was moved to %d", ref, to)
+		}
+		m.want[to], m.sizes[to] = m.want[ref], m.sizes[ref]
+		delete(m.want, ref)
+	}
+	m.a.Trim()
+	const span = 16 << 10
+	var least int64
+	blocks := map[int]int{}
+	for _, b := range m.want {
+		blocks[len(b)]++
+	}
+	for size, n := range blocks {
+		per := max(1, span/size)
+		least += int64(max(size, span)) * int64((n+per-1)/per)
+	}
+	if s := m.a.Stats(); s.Committed != least || s.InUse != before.InUse || s.Blocks != before.Blocks || before.Committed-s.Committed < promised {
+		t.Fatalf("%+v after %+v; %d bytes could do, %d were promised", s, before, least, promised)
+	}
+}
+
 func (m *model) close(t fatal) {
 	t.Helper()
 	for range 2 { // closing twice is harmless
@@ -133,8 +168,9 @@ func TestArenaAgainstAMap(t *testing.T) {
 					m.free(t, ref)
 				}
 			},
-			"trim": func(*rapid.T) { m.a.Trim() },
-			"":     func(t *rapid.T) { m.checkAll(t) },
+			"trim":   func(*rapid.T) { m.a.Trim() },
+			"gather": func(t *rapid.T) { m.gather(t) },
+			"":       func(t *rapid.T) { m.checkAll(t) },
 		})
 	})
 }

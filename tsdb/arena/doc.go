@@ -7,7 +7,8 @@
 //
 // An Arena gives out blocks of bytes, named by a Ref of 32 bits instead of a pointer of 64. Sizes are rounded
 // up to a class; blocks of one class are cut from spans of 16 KiB, and a span whose blocks are all free goes
-// back to be cut for any class, or, where many are idle, its pages to the operating system. A Table gives out
+// back to be cut for any class, or, where many are idle, its pages to the operating system. Who can rename blocks
+// empties spans that hold few: Sift names them, Move takes a block out of one. A Table gives out
 // records of one pointer-free type by index; they never move.
 //
 //	region  1, 2, 4 ... 64 MiB of address space, mapped once, given back by Close

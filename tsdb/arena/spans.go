@@ -100,6 +100,9 @@ func (a *Arena) commit(at uint32) error {
 	return nil
 }
 
+// idleShare is which part of what is in use may be idle and stay committed.
+const idleShare = 32
+
 // giveRun takes back a run whose blocks are all free. It stays committed for the next that needs one while not
 // too much is idle.
 func (a *Arena) giveRun(at uint32) {
@@ -107,7 +110,7 @@ func (a *Arena) giveRun(at uint32) {
 	s.used = false
 	a.push(&a.idle[s.order], at)
 	a.idleLen += s.size()
-	if a.idleLen > max(a.opts.KeepIdle, a.stats.InUse/8) {
+	if a.idleLen > max(a.opts.KeepIdle, a.stats.InUse/idleShare) {
 		a.decommit(at)
 	}
 }
