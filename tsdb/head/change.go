@@ -8,6 +8,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/prometheus/prometheus/model/value"
+
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -104,10 +106,11 @@ func (s *shard) endLocked(ref sample.Ref, lsn sample.LSN) {
 	s.head.garbage.Store(true)
 }
 
-// Idle returns series that hold no sample and whose newest is older than before, or that got none at all between
-// two calls. Whoever wants to free them asks StillIdle, under the sequencer lock, which of them may go.
+// Idle returns series that hold no sample: whose newest is older than before or a stale marker, or that got none at all
+// between two calls. Whoever wants to free them asks StillIdle, under the sequencer lock, which of them may go.
 func (h *Head) Idle(before int64) []sample.Ref {
 	var out []sample.Ref
+	stale := staleDigests()
 	for _, s := range h.shards {
 		s.eachRun(func(from, to uint32) {
 			for local := from; local < to; local++ {
@@ -115,7 +118,7 @@ func (h *Head) Idle(before int64) []sample.Ref {
 				if hd.gen == 0 || !s.emptyLocked(local, hd) {
 					continue
 				}
-				if hd.flags&wasIdle != 0 || hd.hasSample() && hd.lastT < before {
+				if hd.flags&wasIdle != 0 || hd.hasSample() && (hd.lastT < before || stale.ends(hd)) {
 					out = append(out, sample.MakeRef(hd.gen, s.id(local)))
 				}
 				if !hd.hasSample() {
@@ -125,6 +128,30 @@ func (h *Head) Idle(before int64) []sample.Ref {
 		})
 	}
 	return out
+}
+
+// staleMarkers are the digests of the histograms that say that a series has ended, by kind.
+type staleMarkers map[sample.Kind]uint64
+
+func staleDigests() staleMarkers {
+	out := staleMarkers{}
+	for _, kind := range []sample.Kind{sample.Histogram, sample.FloatHistogram} {
+		r := row{kind: kind}
+		r.toStaleHistogram(kind)
+		if r.digest() {
+			out[kind] = r.v
+		}
+	}
+	return out
+}
+
+// ends reports whether the newest sample of a series is a stale marker.
+func (m staleMarkers) ends(hd *header) bool {
+	if hd.kind == sample.Float {
+		return value.IsStaleNaN(math.Float64frombits(hd.last))
+	}
+	digest, ok := m[hd.kind]
+	return ok && hd.last == digest
 }
 
 // StillIdle returns those of refs that hold no sample after everything that is enqueued. The caller holds the

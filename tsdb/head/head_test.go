@@ -219,6 +219,34 @@ func TestSeriesWithoutSamplesLeaveAtTheSecondLook(t *testing.T) {
 	}
 }
 
+// Pods come and go: a series that says that it has ended leaves as soon as its samples are in a block, one that is only
+// silent waits, since its next sample may be late.
+func TestSeriesThatEndedLeaveBeforeThoseThatAreSilent(t *testing.T) {
+	x := newBench(t, Options{})
+	stale := math.Float64frombits(value.StaleNaN)
+	ended, silent, histograms := x.series(named(0)), x.series(named(1)), x.series(named(2))
+	x.append(ended, 1, 1, 0)
+	x.append(ended, 2, stale, 0)
+	x.append(silent, 2, 2, 0)
+	var b sample.Batch
+	b.AppendHistogram(histograms, 0, 1, modelHistograms[0].Copy(), nil, 0)
+	x.commit(&b, allTimes)
+	x.append(histograms, 2, stale, 0)
+	if refs := x.h.Idle(2); len(refs) != 0 {
+		t.Errorf("%v are idle and hold samples", refs)
+	}
+	p := x.pin()
+	x.h.DropSlot(0, p.Epoch())
+	p.Close()
+	got := x.h.Idle(2)
+	slices.Sort(got)
+	want := []sample.Ref{ended, histograms}
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("idle are %v, want %v", got, want)
+	}
+}
+
 func TestFullBudgetRefusesSeriesThenSamplesAndLosesNothing(t *testing.T) {
 	account := budget.NewRoot("head", 3<<20)
 	x := newBench(t, Options{Account: account, Shards: 2})
