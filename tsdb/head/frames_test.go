@@ -54,13 +54,14 @@ func TestCheckpointLeavesOutSeriesGivenUpMeanwhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := snapshotWriter{head: x.h, pin: p, known: map[uint32]uint32{}}
-	w.seriesLocked(x.h.shards[0], 0)
-	body := bytes.Clone(w.frame)
+	w := snapshotWriter{head: x.h, pin: p}
+	w.copyBodies(0, 1)
+	if body := w.spans[0]; body[0] == body[1] {
+		t.Fatal("the reserved series is not there")
+	}
 	x.h.Unreserve(ref)
-	w.frame = w.frame[:0]
-	w.record(ref.ID(), body)
-	if want := []byte{byte(ref.Generation()), idVacant}; !bytes.Equal(w.frame, want) {
-		t.Errorf("the record of the id is %v, want %v", w.frame, want)
+	gen := w.record(ref.ID(), true)
+	if want := []byte{byte(ref.Generation()), idVacant}; gen != 0 || !bytes.Equal(w.ids, want) {
+		t.Errorf("the record of the id is %v, want %v", w.ids, want)
 	}
 }

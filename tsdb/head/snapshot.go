@@ -22,18 +22,20 @@ import (
 const (
 	frameHead      = 1
 	frameSymbols   = 2
-	frameSeries    = 3
+	frameSeries    = 3 // before version 3
 	frameExemplars = 4
 	frameFamilies  = 5
 	frameEnd       = 6
+	framePairs     = 7 // from version 3 on
+	frameIDs       = 8
+	frameShard     = 9
 )
 
 const (
-	// snapshotVersion is the newest version of the format that is read. Version 2 says that parts hold rows that are
-	// not in the file.
-	snapshotVersion = 2
-	// snapshotWhole is the version of a file that holds all rows.
-	snapshotWhole = 1
+	// snapshotVersion is the newest version of the format, that which is written.
+	snapshotVersion = 3
+	// snapshotSplit is the first version that has labels and samples in frames of their own.
+	snapshotSplit = 3
 )
 
 // States of an id and flags of an open chunk in a checkpoint.
@@ -47,21 +49,22 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// snapshotRun is how many ids go into one frame: about 50 KiB, and each shard's lock is held for some
-// microseconds at a time.
-const snapshotRun = 512
+// snapshotRun is how many ids of each shard are looked at together: each lock is held for some ten microseconds at a
+// time, and a frame of samples has some 10 KiB.
+const snapshotRun = 128
 
 // Snapshot writes the state that p sees to w, so that LoadSnapshot and the log after p's epoch come to the state
 // of now. Ingestion goes on meanwhile.
 func (h *Head) Snapshot(p *Pin, w io.Writer) error {
-	x := snapshotWriter{head: h, pin: p, w: w, known: map[uint32]uint32{}}
+	x := snapshotWriter{head: h, pin: p, w: w, symbols: map[uint32]uint32{}, pairs: map[[2]uint32]uint32{}}
 	ids := h.dir.ids()
-	x.frame = append(x.frame[:0], frameHead, h.versionFor(p))
+	x.frame = append(x.frame[:0], frameHead, snapshotVersion)
 	x.uvarint(uint64(len(h.shards)), uint64(h.opts.SlotMillis), uint64(p.epoch), uint64(ids))
 	x.varint(h.maxT.Load())
 	x.flush()
-	for from := uint32(0); from < ids && x.err == nil; from += snapshotRun {
-		x.run(from, min(from+snapshotRun, ids))
+	run := uint32(snapshotRun * len(h.shards))
+	for from := uint32(0); from < ids && x.err == nil; from += run {
+		x.run(from, min(from+run, ids))
 	}
 	for _, s := range h.shards {
 		x.exemplars(s)
@@ -76,19 +79,6 @@ func (h *Head) Snapshot(p *Pin, w io.Writer) error {
 	return nil
 }
 
-// versionFor returns the oldest version that says what a checkpoint at p does.
-func (h *Head) versionFor(p *Pin) byte {
-	for _, s := range h.shards {
-		s.mu.RLock()
-		parts := slices.ContainsFunc(s.parts, p.seesPart)
-		s.mu.RUnlock()
-		if parts {
-			return snapshotVersion
-		}
-	}
-	return snapshotWhole
-}
-
 type snapshotWriter struct {
 	head   *Head
 	pin    *Pin
@@ -96,13 +86,23 @@ type snapshotWriter struct {
 	err    error
 	series int
 
-	frame  []byte            // being built
-	other  []byte            // memory for the one after it
-	known  map[uint32]uint32 // symbol -> its number in the file
-	fresh  []string          // symbols that no frame has yet
-	bodies []byte            // of the series of a run, by shard
-	spans  [snapshotRun][2]int
-	pairs  []uint32
+	frame []byte // being built
+
+	// What the file has so far, and what of it is in no frame yet.
+	symbols    map[uint32]uint32    // symbol -> its number in the file
+	pairs      map[[2]uint32]uint32 // symbols of a label -> its number
+	freshTexts []string
+	freshPairs [][2]uint32 // by the numbers of their texts
+
+	// Of the run that is being written, by place in it.
+	bodies []byte   // of the series, by shard
+	spans  [][2]int // in bodies; empty where the pin sees no series
+	gens   []uint32 // 0: no series
+	ids    []byte   // what the frame of ids says of them
+
+	labels []uint32 // of a series: symbols
+	prev   []uint32 // of the series before
+	number []uint32 // of its labels in the file
 }
 
 func (x *snapshotWriter) uvarint(vs ...uint64) {
@@ -144,84 +144,132 @@ func frameSum(size, payload []byte) uint32 {
 
 // run writes the ids in [from, to).
 func (x *snapshotWriter) run(from, to uint32) {
+	x.copyBodies(from, to)
+	x.gens, x.ids = resize(x.gens, int(to-from)), x.ids[:0]
+	for id := from; id < to; id++ {
+		body := x.spans[id-from]
+		x.gens[id-from] = x.record(id, body[0] < body[1])
+	}
+	x.labelFrames()
+	x.frame = append(x.frame[:0], frameIDs)
+	x.uvarint(uint64(from), uint64(to-from))
+	x.frame = append(x.frame, x.ids...)
+	x.flush()
+	for _, s := range x.head.shards {
+		x.shardFrames(s, from, to)
+	}
+}
+
+// copyBodies notes what the pin sees of the series in [from, to), one shard after the other.
+func (x *snapshotWriter) copyBodies(from, to uint32) {
 	x.frame = x.frame[:0]
+	x.spans = resize(x.spans, int(to-from))
 	for _, s := range x.head.shards {
 		s.mu.RLock()
-		for id := from; id < to; id++ {
-			if x.head.shardOf(id) == s {
-				start := len(x.frame)
-				x.seriesLocked(s, x.head.local(id))
-				x.spans[id-from] = [2]int{start, len(x.frame)}
-			}
+		for id := from + s.number; id < to; id += uint32(len(x.head.shards)) {
+			start := len(x.frame)
+			x.seriesLocked(s, x.head.local(id))
+			x.spans[id-from] = [2]int{start, len(x.frame)}
 		}
 		s.mu.RUnlock()
 	}
-	x.bodies = append(x.bodies[:0], x.frame...)
-	x.frame = x.frame[:0]
-	first := from // of the frame
-	for id := from; id < to; id++ {
-		body := x.spans[id-from]
-		x.record(id, x.bodies[body[0]:body[1]])
-		if len(x.frame) > snapshotFrame || id+1 == to {
-			x.seriesFrame(first, id+1)
-			first = id + 1
+	x.frame, x.bodies = x.bodies, x.frame
+}
+
+// record notes what the file says of one id beside its samples, and returns the generation of its series, 0 for none.
+func (x *snapshotWriter) record(id uint32, seen bool) uint32 {
+	gen, since, labels := x.head.dir.describe(id, x.labels[:0])
+	x.labels = labels
+	if since > x.pin.epoch && gen > 0 {
+		gen, seen = gen-1, false // the log behind the checkpoint makes it
+	}
+	x.ids = binary.AppendUvarint(x.ids, uint64(gen))
+	if !seen || len(labels) == 0 { // without labels: it was reserved, and given up since
+		x.ids = append(x.ids, idVacant)
+		return 0
+	}
+	x.series++
+	x.ids = append(x.ids, idSeries)
+	x.ids = binary.AppendUvarint(x.ids, uint64(len(labels)/2))
+	x.number = slices.Grow(x.number, len(labels)/2)[:len(labels)/2]
+	for i := range x.number {
+		// Neighbours have most labels in common.
+		if k := 2 * i; k+1 >= len(x.prev) || x.prev[k] != labels[k] || x.prev[k+1] != labels[k+1] {
+			x.number[i] = x.pair([2]uint32{labels[k], labels[k+1]})
 		}
+		x.ids = binary.AppendUvarint(x.ids, uint64(x.number[i]))
+	}
+	x.labels, x.prev = x.prev, labels
+	return gen
+}
+
+// pair returns the number that a label has in the file.
+func (x *snapshotWriter) pair(syms [2]uint32) uint32 {
+	n, ok := x.pairs[syms]
+	if !ok {
+		n = uint32(len(x.pairs))
+		x.pairs[syms] = n
+		x.freshPairs = append(x.freshPairs, [2]uint32{x.symbol(syms[0]), x.symbol(syms[1])})
+	}
+	return n
+}
+
+// symbol returns the number that a text has in the file.
+func (x *snapshotWriter) symbol(sym uint32) uint32 {
+	n, ok := x.symbols[sym]
+	if !ok {
+		n = uint32(len(x.symbols))
+		x.symbols[sym] = n
+		x.freshTexts = append(x.freshTexts, x.head.dir.index.Symbol(sym))
+	}
+	return n
+}
+
+// labelFrames writes the labels that no frame has yet.
+func (x *snapshotWriter) labelFrames() {
+	if len(x.freshTexts) > 0 {
+		x.frame = append(x.frame[:0], frameSymbols)
+		x.uvarint(uint64(len(x.freshTexts)))
+		for _, s := range x.freshTexts {
+			x.text(s)
+		}
+		x.flush()
+		x.freshTexts = x.freshTexts[:0]
+	}
+	if len(x.freshPairs) > 0 {
+		x.frame = append(x.frame[:0], framePairs)
+		x.uvarint(uint64(len(x.freshPairs)))
+		for _, p := range x.freshPairs {
+			x.uvarint(uint64(p[0]), uint64(p[1]))
+		}
+		x.flush()
+		x.freshPairs = x.freshPairs[:0]
 	}
 }
 
 // snapshotFrame is the size from which on a frame gets no more series: those that have many late samples.
 const snapshotFrame = 1 << 20
 
-// record appends what the file says of one id. body is empty if it has no series.
-func (x *snapshotWriter) record(id uint32, body []byte) {
-	gen, since, pairs := x.head.dir.describe(id, x.pairs[:0])
-	x.pairs = pairs
-	if since > x.pin.epoch && gen > 0 {
-		gen, body = gen-1, nil // the log behind the checkpoint makes it
-	}
-	x.uvarint(uint64(gen))
-	if len(body) == 0 || len(pairs) == 0 { // without labels: it was reserved, and given up since
-		x.frame = append(x.frame, idVacant)
-		return
-	}
-	x.series++
-	x.frame = append(x.frame, idSeries)
-	x.uvarint(uint64(len(pairs) / 2))
-	for _, sym := range pairs {
-		x.uvarint(uint64(x.symbol(sym)))
-	}
-	x.frame = append(x.frame, body...)
-}
-
-// seriesFrame writes the records of the ids in [from, to), which are in frame, behind the symbols they need.
-func (x *snapshotWriter) seriesFrame(from, to uint32) {
-	records := x.frame
-	x.frame = x.other[:0]
-	if len(x.fresh) > 0 {
-		x.frame = append(x.frame, frameSymbols)
-		x.uvarint(uint64(len(x.fresh)))
-		for _, s := range x.fresh {
-			x.text(s)
+// shardFrames writes the samples of the series of a shard that have ids in [from, to).
+func (x *snapshotWriter) shardFrames(s *shard, from, to uint32) {
+	step := uint32(len(x.head.shards))
+	for id := from + s.number; id < to; {
+		first, size := id, 0
+		for ; id < to && size < snapshotFrame; id += step {
+			body := x.spans[id-from]
+			size += body[1] - body[0]
+		}
+		x.frame = append(x.frame[:0], frameShard)
+		x.uvarint(uint64(s.number), uint64(x.head.local(first)), uint64(x.pin.epoch), uint64((id-first)/step))
+		for at := first; at < id; at += step {
+			gen, body := x.gens[at-from], x.spans[at-from]
+			x.uvarint(uint64(gen))
+			if gen != 0 {
+				x.frame = append(x.frame, x.bodies[body[0]:body[1]]...)
+			}
 		}
 		x.flush()
-		x.fresh = x.fresh[:0]
 	}
-	x.frame = append(x.frame[:0], frameSeries)
-	x.uvarint(uint64(from), uint64(to-from))
-	x.frame = append(x.frame, records...)
-	x.flush()
-	x.frame, x.other = records[:0], x.frame
-}
-
-// symbol returns the number that a symbol has in the file.
-func (x *snapshotWriter) symbol(sym uint32) uint32 {
-	n, ok := x.known[sym]
-	if !ok {
-		n = uint32(len(x.known))
-		x.known[sym] = n
-		x.fresh = append(x.fresh, x.head.dir.index.Symbol(sym))
-	}
-	return n
 }
 
 // seriesLocked appends the body of a series: nothing if the pin sees none at local.

@@ -85,6 +85,90 @@ func TestCheckpointBytesAreThoseOfTheGoldenFile(t *testing.T) {
 	}
 }
 
+// earlierCheckpoint is what the first version wrote of sampleHead.
+func earlierCheckpoint(tb testing.TB) []byte {
+	tb.Helper()
+	dump, err := os.ReadFile("testdata/checkpoint-v1.hex")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var out []byte
+	for line := range strings.Lines(string(dump)) {
+		digits, _, _ := strings.Cut(line[8:], "|")
+		b, err := hex.DecodeString(strings.ReplaceAll(digits, " ", ""))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		out = append(out, b...)
+	}
+	return out
+}
+
+func TestCheckpointsOfEarlierVersionsHoldTheSame(t *testing.T) {
+	x, p := sampleHead(t)
+	defer p.Close()
+	want := snapshotOf(t, x.h, p)
+	for version := byte(1); version < snapshotVersion; version++ {
+		file := seal(earlierCheckpoint(t), func(payload []byte) {
+			if payload[0] == frameHead {
+				payload[1] = version
+			}
+		})
+		y := &bench{tb: t, h: New(Options{Shards: 2, SlotMillis: testSlot}), lsn: x.lsn}
+		if err := y.h.LoadSnapshot(bytes.NewReader(file)); err != nil {
+			t.Fatalf("version %d: %v", version, err)
+		}
+		q := y.pin()
+		if got := snapshotOf(t, y.h, q); !bytes.Equal(got, want) {
+			t.Errorf("version %d: the loaded head differs:\n%s", version, cmp.Diff(hex.Dump(want), hex.Dump(got)))
+		}
+		q.Close()
+		if err := y.h.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What a frame says is looked at whatever the others say: a checkpoint whose labels and samples are not of the same
+// series is damaged.
+func TestLabelsAndSamplesOfOtherSeriesDoNotMeet(t *testing.T) {
+	x, p := sampleHead(t)
+	defer p.Close()
+	good := snapshotOf(t, x.h, p)
+	load := func(change func(payload []byte)) error {
+		h := New(Options{Shards: 2, SlotMillis: testSlot})
+		defer func() { _ = h.Close() }()
+		return h.LoadSnapshot(bytes.NewReader(seal(bytes.Clone(good), change)))
+	}
+	var corrupt *CorruptError
+	check := func(what string, kind byte, at int, with byte) {
+		t.Helper()
+		err := load(func(payload []byte) {
+			if payload[0] == kind {
+				payload[at] = with
+			}
+		})
+		if !errors.As(err, &corrupt) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	check("another generation of the labels", frameIDs, 3, 7)
+	check("no samples of a series", frameShard, 5, 0)
+	check("another shard", frameShard, 1, 9)
+	check("another first series", frameShard, 2, 1)
+	check("an LSN before the epoch", frameShard, 3, 1)
+	check("a label that is not there", frameIDs, 6, 100)
+	check("labels out of order", frameIDs, 6, 1)
+	check("a text that is not there", framePairs, 2, 100)
+	if err := load(func(payload []byte) {
+		if payload[0] == frameIDs {
+			copy(payload[11:13], payload[6:8])
+		}
+	}); !errors.As(err, &corrupt) || !strings.Contains(err.Error(), "it has the labels of id 0") {
+		t.Errorf("one set of labels twice: %v", err)
+	}
+}
+
 func TestLoadedCheckpointGoesOnAsIfNeverLeft(t *testing.T) {
 	x, p := sampleHead(t)
 	defer p.Close()
@@ -159,18 +243,20 @@ func TestDamagedCheckpointsAreErrorsNeverPanics(t *testing.T) {
 		defer func() { _ = h.Close() }()
 		return h.LoadSnapshot(bytes.NewReader(b))
 	}
-	if err := load(good); err != nil {
-		t.Fatal(err)
-	}
 	var corrupt *CorruptError
-	for i := range good {
-		bad := bytes.Clone(good)
-		bad[i] ^= 1 << (i % 8)
-		if err := load(bad); !errors.As(err, &corrupt) {
-			t.Fatalf("byte %d flipped: %v", i, err)
+	for _, file := range [][]byte{good, earlierCheckpoint(t)} {
+		if err := load(file); err != nil {
+			t.Fatal(err)
 		}
-		if err := load(good[:i]); !errors.As(err, &corrupt) {
-			t.Fatalf("cut at byte %d: %v", i, err)
+		for i := range file {
+			bad := bytes.Clone(file)
+			bad[i] ^= 1 << (i % 8)
+			if err := load(bad); !errors.As(err, &corrupt) {
+				t.Fatalf("byte %d flipped: %v", i, err)
+			}
+			if err := load(file[:i]); !errors.As(err, &corrupt) {
+				t.Fatalf("cut at byte %d: %v", i, err)
+			}
 		}
 	}
 	newer := seal(bytes.Clone(good), func(payload []byte) {
@@ -202,12 +288,13 @@ func seal(b []byte, change func(payload []byte)) []byte {
 func FuzzLoadSnapshot(f *testing.F) {
 	x, p := sampleHead(f)
 	defer p.Close()
-	good := snapshotOf(f, x.h, p)
-	f.Add(good)
-	for i := 9; i < len(good); i += 7 {
-		bad := bytes.Clone(good)
-		bad[i] ^= 0x41
-		f.Add(bad)
+	for _, good := range [][]byte{snapshotOf(f, x.h, p), earlierCheckpoint(f)} {
+		f.Add(good)
+		for i := 9; i < len(good); i += 7 {
+			bad := bytes.Clone(good)
+			bad[i] ^= 0x41
+			f.Add(bad)
+		}
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h := New(Options{Shards: 2, SlotMillis: testSlot})

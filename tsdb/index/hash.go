@@ -21,7 +21,8 @@ type Hash128 struct {
 	Hi, Lo uint64
 }
 
-func (h Hash128) plus(x Hash128) Hash128 {
+// Plus returns the hash of a label set of hash h to which a label of hash x is added.
+func (h Hash128) Plus(x Hash128) Hash128 {
 	lo, carry := bits.Add64(h.Lo, x.Lo, 0)
 	hi, _ := bits.Add64(h.Hi, x.Hi, carry)
 	return Hash128{Hi: hi, Lo: lo}
@@ -38,7 +39,7 @@ func NewSeed() Seed { return Seed{hi: maphash.MakeSeed(), lo: maphash.MakeSeed()
 // Labels returns the hash of a label set.
 func (s Seed) Labels(ls labels.Labels) (sum Hash128) {
 	var stack [256]byte
-	ls.Range(func(l labels.Label) { sum = sum.plus(s.pair(stack[:0], l.Name, l.Value)) })
+	ls.Range(func(l labels.Label) { sum = sum.Plus(s.pair(stack[:0], l.Name, l.Value)) })
 	return sum
 }
 
@@ -47,9 +48,15 @@ func (s Seed) Labels(ls labels.Labels) (sum Hash128) {
 func (s Seed) Pairs(pairs []uint32, symbol func(sym uint32) string) (sum Hash128) {
 	var stack [256]byte
 	for i := 0; i+1 < len(pairs); i += 2 {
-		sum = sum.plus(s.pair(stack[:0], symbol(pairs[i]), symbol(pairs[i+1])))
+		sum = sum.Plus(s.pair(stack[:0], symbol(pairs[i]), symbol(pairs[i+1])))
 	}
 	return sum
+}
+
+// Pair returns the hash of one label.
+func (s Seed) Pair(name, value string) Hash128 {
+	var stack [256]byte
+	return s.pair(stack[:0], name, value)
 }
 
 // pair returns the hash of one label, whose bytes it puts together in buf.
@@ -91,7 +98,7 @@ func (r *Reader) Hashes(t *budget.Task, s Seed, ids []uint32, dst []Hash128) []H
 	r.eachPairs(ids, func(pairs []uint32, same int) {
 		sums = sums[:same+1]
 		for i := 2 * same; i < len(pairs); i += 2 {
-			sums = append(sums, sums[i/2].plus(hash(pairs[i], pairs[i+1])))
+			sums = append(sums, sums[i/2].Plus(hash(pairs[i], pairs[i+1])))
 		}
 		dst = append(dst, sums[len(sums)-1])
 	})
