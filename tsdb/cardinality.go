@@ -39,6 +39,9 @@ func (db *DB) CardinalityIn(ctx context.Context, q CardinalityQuery) (index.Stat
 }
 
 func (db *DB) cardinality(ctx context.Context, q CardinalityQuery, most int) (index.Stats, annotations.Annotations, error) {
+	if err := db.Await(ctx, q.MinT, q.MaxT); err != nil {
+		return index.Stats{}, nil, err
+	}
 	if err := db.users.enter(); err != nil {
 		return index.Stats{}, nil, err
 	}

@@ -78,6 +78,11 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int) error
 	if err := db.journal.Admit(context.Background(), size+64*len(ls)); err != nil {
 		return db.unavailable(err)
 	}
+	charged, err := db.chargeQueue(size + (64+queuedSeries)*len(ls))
+	if err != nil {
+		return err
+	}
+	defer func() { db.restoring.account.Release(charged) }()
 	var newRefs []sample.Ref
 	var newLabels []labels.Labels
 	pending := make(map[uint64]int, len(ls)) // hash of labels -> index of one reserved in this call
@@ -107,7 +112,8 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int) error
 	if len(newRefs) == 0 {
 		return reserveErr
 	}
-	lsn, err := db.journal.Append(wal.KindSeries, wal.AppendSeries(nil, newRefs, newLabels))
+	rec := wal.AppendSeries(nil, newRefs, newLabels)
+	lsn, err := db.journal.Append(wal.KindSeries, rec)
 	if err != nil {
 		for _, ref := range newRefs {
 			db.head.Unreserve(ref)
@@ -124,7 +130,12 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int) error
 			}
 		}
 	}
-	db.head.Skip(lsn)
+	if x := &db.restoring; x.waits {
+		x.queue = append(x.queue, queued{lsn, wal.KindSeries, rec, charged})
+		charged = 0
+	} else {
+		db.head.Skip(lsn)
+	}
 	return reserveErr
 }
 
@@ -171,6 +182,11 @@ func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sa
 	*buf = wal.AppendBatch(wal.AppendLimits((*buf)[:0], wal.Limits(lim)), b)
 	if err := db.journal.Admit(ctx, len(*buf)); err != nil {
 		return 0, db.unavailable(err)
+	}
+	if !db.whole() {
+		if lsn, ok, err := db.queueBatch(b, *buf, r); ok || err != nil {
+			return lsn, err
+		}
 	}
 	w := db.head.Prepare(b, lim)
 	var late lateRows

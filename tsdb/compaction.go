@@ -120,7 +120,7 @@ func (db *DB) mergeLoop(ctx context.Context) {
 
 // Compact merges blocks until no merge is due, and returns the first error. Damaged blocks are left alone from then on.
 func (db *DB) Compact(ctx context.Context) error {
-	if err := db.users.enter(); err != nil {
+	if err := db.enterWhole(ctx); err != nil {
 		return err
 	}
 	defer db.users.leave()

@@ -21,6 +21,7 @@ type Condition struct {
 
 // The codes of the store's conditions.
 const (
+	ConditionRestoring   = "restoring"
 	ConditionReadOnly    = "read_only"
 	ConditionFailedSync  = "failed_sync"
 	ConditionQuarantined = "quarantined"

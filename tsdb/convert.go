@@ -56,7 +56,7 @@ var (
 // oldest may go by their age before their turn comes. It ends when there is none left that can be.
 func (db *DB) convert(ctx context.Context) {
 	defer close(db.convertDone)
-	if db.opts.ForeignInPlace {
+	if db.opts.ForeignInPlace || db.Await(ctx, minTime, maxTime) != nil {
 		return
 	}
 	broken := map[string]bool{}

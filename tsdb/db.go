@@ -40,6 +40,7 @@ type DB struct {
 	scans   sync.Pool // of *scanner
 	conds   *conditions
 	upkeep  *budget.Account // of blocks and of writing them: what gives memory back must not lack it
+	memory  *budget.Account // of the head
 	parts   partSet
 
 	// seq is the sequencer: under it an LSN is assigned and the work of the shards enqueued, so that both
@@ -85,6 +86,7 @@ type DB struct {
 	blind      atomic.Bool   // the disk did not tell last how much is free
 
 	full      fullDisk
+	restoring restoring
 	merges    merges
 	leftovers leftovers
 	deletes   deletes
@@ -96,7 +98,7 @@ func newDB(o Options) *DB {
 	db := &DB{
 		opts: o, log: o.Logger, conds: newConditions(), started: time.Now(), now: time.Now, done: make(chan struct{}), convertDone: make(chan struct{}), mergeDone: make(chan struct{}),
 		merges: merges{failed: map[string]bool{}},
-		upkeep: o.Budget.Exempt("upkeep"), layout: layout{fs: o.FS, root: path.Join(o.Dir, "tidemark")},
+		upkeep: o.Budget.Exempt("upkeep"), memory: o.Budget.Exempt("head"), restoring: newRestoring(o.Budget), layout: layout{fs: o.FS, root: path.Join(o.Dir, "tidemark")},
 	}
 	db.retention.Store(o.Retention.Milliseconds())
 	db.retentionBytes.Store(o.RetentionBytes)
@@ -110,6 +112,24 @@ func newDB(o Options) *DB {
 // Open opens the store in o.Dir, creating it where there is none, and recovers what a crash left. ctx ends the
 // recovery early with its error; the directory is then as it was.
 func Open(ctx context.Context, o Options) (*DB, error) {
+	db, err := Start(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	defer context.AfterFunc(ctx, db.stop)()
+	<-db.restoring.over
+	if err := db.restoring.err; err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// Start is Open for who need not wait until the head is whole: the store takes samples, and answers about times that
+// are wholly in blocks, as soon as it knows the series; see Await. ctx is for the time until Start returns.
+func Start(ctx context.Context, o Options) (*DB, error) {
 	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("store options: %w", err)
 	}
@@ -132,6 +152,7 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	loop, stop := context.WithCancel(context.WithoutCancel(ctx))
 	db.stop = stop
 	db.loops.Add(3)
+	db.loops.Go(func() { db.restore(loop) })
 	go db.run(loop)
 	go db.watchLoop(loop)
 	go db.scrubLoop(loop)
@@ -141,11 +162,16 @@ func Open(ctx context.Context, o Options) (*DB, error) {
 	return db, nil
 }
 
+// openWhole opens the store and restores its head, without background work.
+func (db *DB) openWhole(ctx context.Context) error {
+	if err := db.open(ctx); err != nil {
+		return err
+	}
+	db.restore(ctx)
+	return db.restoring.err
+}
+
 func (db *DB) open(ctx context.Context) error {
-	// What was acknowledged under another limit, or before others took their share, is had all the same: the
-	// first flush makes room, and nothing new is taken before.
-	restore := db.opts.Budget.Lift()
-	defer restore()
 	meta, err := db.layout.create(db.opts)
 	if err != nil {
 		return err
@@ -165,7 +191,6 @@ func (db *DB) open(ctx context.Context) error {
 	if err := db.loadDeletes(); err != nil {
 		return err
 	}
-	start := time.Now()
 	if err := db.newHead(); err != nil {
 		return err
 	}
@@ -173,6 +198,7 @@ func (db *DB) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	db.restoring.checkpoint = from
 	if err := db.lookAtQuarantine(); err != nil {
 		return err
 	}
@@ -187,12 +213,15 @@ func (db *DB) open(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
-	return db.recover(ctx, from, start)
+	if err := db.survey(ctx); err != nil {
+		return fmt.Errorf("read the log: %w", err)
+	}
+	return nil
 }
 
 // newHead makes a head that knows what the blocks and the parts hold.
 func (db *DB) newHead() error {
-	db.head = head.New(head.Options{Shards: db.meta.Shards, SlotMillis: db.meta.SlotMillis, Account: db.opts.Budget})
+	db.head = head.New(head.Options{Shards: db.meta.Shards, SlotMillis: db.meta.SlotMillis, Account: db.memory})
 	for _, b := range db.blocks.all() {
 		// Else it is none of the log's: converted; or of no slot: kept from a delete; or of more than one, and settled.
 		if m := b.Meta(); m.LSN > 0 && m.SlotStart < m.SlotEnd && m.SlotEnd-m.SlotStart <= db.meta.SlotMillis {
@@ -213,7 +242,10 @@ func (db *DB) Close() error {
 	db.loops.Wait()
 	<-db.convertDone
 	<-db.mergeDone
-	err := db.lastWords()
+	var err error
+	if db.whole() {
+		err = db.lastWords()
+	}
 	if errors.Is(err, errNothingNew) || db.conds.has(ConditionReadOnly) || db.conds.has(ConditionFailedSync) {
 		err = nil // a full disk or a failed sync must not fail the stop: the log holds all that was acknowledged
 	}
@@ -245,6 +277,7 @@ func (db *DB) release() error {
 	if db.foreign != nil {
 		errs = append(errs, db.foreign.close())
 	}
+	db.restoring.account.Release(db.restoring.account.Used())
 	if db.lock != nil {
 		errs = append(errs, db.lock.Close())
 	}
@@ -252,7 +285,13 @@ func (db *DB) release() error {
 }
 
 // Conditions returns what is not normal now.
-func (db *DB) Conditions() []Condition { return db.conds.list() }
+func (db *DB) Conditions() []Condition {
+	list := db.conds.list()
+	if c, ok := db.restoringCondition(); ok {
+		list = append(list, c)
+	}
+	return list
+}
 
 // SetRetention changes how long and how much is kept, from the next maintenance on; 0: no limit.
 func (db *DB) SetRetention(d time.Duration, bytes int64) {
@@ -278,6 +317,9 @@ func (db *DB) run(ctx context.Context) {
 		case <-tick.C:
 		}
 		db.recheck()
+		if !db.whole() {
+			continue
+		}
 		if err := db.maintainDue(ctx); err != nil && ctx.Err() == nil {
 			db.failures.Add(1)
 			db.log.Error("maintenance of the store failed; it is tried again", "err", err, "in", maintainEvery)

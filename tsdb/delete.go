@@ -31,7 +31,7 @@ func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matche
 	if maxt < mint {
 		return fmt.Errorf("delete: the end %s is before the start %s", formatTime(maxt), formatTime(mint))
 	}
-	if err := db.users.enter(); err != nil {
+	if err := db.enterWhole(ctx); err != nil {
 		return err
 	}
 	defer db.users.leave()
@@ -262,7 +262,7 @@ var (
 // Undelete brings the samples back that a delete has hidden, but for those in whose place another sample of the same
 // series and time was written since.
 func (db *DB) Undelete(ctx context.Context, id sample.LSN) error {
-	if err := db.users.enter(); err != nil {
+	if err := db.enterWhole(ctx); err != nil {
 		return err
 	}
 	defer db.users.leave()
@@ -437,7 +437,7 @@ func (db *DB) viewUnder(ctx context.Context, d deletion) (*view, error) {
 // CleanTombstones purges what is deleted: no delete can be undone any more, and blocks with hidden samples are rewritten
 // without them, which frees their disk space.
 func (db *DB) CleanTombstones(ctx context.Context) error {
-	if err := db.users.enter(); err != nil {
+	if err := db.enterWhole(ctx); err != nil {
 		return err
 	}
 	defer db.users.leave()

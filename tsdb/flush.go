@@ -17,7 +17,7 @@ import (
 // Maintain does what is due: slots that are over become blocks, blocks beyond the retention go, and a checkpoint
 // is written when a block was, or when the log since the last one is long.
 func (db *DB) Maintain(ctx context.Context) error {
-	if err := db.users.enter(); err != nil {
+	if err := db.enterWhole(ctx); err != nil {
 		return err
 	}
 	defer db.users.leave()
@@ -47,7 +47,7 @@ func (db *DB) maintainDue(ctx context.Context) (err error) {
 
 // Flush turns every slot of the head into a block, due or not.
 func (db *DB) Flush(ctx context.Context) error {
-	if err := db.users.enter(); err != nil {
+	if err := db.enterWhole(ctx); err != nil {
 		return err
 	}
 	defer db.users.leave()

@@ -30,6 +30,10 @@ func (v *view) Latest(ctx context.Context, s *column.SeriesSet, ids []uint32, at
 	if n := len(ids); len(dst.Known) < n || len(dst.T) < n || len(dst.V) < n {
 		return errors.New("latest samples: the columns are too short for the series")
 	}
+	if v.pin == nil {
+		clear(dst.Known[:len(ids)])
+		return nil
+	}
 	at = min(at, v.maxt)
 	var run [latestRun]uint32
 	var blocks [latestRun]int64

@@ -13,6 +13,7 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 	"github.com/tidemarkdb/tidemark/tsdb/journal"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 // Options are the settings of a store. The zero value of each field but Dir is its default.
@@ -78,6 +79,9 @@ type Options struct {
 	SeriesCache int64
 	// Logger takes one line per change of state; nil: silent.
 	Logger *slog.Logger
+
+	// restoreStep is called before each record that is applied during the start, by tests that look at every moment.
+	restoreStep func(lsn sample.LSN)
 }
 
 // LateWindows are how far behind the newest sample of the store a sample may be that is older than the newest of

@@ -32,30 +32,14 @@ type Recovery struct {
 	Log        journal.Recovery
 }
 
-// Recovery returns what Open found.
-func (db *DB) Recovery() Recovery { return db.recovery }
-
-// recover brings the head from the checkpoint at LSN from, which is loaded, to the last durable record. Rows of a
-// slot that a block holds already only move the validation state of their series.
-func (db *DB) recover(ctx context.Context, from sample.LSN, start time.Time) error {
-	db.recovery.Checkpoint = from
-	if err := db.replay(ctx, from); err != nil {
-		return fmt.Errorf("replay the log: %w", err)
+// Recovery returns what the start found; nothing while the store is being restored.
+func (db *DB) Recovery() Recovery {
+	select {
+	case <-db.restoring.over:
+		return db.recovery
+	default:
+		return Recovery{}
 	}
-	db.recovery.Lost = db.head.Registered()
-	db.head.Recovered()
-	db.noteLostRecords()
-	if err := db.completeDeletes(ctx, db.redo); err != nil {
-		return err
-	}
-	db.redo = nil
-	db.floor = db.journal.NewFloor("checkpoint", db.keepFrom())
-	db.recovery.Took = time.Since(start)
-	if r := db.recovery; r.Checkpoint > 0 || r.Records > 0 {
-		db.log.Info("store recovered", "checkpoint", r.Checkpoint, "records", r.Records, "samples", r.Samples,
-			"unknown", r.Unknown, "torn_bytes", r.Log.TornBytes, "lost_records", r.Log.LostRecords, "took", r.Took)
-	}
-	return nil
 }
 
 // keepFrom is the first LSN the log must keep: that after the older of the two checkpoints kept, so that one

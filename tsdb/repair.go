@@ -233,7 +233,7 @@ func (r *repairer) store(ctx context.Context) error {
 		return err
 	}
 	db := newDB(Options{Dir: r.dir, FS: r.fs, NoLock: true, MaxFuture: -1, Foreign: r.other, ForeignInPlace: true}.withDefaults())
-	if err := db.open(ctx); err != nil {
+	if err := db.openWhole(ctx); err != nil {
 		return errors.Join(err, db.release())
 	}
 	err = r.blocks(ctx, db)

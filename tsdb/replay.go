@@ -10,10 +10,7 @@ import (
 	"runtime"
 	"sync"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"github.com/tidemarkdb/tidemark/tsdb/head"
-	"github.com/tidemarkdb/tidemark/tsdb/journal"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 	"github.com/tidemarkdb/tidemark/tsdb/wal"
 )
@@ -65,16 +62,15 @@ type replayed struct {
 	batch   sample.Batch
 	work    *head.Work
 	result  sample.Result
-	refs    []sample.Ref
-	labels  []labels.Labels
 	deleted wal.Delete
 }
 
-// replay applies the log after from.
-func (db *DB) replay(ctx context.Context, from sample.LSN) error {
+// replay applies the records that source hands over, which begin at LSN next or later. The memory of a payload is the
+// source's again when put returns. It returns what it has done when all is applied.
+func (db *DB) replay(ctx context.Context, next sample.LSN, source func(put func(lsn sample.LSN, kind byte, payload []byte) error) error) (*replayer, error) {
 	n := runtime.GOMAXPROCS(0)
 	p := &replayer{
-		db: db, ctx: ctx, next: from + 1,
+		db: db, ctx: ctx, next: next,
 		free: make(chan *replayed, replayAhead), decode: make(chan *replayed, replayAhead), order: make(chan *replayed, replayAhead),
 		failed: make(chan struct{}),
 	}
@@ -82,7 +78,6 @@ func (db *DB) replay(ctx context.Context, from sample.LSN) error {
 	for range replayAhead {
 		p.free <- &replayed{ready: make(chan struct{}, 1)}
 	}
-	db.head.StartAt(from)
 	for range n {
 		p.decoded.Add(1)
 		go p.runDecode()
@@ -94,7 +89,7 @@ func (db *DB) replay(ctx context.Context, from sample.LSN) error {
 	}
 	p.applied.Add(1)
 	go p.runOrder()
-	rec, err := p.read(from)
+	err := source(p.put)
 	close(p.decode)
 	close(p.order)
 	p.decoded.Wait()
@@ -102,34 +97,27 @@ func (db *DB) replay(ctx context.Context, from sample.LSN) error {
 	if p.err != nil {
 		err = p.err // of a record before the one at which reading ended
 	}
-	if last := db.journal.Last(); err == nil && last >= p.next {
-		db.head.StartAt(last) // the log goes on above what it holds
-	}
-	db.recovery.Log, db.recovery.Records, db.recovery.Samples = rec, p.records, p.samples
-	db.recovery.Unknown = p.unknown
-	return err
+	return p, err
 }
 
 var errReplayEnded = errors.New("a record of the log could not be applied")
 
-// read hands the records over to be decoded.
-func (p *replayer) read(from sample.LSN) (journal.Recovery, error) {
-	return p.db.journal.Replay(from+1, func(lsn sample.LSN, kind byte, payload []byte) error {
-		if err := p.ctx.Err(); err != nil {
-			return err
-		}
-		p.room.take(len(payload))
-		var x *replayed
-		select {
-		case x = <-p.free:
-		case <-p.failed:
-			return errReplayEnded
-		}
-		x.lsn, x.kind, x.payload = lsn, kind, append(x.payload[:0], payload...)
-		p.decode <- x // never waits: there is room for all there are
-		p.order <- x
-		return nil
-	})
+// put hands a record over to be decoded.
+func (p *replayer) put(lsn sample.LSN, kind byte, payload []byte) error {
+	if err := p.ctx.Err(); err != nil {
+		return err
+	}
+	p.room.take(len(payload))
+	var x *replayed
+	select {
+	case x = <-p.free:
+	case <-p.failed:
+		return errReplayEnded
+	}
+	x.lsn, x.kind, x.payload = lsn, kind, append(x.payload[:0], payload...)
+	p.decode <- x // never waits: there is room for all there are
+	p.order <- x
+	return nil
 }
 
 // release gives a record back, which nobody uses any more.
@@ -148,12 +136,6 @@ func (p *replayer) runDecode() {
 
 func (p *replayer) decodeRecord(x *replayed) error {
 	switch x.kind {
-	case wal.KindSeries:
-		x.refs, x.labels = x.refs[:0], x.labels[:0]
-		return wal.DecodeSeries(x.payload, func(ref sample.Ref, l labels.Labels) error {
-			x.refs, x.labels = append(x.refs, ref), append(x.labels, l)
-			return nil
-		})
 	case wal.KindBatch:
 		lim, rest, err := wal.DecodeLimits(x.payload)
 		if err != nil {
@@ -164,16 +146,12 @@ func (p *replayer) decodeRecord(x *replayed) error {
 		}
 		x.work = p.db.head.PrepareReplay(&x.batch, head.Limits(lim))
 		return nil
-	case wal.KindFree:
-		var err error
-		x.refs, err = wal.DecodeFree(x.payload)
-		return err
 	case wal.KindDelete:
 		var err error
 		x.deleted, err = wal.DecodeDelete(x.payload)
 		return err
 	}
-	return nil // enter says what there is to say
+	return nil // of series: they have come and left before
 }
 
 // runOrder enters the records into the order of the head. After an error it only passes them on.
@@ -203,6 +181,9 @@ func (p *replayer) runOrder() {
 // enter gives a record its place. All but a batch is applied when it returns.
 func (p *replayer) enter(x *replayed) error {
 	h := p.db.head
+	if step := p.db.opts.restoreStep; step != nil {
+		step(x.lsn)
+	}
 	p.records++
 	if x.lsn != p.next {
 		// A gap: what was there is damaged, and counted as lost. The head's order goes on behind it.
@@ -215,24 +196,16 @@ func (p *replayer) enter(x *replayed) error {
 		return x.err
 	}
 	p.next = x.lsn + 1
+	p.db.restoring.at.Store(uint64(x.lsn))
 	switch x.kind {
-	case wal.KindSeries:
-		for i, ref := range x.refs {
-			if err := h.Restore(ref, x.labels[i]); err != nil {
-				return err
-			}
-		}
-		h.Skip(x.lsn)
 	case wal.KindBatch:
 		p.samples += x.batch.Len()
 		h.Enqueue(x.work, x.lsn)
-	case wal.KindFree:
-		h.Free(x.refs, x.lsn)
 	case wal.KindDelete:
 		p.db.redo = append(p.db.redo, redoDelete{x.lsn, x.deleted})
 		h.Delete(x.deleted.Refs, x.deleted.MinT, x.deleted.MaxT, x.lsn)
 	default:
-		return fmt.Errorf("kind %d, which this version does not know: start the newer version again", x.kind)
+		h.Skip(x.lsn)
 	}
 	return nil
 }
@@ -245,8 +218,8 @@ func (p *replayer) runApply(share int) {
 			continue // another share is not done yet
 		}
 		stale := 0
-		for _, reason := range x.result.Reason {
-			if reason == sample.StaleRef {
+		for i, reason := range x.result.Reason {
+			if reason == sample.StaleRef && !p.db.head.Ended(x.batch.Ref[i]) {
 				stale++
 			}
 		}

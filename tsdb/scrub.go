@@ -58,7 +58,7 @@ func (db *DB) ScrubStats() ScrubStats {
 // scrubLoop reads all files again and again, slowly, until ctx ends.
 func (db *DB) scrubLoop(ctx context.Context) {
 	defer db.loops.Done()
-	if db.opts.Scrub < 0 && db.opts.ScrubBytes <= 0 {
+	if db.opts.Scrub < 0 && db.opts.ScrubBytes <= 0 || db.Await(ctx, minTime, maxTime) != nil {
 		return
 	}
 	for sleep(ctx, scrubRest) {

@@ -23,7 +23,7 @@ import (
 // of its own: a server started on it answers as this one does now. The head goes into it as blocks; with skipHead
 // it stays out. Files are copied, not linked: what the store does to its own later does not reach the copy.
 func (db *DB) Snapshot(ctx context.Context, skipHead bool) (string, error) {
-	if err := db.users.enter(); err != nil {
+	if err := db.enterWhole(ctx); err != nil {
 		return "", err
 	}
 	defer db.users.leave()

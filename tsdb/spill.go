@@ -93,7 +93,7 @@ func (db *DB) spillLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		if db.journal.Err() != nil || time.Now().Before(rest) {
+		if !db.whole() || db.journal.Err() != nil || time.Now().Before(rest) {
 			continue
 		}
 		if err := db.spillDue(ctx); err != nil && ctx.Err() == nil {
@@ -141,7 +141,7 @@ func (db *DB) fullShards(all []head.Load) []head.Load {
 
 // Spill puts the in-order samples of all shards aside, due or not.
 func (db *DB) Spill(ctx context.Context) error {
-	if err := db.users.enter(); err != nil {
+	if err := db.enterWhole(ctx); err != nil {
 		return err
 	}
 	defer db.users.leave()

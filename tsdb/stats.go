@@ -68,12 +68,7 @@ func (db *DB) Blocks() []block.Meta {
 
 // oldestSample returns the time of the oldest sample of head and blocks.
 func (db *DB) oldestSample() (int64, bool) {
-	oldest, ok := int64(0), false
-	for _, slot := range db.head.Slots() {
-		if !ok || slot.MinT < oldest {
-			oldest, ok = slot.MinT, true
-		}
-	}
+	oldest, ok := db.oldestOfHead()
 	for _, b := range db.blocks.all() {
 		if m := b.Meta(); !ok || m.MinT < oldest {
 			oldest, ok = m.MinT, true

@@ -24,11 +24,12 @@ var (
 	_ column.MetadataReader = (*view)(nil)
 )
 
-// view is a pinned state: the head at one LSN and the blocks of that moment, oldest first, the head last.
+// view is a pinned state: the head at one LSN and the blocks of that moment, oldest first, the head last. While the head
+// is being restored, a range of which it will hold nothing is that of the blocks alone.
 type view struct {
 	db         *DB
 	mint, maxt int64
-	pin        *head.Pin
+	pin        *head.Pin // nil: of blocks alone
 	sources    []source
 	// members names the series that the pin finds; where fixed is false, nothing of them can be kept.
 	members head.Members
@@ -55,7 +56,14 @@ func (db *DB) View(mint, maxt int64) (column.View, error) {
 func (db *DB) view(ctx context.Context, mint, maxt int64) (*view, error) {
 	v := &view{db: db, mint: mint, maxt: maxt}
 	db.seq.Lock()
-	v.pin = db.head.Pin()
+	if db.restoring.lacksLocked(maxt) {
+		db.seq.Unlock()
+		db.users.leave()
+		return nil, db.restoring.unavailable()
+	}
+	if !db.restoring.waits {
+		v.pin = db.head.Pin()
+	}
 	// Under the same lock as the pin, so that a slot that becomes a block is seen in at least one of them.
 	blocks := db.blocks.acquire(mint, maxt)
 	foreign := db.foreign.acquire(mint, maxt)
@@ -73,6 +81,9 @@ func (db *DB) view(ctx context.Context, mint, maxt int64) (*view, error) {
 	}
 	for _, b := range blocks {
 		v.sources = append(v.sources, newBlockSource(b, db.head.Seed()))
+	}
+	if v.pin == nil {
+		return v, nil
 	}
 	v.sources = append(v.sources, headSource{pin: v.pin, index: db.head.Index()})
 	if err := db.head.WaitApplied(ctx, v.pin.Epoch()); err != nil {
@@ -102,7 +113,9 @@ func (v *view) Close() error {
 		return nil
 	}
 	v.closed = true
-	v.pin.Close()
+	if v.pin != nil {
+		v.pin.Close()
+	}
 	for _, s := range v.sources {
 		s.release()
 	}

@@ -22,7 +22,7 @@ import (
 type Account struct {
 	name   string
 	parent *Account
-	own    int64 // bytes of what is used that the parent has been charged for from the beginning
+	own    int64       // bytes of what is used that the parent has been charged for from the beginning
 	exempt atomic.Bool // nothing is refused, neither to it nor to those below it
 	limit  atomic.Int64
 	used   atomic.Int64

@@ -31,6 +31,7 @@ type cursor struct {
 	j      *Journal
 	expect sample.LSN // the next record; 0: whichever comes first
 	rec    Recovery
+	again  bool // what is damaged has been dealt with
 }
 
 // Replay hands the records from LSN from on to fn, in order, up to the last one that is durable or was found by
@@ -40,24 +41,51 @@ type cursor struct {
 // A damaged part of the log does not end it: its bytes are copied into the folder quarantine, what is lost is
 // counted, and the next valid record follows. Records keep their LSN; fn sees a gap.
 func (j *Journal) Replay(from sample.LSN, fn func(lsn sample.LSN, kind byte, payload []byte) error) (Recovery, error) {
-	j.mu.Lock()
-	segments := make([]segment, len(j.mu.segments))
-	for i, s := range j.mu.segments {
-		segments[i] = *s
-	}
-	j.mu.Unlock()
 	c := cursor{j: j, expect: from}
 	c.rec.TornBytes = j.found.torn
 	c.rec.Corrupt = slices.Clone(j.found.corrupt)
-	for i := range segments {
-		if s := &segments[i]; s.last >= c.expect {
-			if err := c.segment(s, fn); err != nil {
-				return c.rec, err
-			}
-		}
+	if err := c.segments(fn); err != nil {
+		return c.rec, err
 	}
 	c.lost(j.found.last + 1)
 	return c.rec, nil
+}
+
+// Reread hands the records from LSN from on to fn again that a Replay did, up to LSN to. The log may be written
+// meanwhile. Of what is damaged nothing is said or put aside once more.
+func (j *Journal) Reread(from, to sample.LSN, fn func(lsn sample.LSN, kind byte, payload []byte) error) error {
+	c := cursor{j: j, expect: from, again: true}
+	err := c.segments(func(lsn sample.LSN, kind byte, payload []byte) error {
+		if lsn > to {
+			return errReread
+		}
+		return fn(lsn, kind, payload)
+	})
+	if errors.Is(err, errReread) {
+		return nil
+	}
+	return err
+}
+
+// errReread ends a Reread that is complete.
+var errReread = errors.New("all was read again")
+
+// segments goes through the segments that there are now.
+func (c *cursor) segments(fn func(lsn sample.LSN, kind byte, payload []byte) error) error {
+	c.j.mu.Lock()
+	segments := make([]segment, len(c.j.mu.segments))
+	for i, s := range c.j.mu.segments {
+		segments[i] = *s
+	}
+	c.j.mu.Unlock()
+	for i := range segments {
+		if s := &segments[i]; s.last >= c.expect {
+			if err := c.segment(s, fn); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // lost counts the records up to the one before lsn as lost, if they were expected.
@@ -126,6 +154,9 @@ func (c *cursor) frame(f frame, fn func(sample.LSN, byte, []byte) error) error {
 
 // corrupt notes a damaged part and puts its bytes aside.
 func (c *cursor) corrupt(sc *scanner, s *segment, from, to int64, msg string) {
+	if c.again {
+		return
+	}
 	e := &CorruptError{File: s.name, Off: from, End: to, Msg: msg}
 	dir := c.j.quarantineDir()
 	name := path.Join(dir, fmt.Sprintf("%s-%d-%d", path.Base(s.name), from, to))

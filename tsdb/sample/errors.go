@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// UnavailableError is what an Appender answers while the store takes no writes: nothing of the call was stored,
-// and the same call may succeed later. HTTP handlers answer it with 503 and Retry-After.
+// UnavailableError is what the store answers while it cannot do what is asked: an Appender has stored nothing of the
+// call, and the same call may succeed later. HTTP handlers answer it with 503 and Retry-After.
 type UnavailableError struct {
 	Condition  string        // the condition's code: read_only, failed_sync, restoring, memory_pressure
 	RetryAfter time.Duration // when to try again; 0: no advice
@@ -18,10 +18,14 @@ type UnavailableError struct {
 
 // Error says what is wrong and, through the condition's code, where to read what to do.
 func (e *UnavailableError) Error() string {
-	if e.Err == nil {
-		return fmt.Sprintf("the store takes no writes (condition %s)", e.Condition)
+	what := "takes no writes"
+	if e.Condition == "restoring" {
+		what = "is not whole yet"
 	}
-	return fmt.Sprintf("the store takes no writes (condition %s): %v", e.Condition, e.Err)
+	if e.Err == nil {
+		return fmt.Sprintf("the store %s (condition %s)", what, e.Condition)
+	}
+	return fmt.Sprintf("the store %s (condition %s): %v", what, e.Condition, e.Err)
 }
 
 // Unwrap returns the cause.
