@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"unsafe"
 
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/invariant"
@@ -150,6 +151,15 @@ func (a *Arena) Bytes(ref Ref) []byte {
 		a.guard.use(ref)
 	}
 	return a.block(ref, a.spans[ref/spanUnits].class)
+}
+
+// At returns where the block that ref names begins.
+func (a *Arena) At(ref Ref) unsafe.Pointer {
+	if invariant.Enabled {
+		a.guard.use(ref)
+	}
+	const dirUnits = minRegion / unit
+	return unsafe.Pointer(&a.dir[ref/dirUnits][uint32(ref%dirUnits)*unit])
 }
 
 func (a *Arena) block(ref Ref, class uint8) []byte {

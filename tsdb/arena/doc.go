@@ -24,6 +24,9 @@
 // Close. The bytes of a block live until it is freed; who lets readers hold them longer must put off the Free.
 // Bytes of an arena must never become Go strings or be kept in heap objects that outlive it.
 //
+// Who knows what it will touch next asks for it with Prefetch: a line that comes from memory takes as long as some hundred
+// instructions.
+//
 // With the build tags race or invariants the memory comes from the Go heap, where the race detector sees it;
 // free blocks are filled with poison and checked when they are given out again, and a block that is read or
 // freed after its Free is found at once.

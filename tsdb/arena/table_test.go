@@ -6,6 +6,7 @@ package arena_test
 import (
 	"errors"
 	"testing"
+	"unsafe"
 
 	"github.com/tidemarkdb/tidemark/tsdb/arena"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
@@ -86,4 +87,18 @@ func TestTableRefusesPointers(t *testing.T) {
 		a [3]float64
 		u uintptr
 	}](arena.Options{})
+}
+
+func TestPrefetchOfMemoryThatHasGoneIsHarmless(t *testing.T) {
+	table := arena.NewTable[uint64](arena.Options{})
+	if err := table.Grow(1); err != nil {
+		t.Fatal(err)
+	}
+	lines := []unsafe.Pointer{unsafe.Pointer(table.At(0)), nil, unsafe.Pointer(&table)}
+	arena.Prefetch(lines)
+	if err := table.Close(); err != nil {
+		t.Fatal(err)
+	}
+	arena.Prefetch(lines)
+	arena.Prefetch(nil)
 }

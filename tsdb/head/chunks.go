@@ -138,7 +138,7 @@ func maxSamplesOf(k sample.Kind) uint16 {
 // appendFloatLocked appends to the stream of the open chunk.
 func (s *shard) appendFloatLocked(hd *header, r *row) bool {
 	if hd.n == 0 {
-		hd.end, hd.open, hd.size = chunk.FloatEnd{}, 0, 0
+		hd.end, hd.open, hd.size, hd.room = chunk.FloatEnd{}, 0, 0, 0
 	}
 	if hd.n%markEvery == firstMark {
 		hd.mark = hd.end.Mark(hd.lastT, hd.last, hd.mint, int(hd.n), int(hd.size))
@@ -157,30 +157,34 @@ const firstBody = 32
 
 // moveLocked appends bytes to the body of the open chunk of floats. It reports false where memory has run out.
 func (s *shard) moveLocked(hd *header, out []byte) bool {
-	if len(out) == 0 {
-		return true
+	if len(out) > int(hd.room) && !s.growLocked(hd, len(out)) {
+		return false
 	}
-	size := int(hd.size)
-	need := size + len(out)
-	var body []byte
+	if len(out) > 0 {
+		moved := uint16(copy(s.roomLocked(hd), out))
+		hd.size, hd.room = hd.size+moved, hd.room-moved
+	}
+	return true
+}
+
+// roomLocked returns the room behind the body of the open chunk of floats, which has a block.
+func (s *shard) roomLocked(hd *header) []byte {
+	return unsafe.Slice((*byte)(unsafe.Add(s.bytes.At(hd.open), hd.size)), hd.room)
+}
+
+// growLocked gives the body of the open chunk of floats a larger block, with room for so many bytes more. It reports false
+// where memory has run out.
+func (s *shard) growLocked(hd *header, room int) bool {
+	ref, err := s.bytes.Alloc(max(int(hd.size)+room, firstBody))
+	if err != nil {
+		return false
+	}
+	body := s.bytes.Bytes(ref)
 	if hd.open != 0 {
-		body = s.bytes.Bytes(hd.open)
+		copy(body, s.bytes.Bytes(hd.open)[:hd.size])
+		s.bytes.Free(hd.open)
 	}
-	if need > len(body) {
-		bigger, err := s.bytes.Alloc(max(need, firstBody))
-		if err != nil {
-			return false
-		}
-		was := body[:size]
-		body = s.bytes.Bytes(bigger)
-		copy(body, was)
-		if hd.open != 0 {
-			s.bytes.Free(hd.open)
-		}
-		hd.open = bigger
-	}
-	copy(body[size:], out)
-	hd.size = uint16(need)
+	hd.open, hd.room = ref, uint16(len(body))-hd.size
 	return true
 }
 
@@ -311,7 +315,7 @@ func (s *shard) forgetOpenLocked(local uint32, hd *header) {
 		delete(s.starts, local)
 	}
 	hd.flags &^= hasST
-	hd.open, hd.size, hd.n = 0, 0, 0
+	hd.open, hd.size, hd.room, hd.n = 0, 0, 0, 0
 	hd.end, hd.mark = chunk.FloatEnd{}, chunk.Mark{}
 }
 

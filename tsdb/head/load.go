@@ -252,6 +252,91 @@ func (l *snapshotLoader) complete() error {
 			return l.corrupt("id %d has samples of generation %d and labels of %d", id, gen, e.gen)
 		}
 	}
+<<<<<<< HEAD
+=======
+	if len(o.stream) > maxStream {
+		return l.corrupt("an open stream of %d bytes", len(o.stream))
+	}
+	state, err := chunk.RestoreFloatState(o.stream, o.n)
+	if err != nil || state.LastT() != hd.lastT || math.Float64bits(state.LastV()) != hd.last {
+		return l.corrupt("an open chunk that ends elsewhere than its series: %v", err)
+	}
+	end, body, ok := state.End(o.stream)
+	if !ok {
+		return l.corrupt("samples of an open chunk that are further apart than a slot is long")
+	}
+	hd.open, hd.size, hd.room = 0, 0, 0
+	if !s.moveLocked(hd, o.stream[:body]) {
+		return l.noMemory()
+	}
+	hd.mark = chunk.Mark{}
+	hd.end, hd.n, hd.mint = end, uint16(o.n), o.mint
+	return nil
+}
+
+func (l *snapshotLoader) appendAnewLocked(s *shard, local uint32, hd *header, o openCopy) error {
+	b := &l.scratch
+	b.Reset()
+	x := piece{n: o.n, kind: hd.kind}
+	if err := x.decode(o.stream, o.starts, span{math.MinInt64, math.MaxInt64, true}, b); err != nil {
+		return l.corrupt("an open chunk: %v", err)
+	}
+	if len(b.T) != o.n || b.T[0] != o.mint || b.T[o.n-1] != hd.lastT || hd.kind == sample.Float && math.Float64bits(b.V[o.n-1]) != hd.last {
+		return l.corrupt("an open chunk of %d samples where %d were told", len(b.T), o.n)
+	}
+	slot := s.slotLocked(o.mint)
+	newest, last := hd.lastT, hd.last
+	defer func() { hd.lastT, hd.last = newest, last }()
+	for i, t := range b.T {
+		r := row{t: t, st: b.STAt(i), v: math.Float64bits(b.V[i]), kind: hd.kind}
+		if hd.kind != sample.Float {
+			r.h, r.fh = b.H.Int[i], b.H.Float[i]
+			if (hd.kind == sample.Histogram) != (r.h != nil) {
+				return l.corrupt("an open chunk with a histogram of the other kind")
+			}
+		}
+		if !s.storeLocked(local, hd, &r, slot) {
+			return l.noMemory()
+		}
+		hd.lastT, hd.last = r.t, r.v // what the next is coded by
+	}
+	return nil
+}
+
+func (l *snapshotLoader) lateLocked(s *shard, local uint32, hd *header) error {
+	for n := l.c.Count(1); n > 0 && !l.c.Failed(); n-- {
+		x := lateRow{kind: l.kind(), t: l.c.Varint(), st: l.c.Varint(), lsn: sample.LSN(l.c.Uvarint())}
+		if x.kind == sample.Float {
+			x.v = l.c.LE64()
+		} else if err := l.lateHistogram(&x, l.c.Sized()); err != nil {
+			return err
+		}
+		if l.c.Failed() || x.lsn > l.epoch || x.t > hd.lastT { // equal: its chunk was dropped
+			return l.corrupt("a late sample at %d of LSN %d, with %d the newest", x.t, x.lsn, hd.lastT)
+		}
+		slot := s.slotLocked(x.t)
+		if x.lsn <= slot.flushed {
+			continue
+		}
+		if x.hist != nil && l.head.opts.Account.Reserve(histBytes(x.hist.h, x.hist.fh)) != nil || !s.addLateLocked(local, hd, slot.start, x) {
+			return l.noMemory()
+		}
+		slot.restore(x.t, x.t, l.now)
+		slot.late++
+	}
+	return nil
+}
+
+func (l *snapshotLoader) lateHistogram(x *lateRow, stream []byte) error {
+	b := &l.scratch
+	b.Reset()
+	if err := chunk.DecodeHistograms(stream, 1, math.MinInt64, math.MaxInt64, b); err != nil || len(b.T) != 1 || b.T[0] != x.t || b.KindAt(0) != x.kind {
+		return l.corrupt("a late histogram: %v", err)
+	}
+	r := row{kind: x.kind, h: b.H.Int[0], fh: b.H.Float[0]}
+	r.digest()
+	x.v, x.hist = r.v, &lateHist{r.h, r.fh}
+>>>>>>> 13438f3 (wip)
 	return nil
 }
 

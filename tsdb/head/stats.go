@@ -15,7 +15,6 @@ type counts struct {
 	Samples        [3]uint64 // stored since the start, by sample.Kind
 	Late           uint64    // of them
 	Reasons        [sample.Reasons]uint64
-	touched        uint64 // see rowsLocked
 }
 
 func (c *counts) note(r *row, late bool) {

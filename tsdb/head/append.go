@@ -1,0 +1,253 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package head
+
+import (
+	"math"
+	"unsafe"
+
+	"github.com/tidemarkdb/tidemark/tsdb/arena"
+	"github.com/tidemarkdb/tidemark/tsdb/chunk"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// touchRun is how many series are asked for ahead of being appended to. A modern core has 10 to 16 cache misses in
+// flight; the headers of a run are 32 independent ones.
+const touchRun = 32
+
+// appending is the state of applying one batch to one shard.
+//
+// Nearly all of the time of an append would be waiting for two cache lines: the header's, and now and then that of the
+// end of a stream's body. So they are asked for in runs of rows: the headers two runs before they are needed, and the
+// bodies, of which only the headers tell, one.
+type appending struct {
+	shard *shard
+	work  *Work
+	b     *sample.Batch
+	rows  []uint32 // of the shard
+	// headers are those of the run at hand and the two next ones, a ring by place in rows; nil for none.
+	headers [4 * touchRun]*header
+
+	maxT          int64
+	rejected      int32
+	floats, hists int32
+
+	aim    aim
+	newest int64 // of the rows that floatRows has appended and that are not counted in yet
+	oldest int64
+	count  int
+}
+
+// rowsLocked applies the rows of a batch.
+func (s *shard) rowsLocked(w *Work) {
+	rows := w.rows.of(s.number)
+	if len(rows) == 0 {
+		return
+	}
+	a := appending{shard: s, work: w, b: w.batch, rows: rows, maxT: noSample}
+	plain := a.b.Kind == nil && a.b.ST == nil
+	a.headersAhead(0)
+	a.headersAhead(touchRun)
+	a.bodiesAhead(0)
+	for at := 0; at < len(rows); at += touchRun {
+		a.headersAhead(at + 2*touchRun)
+		a.bodiesAhead(at + touchRun)
+		if plain {
+			a.floatRows(at)
+			continue
+		}
+		for _, i := range a.run(at) {
+			a.row(int(i))
+		}
+	}
+	a.finish()
+}
+
+// run returns the run of rows at an index.
+func (a *appending) run(at int) []uint32 {
+	if at >= len(a.rows) {
+		return nil
+	}
+	return a.rows[at:min(at+touchRun, len(a.rows))]
+}
+
+// headersOf returns the headers of the run at an index, which headersAhead has found.
+func (a *appending) headersOf(at int) *[touchRun]*header {
+	return (*[touchRun]*header)(a.headers[at%len(a.headers):])
+}
+
+// headersAhead finds the headers of a run and asks for them.
+func (a *appending) headersAhead(at int) {
+	s, n, found := a.shard, 0, a.headersOf(at)
+	var lines [touchRun]unsafe.Pointer
+	for k, i := range a.run(at) {
+		found[k] = nil
+		if local := s.head.local(a.b.Ref[i].ID()); local < s.headers.len() {
+			hd := s.headers.at(local)
+			found[k], lines[n] = hd, unsafe.Pointer(hd)
+			n++
+		}
+	}
+	arena.Prefetch(lines[:n])
+}
+
+// bodiesAhead asks for the ends of the bodies that a run will move bytes to, and for all of those that will be copied to
+// a larger block.
+func (a *appending) bodiesAhead(at int) {
+	s, n, found := a.shard, 0, a.headersOf(at)
+	var lines [touchRun + maxStream/cacheLine]unsafe.Pointer
+	for k := range a.run(at) {
+		hd := found[k]
+		if hd == nil || hd.size == 0 || !hd.end.Full() {
+			continue
+		}
+		body := s.bytes.At(hd.open)
+		lines[n] = unsafe.Add(body, hd.size)
+		n++
+		if hd.room >= chunk.EndBytes {
+			continue
+		}
+		for off := uint16(0); off < hd.size; off += cacheLine {
+			lines[n] = unsafe.Add(body, off)
+			n++
+		}
+		if n >= touchRun {
+			arena.Prefetch(lines[:n])
+			n = 0
+		}
+	}
+	arena.Prefetch(lines[:n])
+}
+
+const cacheLine = 64
+
+// aim is what the times of rows that floatRows appends are within: the slot that the last row went to, and the limits.
+type aim struct {
+	slot       *slotCount // nil: no row can be one
+	start      int64      // of the slot
+	mint, maxt int64
+}
+
+// aimAgain finds where the next rows go, after another way of appending may have moved on.
+func (a *appending) aimAgain() {
+	slot, lim := a.shard.current, &a.work.limits
+	if slot == nil || a.work.lsn <= slot.flushed || len(slot.covered) > 0 {
+		a.aim = aim{maxt: noSample}
+		return
+	}
+	a.aim = aim{slot: slot, start: slot.start, mint: max(slot.start, lim.MinT), maxt: min(slot.end, lim.MaxT)}
+	a.oldest, a.newest = math.MaxInt64, noSample
+}
+
+// settle counts in what floatRows has appended.
+func (a *appending) settle() {
+	if a.count == 0 {
+		return
+	}
+	a.aim.slot.note(a.oldest, a.work)
+	a.aim.slot.inOrder += a.count
+	a.aim.slot.note(a.newest, a.work)
+	a.shard.counts.Samples[sample.Float] += uint64(a.count)
+	a.floats += int32(a.count)
+	a.maxT = max(a.maxT, a.newest)
+	a.count = 0
+}
+
+// floatRows does row for the run at an index, of floats without start timestamps. What nearly all of them are it does
+// itself, in a few instructions: rows of a series that has a chunk of floats open in the slot that the last row went to, and
+// whose state no pin wants kept.
+func (a *appending) floatRows(at int) {
+	s, b, lsn, guard, found := a.shard, a.b, a.work.lsn, a.work.guard, a.headersOf(at)
+	a.aimAgain()
+	for k, i := range a.run(at) {
+		t, v, hd := b.T[i], math.Float64bits(b.V[i]), found[k&(touchRun-1)]
+		if hd == nil || hd.gen == 0 || hd.gen != b.Ref[i].Generation() || !hd.takesFloat(t) || hd.changed <= guard ||
+			hd.lastT < a.aim.start || t < a.aim.mint || t > a.aim.maxt ||
+			!hd.end.Append(hd.lastT, t, hd.last, v) && !s.appendMovingLocked(hd, t, v) {
+			a.settle()
+			a.row(int(i))
+			a.aimAgain()
+			continue
+		}
+		hd.n++
+		hd.lastT, hd.last, hd.changed = t, v, lsn
+		hd.flags &^= wasIdle | newestGone | newestKept
+		a.oldest, a.newest = min(a.oldest, t), max(a.newest, t)
+		a.count++
+	}
+	a.settle()
+}
+
+// takesFloat reports whether a float at t needs nothing but to be appended to the open chunk: no new chunk, no mark, no
+// start timestamp.
+func (hd *header) takesFloat(t int64) bool {
+	return hd.kind == sample.Float && hd.n >= 2 && hd.n < maxSamples && hd.n%markEvery != firstMark && hd.size <= maxBody &&
+		hd.flags&hasST == 0 && t > hd.lastT && uint64(t-hd.lastT) <= math.MaxUint32
+}
+
+// maxBody is the most bytes of the body of a stream that surely takes another sample.
+const maxBody = maxStream - chunk.EndBytes - chunk.MaxFloatBytes
+
+// appendMovingLocked appends to an open stream of floats after the bytes of its end have moved to its body. It reports
+// false, and what readers see is as it was, where memory has run out or the sample is a rare one.
+func (s *shard) appendMovingLocked(hd *header, t int64, v uint64) bool {
+	if hd.room < chunk.EndBytes && !s.growLocked(hd, chunk.EndBytes) {
+		return false
+	}
+	moved := uint16(hd.end.Shed(s.roomLocked(hd)))
+	hd.size, hd.room = hd.size+moved, hd.room-moved
+	return hd.end.Append(hd.lastT, t, hd.last, v)
+}
+
+func (a *appending) finish() {
+	a.work.rejected.Add(a.rejected)
+	a.work.floats.Add(a.floats)
+	a.work.hists.Add(a.hists)
+	if a.maxT != noSample {
+		a.shard.head.noteMaxTime(a.maxT)
+	}
+}
+
+// row judges and applies row i of the batch.
+func (a *appending) row(i int) {
+	s, b := a.shard, a.b
+	local, hd := s.findLocked(b.Ref[i])
+	if hd == nil {
+		a.reject(i, sample.StaleRef)
+		return
+	}
+	r := row{t: b.T[i], st: b.STAt(i), v: math.Float64bits(b.V[i]), kind: b.KindAt(i), flags: b.FlagsAt(i), index: i}
+	if r.kind != sample.Float {
+		r.h, r.fh = b.H[i], b.FH[i]
+	}
+	reason, late := judge(hd, &r, &a.work.limits)
+	switch {
+	case reason != sample.Accepted:
+	case late:
+		reason = s.appendLateLocked(local, hd, &r, a.work)
+	default:
+		reason = s.appendLocked(local, hd, &r, a.work)
+		if reason == sample.Accepted && r.t > a.maxT {
+			a.maxT = r.t
+		}
+	}
+	if reason.Stored() {
+		if r.kind == sample.Float {
+			a.floats++
+		} else {
+			a.hists++
+		}
+	}
+	if reason != sample.Accepted {
+		a.reject(i, reason)
+		return
+	}
+	s.counts.note(&r, late)
+}
+
+func (a *appending) reject(i int, r sample.Reason) {
+	a.work.reason[i] = r
+	a.rejected++
+	a.shard.counts.Reasons[r]++
+}
