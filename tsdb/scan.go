@@ -242,6 +242,7 @@ func (m *rowMerge) merge(b *column.Block, start int) {
 
 // reorderRows replaces the rows of b from start on by those that order names.
 func reorderRows(b *column.Block, order []int, start int) {
+	b.Moved(start)
 	permute(&b.T, order, start)
 	permute(&b.V, order, start)
 	if len(b.ST) > 0 {

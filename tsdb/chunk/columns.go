@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/encoding"
@@ -16,8 +17,10 @@ import (
 
 // The flags of a run of histogram columns; docs/format-chunk.md, "Histogram columns".
 const (
-	runFloat    = 1 // of float histograms
-	runReserved = 0xff &^ runFloat
+	runFloat      = 1 << iota // of float histograms
+	runSteady                 // of a counter that never falls: each row goes on counting where the one before was
+	runNeighbours             // sizes of columns of buckets say whether they are less the column before
+	runReserved   = 0xff &^ (runFloat | runSteady | runNeighbours)
 )
 
 const (
@@ -40,7 +43,23 @@ type ColumnEncoder struct {
 	sums    []float64
 	cells   []int64 // the columns of the buckets, one after the other
 	data    []byte  // those in bytes
-	ends    []int   // and where each ends
+	forms   []bucketForms
+}
+
+// bucketForms says where in data the forms of a column of buckets are.
+type bucketForms struct {
+	from, plain, near int // the ends of the column itself, and of what it is more than the one before it
+}
+
+// nearer tells whether the second form is the shorter one.
+func (f *bucketForms) nearer() bool { return f.near-f.plain < f.plain-f.from && f.near > f.plain }
+
+// size is that of the shorter form.
+func (f *bucketForms) size() int {
+	if f.nearer() {
+		return f.near - f.plain
+	}
+	return f.plain - f.from
 }
 
 // runRow is a row of the run being encoded.
@@ -53,7 +72,7 @@ type runRow struct {
 
 // Bytes returns what the scratch memory takes.
 func (e *ColumnEncoder) Bytes() int64 {
-	return 8*int64(cap(e.words)+cap(e.numbers)+cap(e.sums)+cap(e.cells)+cap(e.ends)) + 40*int64(cap(e.rows)) + int64(cap(e.data))
+	return 8*int64(cap(e.words)+cap(e.numbers)+cap(e.sums)+cap(e.cells)+3*cap(e.forms)) + 40*int64(cap(e.rows)) + int64(cap(e.data))
 }
 
 // Append appends the rows [from, to) of src, native histograms of one series, to dst and returns the longer slice. ok
@@ -135,6 +154,13 @@ func (e *ColumnEncoder) append(dst []byte, enc *encoding.Encoder) []byte {
 	if e.float {
 		flags |= runFloat
 	}
+	e.transpose()
+	if e.steady() {
+		flags |= runSteady
+	}
+	if e.encodeBuckets(enc) {
+		flags |= runNeighbours
+	}
 	dst = append(binary.AppendUvarint(dst, uint64(n)), flags)
 	var bounds layout
 	if len(e.layouts) > 0 {
@@ -152,7 +178,7 @@ func (e *ColumnEncoder) append(dst []byte, enc *encoding.Encoder) []byte {
 	dst = e.counts(dst, enc, func(r *runRow) uint64 { return r.count })
 	dst = e.counts(dst, enc, func(r *runRow) uint64 { return r.zero })
 	dst = e.values(dst, enc, func(r *runRow) uint64 { return r.sum })
-	return e.buckets(dst, enc)
+	return e.buckets(dst, flags)
 }
 
 // counts writes a column of what are counts of the run.
@@ -179,42 +205,105 @@ func (e *ColumnEncoder) values(dst []byte, enc *encoding.Encoder, of func(*runRo
 	return appendSized(dst, func(dst []byte) []byte { return enc.AppendValues(dst, e.sums, nil) })
 }
 
-// buckets writes the columns of the buckets. Where the counts of all rows are the sums of their buckets, the longest
-// column is left out.
-func (e *ColumnEncoder) buckets(dst []byte, enc *encoding.Encoder) []byte {
-	e.transpose()
+// encodeBuckets makes the forms of the columns of the buckets, and tells whether for any of them the second is shorter.
+func (e *ColumnEncoder) encodeBuckets(enc *encoding.Encoder) (nearer bool) {
 	n := len(e.rows)
-	e.data, e.ends = e.data[:0], e.ends[:0]
-	longest, most := -1, 0
+	e.data, e.forms = e.data[:0], e.forms[:0]
 	for at := 0; at < len(e.cells); at += n {
-		was := len(e.data)
+		f := bucketForms{from: len(e.data)}
+		x := e.cells[at : at+n]
 		if e.float {
 			e.sums = e.sums[:0]
-			for _, x := range e.cells[at : at+n] {
-				e.sums = append(e.sums, math.Float64frombits(uint64(x)))
+			for _, v := range x {
+				e.sums = append(e.sums, math.Float64frombits(uint64(v)))
 			}
 			e.data = enc.AppendValues(e.data, e.sums, nil)
-		} else {
-			e.data = enc.AppendInts(e.data, e.cells[at:at+n])
+			f.plain, f.near = len(e.data), len(e.data)
+			e.forms = append(e.forms, f)
+			continue
 		}
-		if size := len(e.data) - was; size > most {
-			longest, most = at/n, size
+		e.data = enc.AppendInts(e.data, x)
+		f.plain = len(e.data)
+		if at > 0 && f.plain-f.from > leastNear {
+			e.numbers = e.numbers[:0]
+			for i, v := range x {
+				e.numbers = append(e.numbers, v-e.cells[at-n+i])
+			}
+			e.data = enc.AppendInts(e.data, e.numbers)
 		}
-		e.ends = append(e.ends, len(e.data))
+		f.near = len(e.data)
+		e.forms = append(e.forms, f)
+		nearer = nearer || f.nearer()
 	}
-	if !e.addsUp() {
-		longest = -1
+	return nearer
+}
+
+// leastNear is how many bytes a column must take for the one before it to be looked at.
+const leastNear = 8
+
+// buckets writes the columns of the buckets, each in its shorter form. Where the counts of all rows are the sums of their
+// buckets, the longest column is left out; then the one behind it stands for itself.
+func (e *ColumnEncoder) buckets(dst []byte, flags byte) []byte {
+	longest, most := -1, 0
+	if e.addsUp() {
+		for i := range e.forms {
+			if size := e.forms[i].size(); size > most {
+				longest, most = i, size
+			}
+		}
 	}
-	from := 0
-	for i, end := range e.ends {
-		if i == longest {
+	for i := range e.forms {
+		f := &e.forms[i]
+		b, near := e.data[f.from:f.plain], uint64(0)
+		switch {
+		case i == longest:
 			dst = append(dst, 0)
-		} else {
-			dst = append(binary.AppendUvarint(dst, uint64(end-from)), e.data[from:end]...)
+			continue
+		case f.nearer() && i-1 != longest:
+			b, near = e.data[f.plain:f.near], 1
 		}
-		from = end
+		size := uint64(len(b))
+		if flags&runNeighbours != 0 {
+			size = size<<1 | near
+		}
+		dst = append(binary.AppendUvarint(dst, size), b...)
 	}
 	return dst
+}
+
+// steady tells whether every row of the run goes on counting where the one before it was, so that readers need not
+// compare their buckets: nothing falls, no row says that it is a reset or a gauge, and none is without buckets. Counts
+// are the same as floats.
+func (e *ColumnEncoder) steady() bool {
+	n := len(e.rows)
+	for i := range e.rows {
+		r := &e.rows[i]
+		if r.layout == 0 || r.hint == gaugeHint || i > 0 && r.hint == byte(histogram.CounterReset) ||
+			value.IsStaleNaN(math.Float64frombits(r.sum)) {
+			return false
+		}
+		if i > 0 && (!e.rose(e.rows[i-1].count, r.count) || !e.rose(e.rows[i-1].zero, r.zero)) {
+			return false
+		}
+	}
+	for at := 0; at < len(e.cells); at += n {
+		for i := at + 1; i < at+n; i++ {
+			if !e.rose(uint64(e.cells[i-1]), uint64(e.cells[i])) {
+				return false
+			}
+		}
+	}
+	return len(e.layouts) > 0 && !slices.ContainsFunc(e.layouts[0].custom, math.IsNaN) &&
+		!math.IsNaN(math.Float64frombits(e.layouts[0].zeroT))
+}
+
+// rose tells whether a word is not less than the one before it, both as the number it is and as the float that it
+// becomes.
+func (e *ColumnEncoder) rose(before, word uint64) bool {
+	if e.float {
+		return math.Float64frombits(word) >= math.Float64frombits(before)
+	}
+	return before <= word && word < exact
 }
 
 // transpose makes the columns of the buckets. A bucket that a row does not have is 0.

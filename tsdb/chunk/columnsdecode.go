@@ -21,6 +21,8 @@ type columnDecoder struct {
 	dst     *column.Block
 	row     histDecoder // whose state is each row in turn, to be put out
 	float   bool
+	steady  bool // runSteady
+	near    bool // runNeighbours
 	bounds  layout
 	layouts []runLayout
 	has     bucketColumns
@@ -79,7 +81,10 @@ func (d *columnDecoder) header(rows int) error {
 	if flags&runReserved != 0 {
 		c.Fail("unknown flags of a run of histograms")
 	}
-	d.float = flags&runFloat != 0
+	d.float, d.steady, d.near = flags&runFloat != 0, flags&runSteady != 0, flags&runNeighbours != 0
+	if d.float && d.near {
+		c.Fail("neighbours of float histograms")
+	}
 	schema := c.Varint()
 	if schema < math.MinInt32 || schema > math.MaxInt32 {
 		c.Fail("schema out of range")
@@ -211,10 +216,30 @@ func (d *columnDecoder) spans() (spans []histogram.Span, buckets int, err error)
 
 // pass passes over the columns of a run.
 func (d *columnDecoder) pass() error {
-	for range 5 + d.has.len() {
+	for range 5 {
 		d.c.Sized()
 	}
+	for range d.has.len() {
+		d.bucket()
+	}
 	return faultOf(&d.c)
+}
+
+// bucket returns the next column of buckets in bytes; none where it is what is left of the count. near tells whether it is
+// less the column before.
+func (d *columnDecoder) bucket() (b []byte, near bool) {
+	size := d.c.Uvarint()
+	if d.near {
+		near = size&1 != 0
+		size >>= 1
+	}
+	if size > uint64(d.c.Left()) || near && size == 0 {
+		d.c.Fail("size of a column of buckets")
+		return nil, false
+	}
+	b = d.c.B[d.c.Off : d.c.Off+int(size)]
+	d.c.Off += int(size)
+	return b, near
 }
 
 // columns puts out the rows [from, to) of a run of n rows, whose times are t.
@@ -223,10 +248,10 @@ func (d *columnDecoder) columns(n, from, to int, t []int64) error {
 		return err
 	}
 	var err error
-	if d.numbers, err = d.decodeInts(d.numbers[:0], n, from, to); err != nil {
+	if d.numbers, err = d.decodeInts(d.numbers[:0], d.c.Sized(), n, from, to); err != nil {
 		return err
 	}
-	if d.hints, err = d.decodeInts(d.hints[:0], n, from, to); err != nil {
+	if d.hints, err = d.decodeInts(d.hints[:0], d.c.Sized(), n, from, to); err != nil {
 		return err
 	}
 	for i, number := range d.numbers {
@@ -235,15 +260,25 @@ func (d *columnDecoder) columns(n, from, to int, t []int64) error {
 		}
 	}
 	d.counts, d.zeros = d.counts[:to-from], d.zeros[:to-from]
-	if err := d.decodeWords(d.counts, 0, 1, n, from, to); err != nil {
+	if err := d.decodeWords(d.c.Sized(), d.counts, 1, n, from, to); err != nil {
 		return err
 	}
-	if err := d.decodeWords(d.zeros, 0, 1, n, from, to); err != nil {
+	if err := d.decodeWords(d.c.Sized(), d.zeros, 1, n, from, to); err != nil {
 		return err
 	}
-	if d.sums, err = d.decodeValues(d.sums[:0], n, from, to); err != nil {
+	if d.sums, err = d.decodeValues(d.sums[:0], d.c.Sized(), n, from, to); err != nil {
 		return err
 	}
+	have := len(d.dst.T)
+	err = d.emitWanted(n, from, to, t)
+	if err == nil && d.steady {
+		d.dst.NoteSteady(have)
+	}
+	return err
+}
+
+// emitWanted reads the buckets and puts out the rows.
+func (d *columnDecoder) emitWanted(n, from, to int, t []int64) error {
 	if d.dst.WantsFloat() {
 		buckets := d.c.Off
 		if done, err := d.emitFloats(n, from, to, t); done || err != nil {
@@ -266,20 +301,27 @@ func (d *columnDecoder) buckets(n, from, to int) error {
 	d.words = d.words[:(to-from)*columns]
 	rest := -1
 	for k := range columns {
-		if d.c.Left() > 0 && d.c.B[d.c.Off] == 0 {
-			d.c.Off++
-			if rest >= 0 || d.float {
-				d.c.Fail("bucket without a column")
-				return faultOf(&d.c)
-			}
+		b, near := d.bucket()
+		if len(b) == 0 && (rest >= 0 || d.float) || near && (k == 0 || rest == k-1) {
+			d.c.Fail("bucket without a column")
+		}
+		if d.c.Failed() {
+			return faultOf(&d.c)
+		}
+		if len(b) == 0 {
 			rest = k
 			for i := k; i < len(d.words); i += columns {
 				d.words[i] = 0
 			}
 			continue
 		}
-		if err := d.decodeWords(d.words, k, columns, n, from, to); err != nil {
+		if err := d.decodeWords(b, d.words[k:], columns, n, from, to); err != nil {
 			return err
+		}
+		if near {
+			for i := k; i < len(d.words); i += columns {
+				d.words[i] += d.words[i-1]
+			}
 		}
 	}
 	if rest < 0 {
@@ -317,17 +359,16 @@ func grow[T any](d *columnDecoder, s *[]T, n int) error {
 	return nil
 }
 
-func (d *columnDecoder) decodeInts(dst []int64, n, from, to int) ([]int64, error) {
-	b := d.c.Sized()
+func (d *columnDecoder) decodeInts(dst []int64, b []byte, n, from, to int) ([]int64, error) {
 	if d.c.Failed() {
 		return dst, faultOf(&d.c)
 	}
+	have := len(dst)
 	out, err := encoding.DecodeInts(dst, b, n, from, to)
-	return out, d.corrupt(err, len(out), to-from)
+	return out, d.corrupt(err, len(out)-have, to-from)
 }
 
-func (d *columnDecoder) decodeValues(dst []float64, n, from, to int) ([]float64, error) {
-	b := d.c.Sized()
+func (d *columnDecoder) decodeValues(dst []float64, b []byte, n, from, to int) ([]float64, error) {
 	if d.c.Failed() {
 		return dst, faultOf(&d.c)
 	}
@@ -339,10 +380,11 @@ func noRef(int) ([]float64, error) {
 	return nil, &encoding.CorruptError{Msg: "reference to a column that there is not"}
 }
 
-// decodeWords reads a column of counts into each step-th of dst from at on.
-func (d *columnDecoder) decodeWords(dst []uint64, at, step, n, from, to int) error {
+// decodeWords reads a column of counts into each step-th of dst.
+func (d *columnDecoder) decodeWords(b []byte, dst []uint64, step, n, from, to int) error {
+	at := 0
 	if d.float {
-		v, err := d.decodeValues(d.floats[:0], n, from, to)
+		v, err := d.decodeValues(d.floats[:0], b, n, from, to)
 		if err != nil {
 			return err
 		}
@@ -352,7 +394,7 @@ func (d *columnDecoder) decodeWords(dst []uint64, at, step, n, from, to int) err
 		}
 		return nil
 	}
-	v, err := d.decodeInts(d.ints[:0], n, from, to)
+	v, err := d.decodeInts(d.ints[:0], b, n, from, to)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/prometheus/prometheus/model/histogram"
 
-	"github.com/tidemarkdb/tidemark/tsdb/encoding"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -132,7 +131,8 @@ func (d *columnDecoder) wants(s *stretch, k int) (bucket int, ok bool) {
 // floatBuckets fills in the buckets of float histograms.
 func (d *columnDecoder) floatBuckets(n, from, to int) error {
 	for k := range d.has.len() {
-		v, err := d.decodeValues(d.floats[:0], n, from, to)
+		b, _ := d.bucket()
+		v, err := d.decodeValues(d.floats[:0], b, n, from, to)
 		if err != nil {
 			return err
 		}
@@ -160,12 +160,14 @@ func (d *columnDecoder) intBuckets(n, from, to int) (done bool, err error) {
 	rest := -1
 	var places []int32 // of the bucket without a column, by stretch; -1: it has it not
 	for k := range d.has.len() {
-		if d.c.Left() > 0 && d.c.B[d.c.Off] == 0 {
-			d.c.Off++
-			if rest >= 0 {
-				d.c.Fail("bucket without a column")
-				return false, faultOf(&d.c)
-			}
+		b, near := d.bucket()
+		if len(b) == 0 && rest >= 0 || near && (k == 0 || rest == k-1) {
+			d.c.Fail("bucket without a column")
+		}
+		if d.c.Failed() {
+			return false, faultOf(&d.c)
+		}
+		if len(b) == 0 {
 			rest = k
 			all |= d.putGroup()
 			if places, err = d.placesOf(k); err != nil {
@@ -173,13 +175,12 @@ func (d *columnDecoder) intBuckets(n, from, to int) (done bool, err error) {
 			}
 			continue
 		}
-		b := d.c.Sized()
-		if d.c.Failed() {
-			return false, faultOf(&d.c)
-		}
-		x, err := encoding.DecodeInts(d.ints[d.group.n*n:d.group.n*n:cap(d.ints)], b, n, from, to)
-		if err = d.corrupt(err, len(x), to-from); err != nil {
+		x, err := d.decodeInts(d.ints[d.group.n*n:d.group.n*n:cap(d.ints)], b, n, from, to)
+		if err != nil {
 			return false, err
+		}
+		if near {
+			d.group.addBefore(x)
 		}
 		if d.group.add(k, x); d.group.n == groupColumns {
 			all |= d.putGroup()
@@ -217,6 +218,15 @@ type columnGroup struct {
 	columns [groupColumns][]int64
 	numbers [groupColumns]int
 	places  [groupColumns]int // in a stretch: which bucket each is; -1: it has it not
+}
+
+// addBefore adds to a column, which is less the one before it, that one: the last of the group, or of the group before
+// this one, whose memory is as it was.
+func (g *columnGroup) addBefore(x []int64) {
+	before := g.columns[(g.n+groupColumns-1)%groupColumns][:len(x)]
+	for i := range x {
+		x[i] += before[i]
+	}
 }
 
 func (g *columnGroup) add(number int, x []int64) {

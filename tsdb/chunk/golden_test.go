@@ -47,6 +47,15 @@ func golden() map[string]struct {
 	two.Count, two.Sum, two.PositiveSpans[0].Length, two.PositiveBuckets = 2, 3, 2, []int64{2, -2}
 	columns := []row{{t: 1000, h: &histogram.Histogram{}}, {t: 16000, h: one}, {t: 31000, h: two}}
 
+	var steady []row
+	for i, x := range []int64{1000, 5_000_000_000, 123_456_789_012} {
+		h := &histogram.Histogram{
+			Schema: 3, ZeroThreshold: 1e-128, Count: 1 << 40, Sum: 1, PositiveSpans: []histogram.Span{{Offset: 5, Length: 2}},
+			PositiveBuckets: []int64{x, int64(7 + 2*i)},
+		}
+		steady = append(steady, row{t: int64(1000 + 15000*i), h: h})
+	}
+
 	type example = struct {
 		rows   []row
 		encode func(rows []row) []byte
@@ -77,6 +86,9 @@ func golden() map[string]struct {
 		}},
 		"columns": {columns, encodeColumns, func(p []byte, n int, dst *column.Block) error {
 			return chunk.DecodeColumns(p, n, 0, timesOf(columns), dst)
+		}},
+		"neighbours": {steady, encodeColumns, func(p []byte, n int, dst *column.Block) error {
+			return chunk.DecodeColumns(p, n, 0, timesOf(steady), dst)
 		}},
 		"page": {page, func(rows []row) []byte {
 			return chunk.EncodePage(nil, blockOf(rows), 0, len(rows))

@@ -46,8 +46,9 @@ type Block struct {
 
 	want    Need // of the rows to come: Float and HistStats
 	floats  floatSlabs
-	columns int64 // bytes charged for the columns and slabs, kept over Reset
-	owned   int64 // bytes charged for histograms, given back by Reset
+	steady  []steadyRows // ascending
+	columns int64        // bytes charged for the columns and slabs, kept over Reset
+	owned   int64        // bytes charged for histograms, given back by Reset
 }
 
 // HistColumns holds native histograms. Both columns are empty when the batch has none, else one entry per
@@ -74,6 +75,7 @@ func (b *Block) Reset() {
 	b.owned = 0
 	b.want = Need{}
 	b.floats.reset()
+	b.steady = b.steady[:0]
 }
 
 // Want says which part of the histograms the rows from here to the next Reset are to have: Need.Float and
@@ -210,6 +212,7 @@ func (b *Block) setST(st int64) { b.SetST(len(b.T)-1, st) }
 // Truncate drops all rows of the series being filled from row n on, so that a decoder that finds its input
 // damaged can take back what it appended.
 func (b *Block) Truncate(n int) {
+	b.endSteady(n)
 	b.T, b.V = b.T[:n], b.V[:n]
 	b.ST = b.ST[:min(n, len(b.ST))]
 	if m := min(n, len(b.Kind)); len(b.Kind) > 0 {

@@ -54,6 +54,7 @@ func SetHints(b *Block) {
 func (b *Block) setHints(from, to int) {
 	var prev int // row before, + 1
 	prevGauge := false
+	steady := b.steadyFrom(0, from)
 	for i := from; i < to; i++ {
 		hint := b.hintAt(i)
 		if hint == nil {
@@ -65,11 +66,17 @@ func (b *Block) setHints(from, to int) {
 		switch {
 		case gauge:
 			*hint = histogram.GaugeType
-		case prev > 0 && !prevGauge && !reset && b.continues(prev-1, i):
+		case prev > 0 && !prevGauge && !reset && (b.follows(&steady, i) || b.continues(prev-1, i)):
 			*hint = histogram.NotCounterReset
 		}
 		prev, prevGauge = i+1, gauge
 	}
+}
+
+// follows tells whether row i is known to go on counting where the row before it was. Rows are asked for in order.
+func (b *Block) follows(at *int, i int) bool {
+	*at = b.steadyFrom(*at, i)
+	return *at < len(b.steady) && i > b.steady[*at].from
 }
 
 // hintAt returns the hint of a row, nil for a float.

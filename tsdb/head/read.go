@@ -369,6 +369,7 @@ func (x *piece) decode(stream, starts []byte, want span, dst *column.Block) erro
 
 // keepRows drops the rows of b from start on whose time is not to be kept.
 func keepRows(b *column.Block, start int, keep func(t int64) bool) {
+	b.Moved(start)
 	k := start
 	for i := start; i < len(b.T); i++ {
 		if keep(b.T[i]) {
@@ -431,6 +432,7 @@ func mergeLate(b *column.Block, start int, late []lateRow, tombs []tomb) error {
 
 // reorder makes the rows that order names those from start on.
 func reorder(b *column.Block, start int, order []int) {
+	b.Moved(start)
 	permute(b.T, start, order)
 	permute(b.V, start, order)
 	if len(b.ST) > 0 {

@@ -1,0 +1,38 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package column
+
+// steadyRows are rows of native histograms of one series of which each goes on counting where the one before it was: a
+// decoder knows that without a look at the buckets.
+type steadyRows struct{ from, to int }
+
+// NoteSteady says that of the rows from row from on, which are of the series being filled, each but the first goes on
+// counting where the one before it was, as SetHints would find out.
+func (b *Block) NoteSteady(from int) {
+	if to := len(b.T); to-from > 1 {
+		b.steady = append(b.steady, steadyRows{from, to})
+	}
+}
+
+// Moved says that rows from row from on will be moved or taken out: nothing is known any more of how they follow each
+// other.
+func (b *Block) Moved(from int) { b.endSteady(from) }
+
+// endSteady leaves what is known of the rows before row n.
+func (b *Block) endSteady(n int) {
+	for k := len(b.steady) - 1; k >= 0 && b.steady[k].to > n; k-- {
+		b.steady[k].to = n
+		if b.steady[k].from+1 >= n {
+			b.steady = b.steady[:k]
+		}
+	}
+}
+
+// steadyFrom returns the first of the ranges that end behind row n, the first skip of which are known not to.
+func (b *Block) steadyFrom(skip, n int) int {
+	for skip < len(b.steady) && b.steady[skip].to <= n {
+		skip++
+	}
+	return skip
+}
