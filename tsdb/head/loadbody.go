@@ -146,7 +146,7 @@ func (l *bodyLoader) openLocked(s *shard, local uint32, hd *header, o openCopy) 
 	if !ok {
 		return l.corrupt("samples of an open chunk that are further apart than a slot is long")
 	}
-	hd.open, hd.size = 0, 0
+	hd.open, hd.size, hd.room = 0, 0, 0
 	if !s.moveLocked(hd, o.stream[:body]) {
 		return l.noMemory()
 	}
