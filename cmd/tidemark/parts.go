@@ -30,9 +30,9 @@ type parts struct {
 	notifier    *notify.Notifier
 	receivers   *discovery.Manager // finds the Alertmanagers
 
-	endScraping, endReceivers, endNotifying context.CancelFunc
-	scraping, receiving, notifying, ruling  sync.WaitGroup
-	errs                                    chan error
+	endScraping, endReceivers, endNotifying, endTrimming context.CancelFunc
+	scraping, receiving, notifying, ruling, trimming     sync.WaitGroup
+	errs                                                 chan error
 }
 
 // newParts makes the parts, without configuration.
@@ -137,7 +137,9 @@ func (p *parts) start(ctx context.Context) <-chan error {
 		})
 	}
 	base := context.WithoutCancel(ctx) // each part is told to stop in its turn
-	var scraping, notifying context.Context
+	var scraping, notifying, trimming context.Context
+	trimming, p.endTrimming = context.WithCancel(base)
+	p.trimming.Go(func() { trimHeap(trimming, trimEvery) })
 	scraping, p.endScraping = context.WithCancel(base)
 	notifying, p.endNotifying = context.WithCancel(base)
 	run(&p.receiving, p.receivers.Run)
@@ -159,6 +161,8 @@ func (p *parts) stop() error {
 	p.endNotifying()
 	p.endReceivers()
 	p.receiving.Wait()
+	p.endTrimming()
+	p.trimming.Wait()
 	var errs []error
 	for len(p.errs) > 0 {
 		errs = append(errs, <-p.errs)
