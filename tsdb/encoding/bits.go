@@ -126,4 +126,21 @@ func (h *header) size(limit int) int {
 // rest returns the bytes behind the header.
 func (h *header) rest() []byte { return h.src[h.off:] }
 
+// end says whether all bytes were used: what stands behind the last row was not written by an encoder.
+func (h *header) end() error {
+	if h.off != len(h.src) {
+		return h.corrupt("bytes behind the last row")
+	}
+	return nil
+}
+
+// used moves the header behind that many bits, or to the end where rows that were not asked for hide how many there are.
+func (h *header) used(bits uint, all bool) {
+	if !all {
+		h.off = len(h.src)
+		return
+	}
+	h.off += int((bits + 7) / 8)
+}
+
 func (h *header) corrupt(msg string) error { return &CorruptError{Msg: msg, Off: h.off} }

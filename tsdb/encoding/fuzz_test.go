@@ -108,6 +108,72 @@ func TestHostileBytesAreRefusedOrRead(t *testing.T) {
 	}
 }
 
+// Bytes behind a column are refused, or make it another column: a constant of more bytes, or Huffman codes, which begin at
+// the end.
+func TestBytesBehindAColumnAreRefused(t *testing.T) {
+	r := newRand(t)
+	const n = 100
+	var e encoding.Encoder
+	refused := 0
+	check := func(what string, src []byte, decode func(src []byte) ([]int64, error)) {
+		t.Helper()
+		want, err := decode(src)
+		if err != nil || len(want) != n {
+			t.Fatalf("%s: %d rows, %v", what, len(want), err)
+		}
+		for _, more := range [][]byte{{0}, {1}, {0xff}, make([]byte, 9)} {
+			got, err := decode(slices.Concat(src, more))
+			if err == nil && slices.Equal(got, want) {
+				t.Errorf("%s, first bytes %x: behind it % x is not refused", what, src[:min(2, len(src))], more)
+			}
+			if err != nil {
+				refused++
+			}
+		}
+	}
+	ints := func(src []byte) ([]int64, error) { return encoding.DecodeInts(nil, src, n, 0, n) }
+	times := func(src []byte) ([]int64, error) {
+		ts, err := encoding.ParseTimes(src)
+		return ts.AppendTo(nil, 0, ts.Len()), err
+	}
+	values := func(other []float64) func([]byte) ([]int64, error) {
+		return func(src []byte) (bits []int64, err error) {
+			v, err := encoding.DecodeValues(nil, src, n, 0, n, func(int) ([]float64, error) { return other, nil })
+			for _, f := range v {
+				bits = append(bits, int64(math.Float64bits(f)))
+			}
+			return bits, err
+		}
+	}
+	for range 20 {
+		for _, s := range slices.Concat(hostShapes, oddShapes) {
+			v, w := s.column(r, n), s.column(r, n)
+			for i := range w {
+				w[i] += v[i]
+			}
+			check(s.name, e.AppendValues(nil, v, nil), values(nil))
+			check(s.name+" by another", e.AppendValues(nil, w, [][]float64{v}), values(v))
+			check(s.name+" again", e.AppendValues(nil, v, [][]float64{v}), values(v))
+			x, shift := make([]int64, n), r.IntN(60)
+			for i, f := range v {
+				x[i] = int64(math.Float64bits(f)) >> shift
+			}
+			check(s.name+" as integers", e.AppendInts(nil, x), ints)
+		}
+		for what, next := range timeShapes {
+			f := next(r)
+			ts := make([]int64, n)
+			for i := range ts {
+				ts[i] = f()
+			}
+			check(what, e.AppendTimes(nil, ts), times)
+		}
+	}
+	if refused < 1000 {
+		t.Errorf("%d columns refused", refused)
+	}
+}
+
 // Hostile bytes get memory for the rows that were asked for, and columns of times, which say themselves how many they have,
 // for what their bytes allow.
 func TestHostileBytesGetLittleMemory(t *testing.T) {

@@ -266,6 +266,7 @@ func decodeHuffman(x []int64, h *header, m, from int) error {
 	if front.pos+back.pos > 8*uint(len(b)) {
 		return h.corrupt("codes are cut short")
 	}
+	h.used((front.pos+7)&^7+back.pos, to == m && from < max(half, 1))
 	return nil
 }
 

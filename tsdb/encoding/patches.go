@@ -54,6 +54,9 @@ func (h *header) patches(form uint8, m int, room *patchRoom) (p patches, err err
 		at += int(gap) + 1
 		p.gaps[k] = int64(at)
 	}
+	if form == formSparse {
+		return p, h.end()
+	}
 	return p, nil
 }
 
@@ -66,6 +69,9 @@ func decodePatches(x []int64, h *header, form uint8, m, from int) error {
 	}
 	if form == formPatch {
 		if err := decodePlain(x, p.inner, h, m, from); err != nil {
+			return err
+		}
+		if err := h.end(); err != nil {
 			return err
 		}
 	} else {

@@ -5,6 +5,7 @@ package encoding
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -26,11 +27,15 @@ func decodeResidual(x []int64, form uint8, src []byte, m, from int) error {
 	if form == formSparse || form == formPatch {
 		return decodePatches(x, &header{src: src}, form, m, from)
 	}
-	return decodePlain(x, form, &header{src: src}, m, from)
+	h := header{src: src}
+	if err := decodePlain(x, form, &h, m, from); err != nil {
+		return err
+	}
+	return h.end()
 }
 
-// decodePlain is decodeResidual for forms that have no others within. Forms up to formRice leave the header behind the last
-// of the m rows, if that was asked for.
+// decodePlain is decodeResidual for forms that have no others within. It leaves the header behind the last of the m rows, or
+// at the end where that cannot be told from the rows that are decoded.
 func decodePlain(x []int64, form uint8, h *header, m, from int) error {
 	switch form {
 	case formConst:
@@ -64,7 +69,11 @@ func (h *header) part(x []int64, form uint8) error {
 		return h.corrupt("size of a part")
 	}
 	h.off += n
-	return decodePlain(x, form, &header{src: h.src[h.off-n : h.off]}, len(x), 0)
+	inner := header{src: h.src[h.off-n : h.off]}
+	if err := decodePlain(x, form, &inner, len(x), 0); err != nil {
+		return err
+	}
+	return inner.end()
 }
 
 // appendPart appends what part decodes.
@@ -82,7 +91,7 @@ func decodePack(x []int64, h *header, m, from int) error {
 	if h.bad || width > 64 || uint(m) > 8*uint(len(b))/max(width, 1) {
 		return h.corrupt("packed integers")
 	}
-	h.off += int(uint(m)*width+7) / 8
+	h.used(uint(m)*width, true)
 	unpack(x, b, uint(from)*width, width, base)
 	return nil
 }
@@ -132,7 +141,7 @@ func decodeRice(x []int64, h *header, m, from int) error {
 	if pos > 8*uint(len(b)) {
 		return h.corrupt("Rice codes are cut short")
 	}
-	h.off += int(pos+7) / 8
+	h.used(pos, from+len(x) == m)
 	return nil
 }
 
@@ -280,7 +289,7 @@ const riceRows = 100
 const hotGain = 8
 
 func planRice(r []int64, base int64, signed bool) plan {
-	p := plan{form: formRice, base: base, zig: signed, bits: 1 << 60}
+	p := plan{form: formRice, base: base, zig: signed, bits: math.MaxInt}
 	number := func(v int64) uint64 {
 		if signed {
 			return zigzag(v - base)

@@ -343,12 +343,16 @@ func decodeSegments(x []int64, h *header, m, from int) error {
 		}
 		pos += size
 		if row += s.rows; row >= to {
+			if to == m && i < count-1 {
+				return h.corrupt("segments without rows")
+			}
 			break
 		}
 	}
 	if row < to {
 		return h.corrupt("fewer rows than promised")
 	}
+	h.used(pos, to == m)
 	return nil
 }
 

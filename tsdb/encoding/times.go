@@ -19,7 +19,7 @@ const (
 )
 
 // maxTimes is the most rows that a column of times may have.
-const maxTimes = 1 << 31
+const maxTimes = math.MaxInt32
 
 // listed returns how many rows a column of that many bytes may have if it is not affine, so that few bytes cannot ask
 // for much memory.

@@ -111,7 +111,7 @@ func DecodeValues(dst []float64, src []byte, n, from, to int, ref func(k int) ([
 		return dst, nil
 	case valuesConst:
 		var b [8]byte
-		if len(src) > 9 {
+		if len(src) > 9 || len(src) > 1 && src[len(src)-1] == 0 {
 			return dst, h.corrupt("constant of too many bytes")
 		}
 		copy(b[:], src[1:])
@@ -247,6 +247,9 @@ func decodeByRef(dst []float64, src []byte, n, from, to int, ref func(k int) ([]
 		return dst, h.corrupt("reference to a column of another length")
 	}
 	if src[0] == valuesRef {
+		if err := h.end(); err != nil {
+			return dst, err
+		}
 		return append(dst, other[from:to]...), nil
 	}
 	exponent := h.u8()

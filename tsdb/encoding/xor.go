@@ -77,5 +77,11 @@ func decodeXOR(dst []float64, h *header, n, from, to int) ([]float64, error) {
 	if pos > 8*uint(len(b)) || wrapped > 64 {
 		return dst[:at], h.corrupt("XOR code")
 	}
+	if h.off += 8; to == n {
+		h.used(pos, true)
+		if err := h.end(); err != nil {
+			return dst[:at], err
+		}
+	}
 	return dst, nil
 }

@@ -25,27 +25,27 @@ func (o *opener) header() error {
 	if len(b) < headerBytes {
 		return &FormatError{Off: int64(len(b)), Msg: "shorter than its header"}
 	}
-	u32 := func(i int) int { return int(binary.LittleEndian.Uint32(b[4*i:])) }
-	o.version = u32(0)
-	if o.version < firstVersion || o.version > formatVersion {
-		return &FormatError{Off: 0, Msg: fmt.Sprintf("version %d, want %d to %d", o.version, firstVersion, formatVersion)}
+	u32 := func(i int) int64 { return int64(binary.LittleEndian.Uint32(b[4*i:])) }
+	if v := u32(0); v < firstVersion || v > formatVersion {
+		return &FormatError{Off: 0, Msg: fmt.Sprintf("version %d, want %d to %d", v, firstVersion, formatVersion)}
 	}
-	o.r.n, o.names, o.pairs, o.set = u32(1), u32(2), u32(3), u32(4)
-	end := headerBytes
+	o.version = int(u32(0))
+	end := int64(headerBytes)
 	for i := range o.ends {
 		end += u32(5 + i)
-		o.ends[i] = end
+		o.ends[i] = int(end)
 	}
 	if o.version == 1 {
-		end += o.r.n * hashSize // which nobody needs
+		end += u32(1) * hashSize // which nobody needs
 	}
-	if end != len(b) {
+	if end != int64(len(b)) {
 		return &FormatError{Off: int64(len(b)), Msg: fmt.Sprintf("parts end at byte %d", end)}
 	}
 	// Each takes a byte at least, so what is allocated for them is in proportion to b.
-	if o.names > len(b) || o.pairs > len(b) || o.set > len(b) || o.r.n > maxID {
+	if most := int64(len(b)); u32(2) > most || u32(3) > most || u32(4) > most || u32(1) > maxID {
 		return &FormatError{Off: 4, Msg: "more entries than bytes"}
 	}
+	o.r.n, o.names, o.pairs, o.set = int(u32(1)), int(u32(2)), int(u32(3)), int(u32(4))
 	return nil
 }
 

@@ -54,7 +54,7 @@ func (b *Builder) AppendTo(dst []byte) ([]byte, error) {
 	ends[3] = len(dst)
 	dst = b.appendPostings(dst, dicts)
 	ends[4] = len(dst)
-	if len(dst)-start > math.MaxUint32 {
+	if uint64(len(dst)-start) > math.MaxUint32 {
 		return dst[:start], fmt.Errorf("index of %d bytes is larger than 4 GiB: write fewer series per block", len(dst)-start)
 	}
 	h := binary.LittleEndian.AppendUint32(dst[start:start], formatVersion)

@@ -60,7 +60,7 @@ func (e *entries) load(symbols index.StringIter) (int64, error) {
 	e.ends = e.ends[:0]
 	for symbols.Next() {
 		texts.WriteString(symbols.At())
-		if texts.Len() > math.MaxUint32 {
+		if uint64(texts.Len()) > math.MaxUint32 {
 			return 0, errors.New("more than 4 GiB of label texts")
 		}
 		e.ends = append(e.ends, uint32(texts.Len()))
