@@ -12,3 +12,20 @@ func (b *Block) IndexBytes() int64 {
 	s, _ := foot.find(sectionIndex)
 	return s.size
 }
+
+// PageKinds counts the pages of each kind.
+func (b *Block) PageKinds() (map[uint8]int, error) {
+	kinds := map[uint8]int{}
+	for _, g := range b.directory.groups {
+		for i := g.from; i < g.to; i++ {
+			s, err := b.loadStripe(i, g.series)
+			if err != nil {
+				return nil, err
+			}
+			for k := range s.pages {
+				kinds[uint8(s.pages[k].kind)]++
+			}
+		}
+	}
+	return kinds, nil
+}
