@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -13,7 +14,8 @@ import (
 
 // The Go runtime collects garbage when there is enough of it, however long that takes, and keeps what it has freed for a
 // while. After a burst, a backfill or the replay of the log, that is as much as all that lives on the heap, and nobody
-// comes to fill it. A collection of what little lives there costs some ten milliseconds.
+// comes to fill it. Two collections of what little lives there cost some ten
+// milliseconds.
 const (
 	trimEvery = 2 * time.Second
 	trimQuiet = 1 << 20 // bytes allocated per second, above which the heap is in use
@@ -76,6 +78,7 @@ func trimHeap(ctx context.Context, every time.Duration) {
 		case <-tick.C:
 		}
 		if x.due(readHeap(time.Now())) {
+			runtime.GC() // buffers in pools outlive one collection
 			debug.FreeOSMemory()
 		}
 	}
