@@ -38,7 +38,7 @@ var newStore = flag.String("new-store", "", "make testdata/stores/`name` with th
 const storesDir = "testdata/stores"
 
 // storesStart is the first time of these stores.
-const storesStart = 1_700_000_040_000
+const storesStart int64 = 1_700_000_040_000
 
 // storeMaker writes the samples of a store of testdata/stores. What it writes never changes, so that all of them give the
 // same answers.
@@ -151,7 +151,7 @@ func storeHistogram(i, step int) *histogram.Histogram {
 // step writes the step-th sample of all series, five seconds after the one before.
 func (m *storeMaker) step(step int) {
 	m.t.Helper()
-	at := int64(storesStart + 5000*step)
+	at := storesStart + 5000*int64(step)
 	for i, ref := range m.refs {
 		switch {
 		case i == 4:
@@ -185,7 +185,7 @@ func (m *storeMaker) step(step int) {
 
 func (m *storeMaker) delete(name, i string, from, to int) {
 	m.t.Helper()
-	m.ok(m.db.Delete(m.t.Context(), int64(storesStart+5000*from), int64(storesStart+5000*to), equal(labels.MetricName, name), equal("i", i)))
+	m.ok(m.db.Delete(m.t.Context(), storesStart+5000*int64(from), storesStart+5000*int64(to), equal(labels.MetricName, name), equal("i", i)))
 }
 
 // make writes all of it: three blocks, tombstones beside one, two checkpoints, parts, and a log behind them in which
