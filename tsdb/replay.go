@@ -82,8 +82,11 @@ func (db *DB) replay(ctx context.Context, next sample.LSN, source func(put func(
 		p.decoded.Add(1)
 		go p.runDecode()
 	}
-	for share := range min(n, db.meta.Shards) {
-		p.apply = append(p.apply, make(chan *replayed, replayAhead))
+	p.apply = make([]chan *replayed, min(n, db.meta.Shards))
+	for share := range p.apply {
+		p.apply[share] = make(chan *replayed, replayAhead)
+	}
+	for share := range p.apply {
 		p.applied.Add(1)
 		go p.runApply(share)
 	}
