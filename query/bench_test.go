@@ -195,12 +195,16 @@ func benchPrometheus(b *testing.B, d *dataset) storage.Queryable {
 func benchTidemark(b *testing.B, d *dataset) *tsdb.DB {
 	b.Helper()
 	dir := b.TempDir()
-	db, err := tsdb.Open(context.Background(), tsdb.Options{Dir: dir, MaxFuture: -1, Late: tsdb.LateWindows{Scrape: tsdb.AllRetention}})
+	now := func() time.Time { return time.UnixMilli(d.end()) } // so that the last slot is not over
+	db, err := tsdb.Open(context.Background(), tsdb.Options{Dir: dir, MaxFuture: -1, Late: tsdb.LateWindows{Scrape: tsdb.AllRetention}, Now: now})
 	if err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = db.Close() })
 	d.load(b, db.Storage())
+	if err := db.Maintain(context.Background()); err != nil {
+		b.Fatal(err)
+	}
 	return db
 }
 
