@@ -29,9 +29,9 @@ const (
 	spillEvery = time.Second
 	// spillRest is how long nothing is tried after a failure.
 	spillRest = 15 * time.Second
-	// spillPerSeries is how many bytes of samples a shard may hold for each of its series, about an eighth of an hour at
-	// a scrape every 15 s, and spillFloor what all shards together may hold in any case.
-	spillPerSeries = 96
+	// spillPerSeries is how many bytes of samples a shard may hold for each of its series, beside the 16 that are in its
+	// record: together about an eighth of an hour at a scrape every 15 s. spillFloor is what all shards together may hold in any case.
+	spillPerSeries = 80
 	spillFloor     = 1 << 20
 	// spillLeast is how many samples an open chunk must have to be sealed.
 	spillLeast = 8

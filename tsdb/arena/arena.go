@@ -18,7 +18,7 @@ import (
 type Ref uint32
 
 const (
-	unit      = 16 // bytes a Ref counts
+	unit      = 8 // bytes a Ref counts
 	spanSize  = 16 << 10
 	spanUnits = spanSize / unit
 	minRegion = 1 << 20
@@ -35,8 +35,8 @@ const (
 // operating system and back: a fault costs about as much as filling the page.
 const defaultKeepIdle = 1 << 20
 
-// ErrFull says that the arena has given out all that its references can name, 64 GiB.
-var ErrFull = errors.New("arena: all 64 GiB that references can name are in use")
+// ErrFull says that the arena has given out all that its references can name, 32 GiB.
+var ErrFull = errors.New("arena: all 32 GiB that references can name are in use")
 
 // Options of an Arena and of a Table.
 type Options struct {
@@ -235,14 +235,14 @@ func (a *Arena) remove(list *uint32, at uint32) {
 	s.next, s.prev = 0, 0
 }
 
-// The classes of block sizes, in bytes: steps of a third to a half, so that a chunk that grows from class to
-// class wastes about a fifth on average; powers of two from 1 KiB on.
+// The classes of block sizes, in bytes: steps of a fifth to a third, so that a chunk that grows from class to class wastes
+// about an eighth on average; powers of two from 1 KiB on.
 var classSizes = [numClasses]uint32{
-	32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1 << 10, 1536, 2 << 10, 4 << 10, 8 << 10, 16 << 10, 32 << 10,
-	64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20,
+	24, 32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 512, 768, 1 << 10, 1536, 2 << 10, 4 << 10, 8 << 10,
+	16 << 10, 32 << 10, 64 << 10, 128 << 10, 256 << 10, 512 << 10, 1 << 20,
 }
 
-const numClasses = 22
+const numClasses = 29
 
 func classSize(class uint8) uint32 { return classSizes[class] }
 
@@ -254,7 +254,7 @@ func classOrder(class uint8) uint8 {
 // blocksPerSpan returns how many blocks of a class a run holds.
 func blocksPerSpan(class uint8) uint16 { return uint16(max(spanSize/classSize(class), 1)) }
 
-// classTable finds the class of a small size: entry i is for sizes up to 16*i.
+// classTable finds the class of a small size: entry i is for sizes up to 8*i.
 type classTable [smallSize/unit + 1]uint8
 
 // smallSize is the largest size the table covers.

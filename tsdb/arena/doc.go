@@ -13,8 +13,8 @@
 //
 //	region  1, 2, 4 ... 64 MiB of address space, mapped once, given back by Close
 //	span    16 KiB of a region (a run of spans for blocks above that): one class
-//	block   32 B to 1 MiB; the free ones of a span are a list, linked through their first bytes
-//	Ref     offset of a block in units of 16 bytes, over all regions: 64 GiB in all; 0 names nothing
+//	block   24 B to 1 MiB; the free ones of a span are a list, linked through their first bytes
+//	Ref     offset of a block in units of 8 bytes, over all regions: 32 GiB in all; 0 names nothing
 //
 // Bytes are charged to the budget account before they can be touched, span by span and page by page, and given
 // back when the operating system has them again. Mapping address space that is not touched costs nothing, so a
