@@ -34,37 +34,26 @@ type blockSet struct {
 	list []storedBlock // guarded by mu; by (MinT, LSN); replaced, never changed in place
 }
 
-// openBlocks opens every block file. One that cannot be read is moved to quarantine and the store goes on
+// openBlocks opens every block file, side by side. One that cannot be read is moved to quarantine and the store goes on
 // without it; one of a newer version stays untouched and ends the start.
 func (db *DB) openBlocks() (*blockSet, error) {
 	names, err := db.opts.FS.List(db.layout.blocks())
 	if err != nil {
 		return nil, fmt.Errorf("list the blocks: %w", err)
 	}
+	files := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !strings.HasSuffix(n, block.Suffix) })
+	tried := make([]openedBlock, len(files))
+	sideBySide(len(files), func(i int) {
+		tried[i].name = path.Join(db.layout.blocks(), files[i])
+		tried[i].block, tried[i].err = block.Open(db.opts.FS, tried[i].name, db.cache, block.Options{Account: db.upkeep})
+	})
 	set := &blockSet{}
-	for _, n := range names {
-		if !strings.HasSuffix(n, block.Suffix) {
-			continue
-		}
-		name := path.Join(db.layout.blocks(), n)
-		b, err := block.Open(db.opts.FS, name, db.cache, block.Options{Account: db.upkeep})
-		switch {
-		case damaged(err):
-			if err := db.quarantine(name, err); err != nil {
-				return nil, errors.Join(err, set.close())
-			}
-			continue
-		case err != nil:
-			return nil, errors.Join(fmt.Errorf("open block %s: %w", name, err), set.close())
-		}
-		dead, err := loadTombstones(db.opts.FS, name)
-		if damaged(err) {
-			err = db.quarantine(tombstonePath(name), err)
-		}
-		if err != nil {
-			return nil, errors.Join(err, b.Close(), set.close())
-		}
-		set.add(storedBlock{b, dead})
+	var errs []error
+	for _, x := range tried {
+		errs = append(errs, db.addOpened(set, x))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, errors.Join(err, set.close())
 	}
 	if err := db.removeOrphans(names); err != nil {
 		return nil, errors.Join(err, set.close())
@@ -73,6 +62,32 @@ func (db *DB) openBlocks() (*blockSet, error) {
 		return set, err
 	}
 	return set, db.removeReplaced(set)
+}
+
+// openedBlock is what came of opening a block file.
+type openedBlock struct {
+	name  string
+	block *block.Block
+	err   error
+}
+
+// addOpened adds a block with its tombstones to the set.
+func (db *DB) addOpened(set *blockSet, x openedBlock) error {
+	if damaged(x.err) {
+		return db.quarantine(x.name, x.err)
+	}
+	if x.err != nil {
+		return fmt.Errorf("open block %s: %w", x.name, x.err)
+	}
+	dead, err := loadTombstones(db.opts.FS, x.name)
+	if damaged(err) {
+		err = db.quarantine(tombstonePath(x.name), err)
+	}
+	if err != nil {
+		return errors.Join(err, x.block.Close())
+	}
+	set.add(storedBlock{x.block, dead})
+	return nil
 }
 
 // removeOrphans deletes the tombstones of blocks that are gone: a crash came between the two removals.

@@ -51,6 +51,8 @@ type DB struct {
 	maintain sync.Mutex
 	// checkpoints are the LSNs of the checkpoint files, ascending; guarded by maintain.
 	checkpoints []sample.LSN
+	// checkpointBytes is the size of the newest of them; guarded by maintain.
+	checkpointBytes int64
 	// orphan is the name of a part that was given up and may still be there; guarded by maintain.
 	orphan string
 
@@ -96,7 +98,7 @@ type DB struct {
 // newDB returns a store that is not open yet.
 func newDB(o Options) *DB {
 	db := &DB{
-		opts: o, log: o.Logger, conds: newConditions(), started: time.Now(), now: time.Now, done: make(chan struct{}), convertDone: make(chan struct{}), mergeDone: make(chan struct{}),
+		opts: o, log: o.Logger, conds: newConditions(), started: time.Now(), now: o.Now, done: make(chan struct{}), convertDone: make(chan struct{}), mergeDone: make(chan struct{}),
 		merges: merges{failed: map[string]bool{}},
 		upkeep: o.Budget.Exempt("upkeep"), memory: o.Budget.Exempt("head"), restoring: newRestoring(o.Budget), layout: layout{fs: o.FS, root: path.Join(o.Dir, "tidemark")},
 	}
@@ -305,7 +307,7 @@ func (db *DB) SetLate(w LateWindows) { db.late.Store(&w) }
 // SetMinFree changes the free disk space, in bytes, below which the store is read-only.
 func (db *DB) SetMinFree(bytes int64) { db.minFree.Store(bytes) }
 
-// run is the background loop: flush, checkpoint, retention, and a look at what could not be read.
+// run is the background loop: flush, checkpoint and retention.
 func (db *DB) run(ctx context.Context) {
 	defer close(db.done)
 	tick := time.NewTicker(maintainEvery)
@@ -316,7 +318,6 @@ func (db *DB) run(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		db.recheck()
 		if !db.whole() {
 			continue
 		}

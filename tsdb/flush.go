@@ -32,7 +32,7 @@ func (db *DB) maintainDue(ctx context.Context) (err error) {
 	if rerr := db.applyRetention(); rerr != nil {
 		err = errors.Join(err, rerr)
 	}
-	if flushed == 0 && db.journal.BytesSince(db.lastCheckpoint()) < checkpointEvery || ctx.Err() != nil {
+	if flushed == 0 && !db.checkpointDue() || ctx.Err() != nil {
 		return err
 	}
 	// Also where a slot or a block failed: without checkpoints the log would grow for as long as it does.
@@ -62,6 +62,11 @@ func (db *DB) Flush(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// checkpointDue reports whether the log behind the last checkpoint is long. The maintenance lock is held.
+func (db *DB) checkpointDue() bool {
+	return db.journal.BytesSince(db.lastCheckpoint()) >= min(mostLog, max(leastLog, db.checkpointBytes))
 }
 
 func (db *DB) lastCheckpoint() sample.LSN {

@@ -77,6 +77,8 @@ type Options struct {
 	BlockCache int64
 	// SeriesCache is the size in bytes of the cache of series selections; 0: 64 MiB.
 	SeriesCache int64
+	// Now tells the time; nil: time.Now. Tests of what takes long set it.
+	Now func() time.Time
 	// Logger takes one line per change of state; nil: silent.
 	Logger *slog.Logger
 
@@ -103,9 +105,10 @@ const (
 	defaultBlockCache   = 64 << 20
 	defaultSeriesCache  = 64 << 20
 	minSegmentBytes     = 64 << 10
-	// checkpointEvery bounds what a restart replays: 32 MiB of log are about 3.5 M samples, 0.3 s of a core. A checkpoint
-	// holds the series and the chunks that are open, 110 bytes a series, and takes 0.35 us a series to write.
-	checkpointEvery = 32 << 20
+	// After so many bytes of log a checkpoint is written: as many as it has itself, so that a restart has at most as much to
+	// replay as to load and the disk gets twice what is logged; but never after less than leastLog, nor more than mostLog,
+	// which is 7 M samples. A checkpoint holds the series and the chunks that are open, some 70 bytes a series.
+	leastLog, mostLog = 8 << 20, 32 << 20
 )
 
 func (o Options) validate() error {
@@ -159,6 +162,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.SeriesCache == 0 {
 		o.SeriesCache = defaultSeriesCache
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -103,6 +103,7 @@ func (db *DB) loadCheckpointFile(lsn sample.LSN) error {
 	if err != nil {
 		return err
 	}
+	db.checkpointBytes = size
 	return db.head.LoadSnapshot(bufio.NewReaderSize(io.NewSectionReader(f, 0, size), 1<<20))
 }
 
@@ -139,8 +140,9 @@ func (db *DB) checkpointLocked(ctx context.Context) error {
 	if err := db.Durable(ctx, lsn); err != nil {
 		return fmt.Errorf("checkpoint: %w", err)
 	}
+	size := int64(0)
 	err = fsx.Publish(db.opts.FS, db.checkpointPath(lsn), func(w io.Writer) error {
-		if err := db.head.Snapshot(pin, w); err != nil {
+		if err := db.head.Snapshot(pin, countingWriter{w, &size}); err != nil {
 			return err
 		}
 		// It knows series that came since the pin and that will not be logged again: their records must not
@@ -150,7 +152,7 @@ func (db *DB) checkpointLocked(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
-	db.checkpoints = append(db.checkpoints, lsn)
+	db.checkpoints, db.checkpointBytes = append(db.checkpoints, lsn), size
 	for len(db.checkpoints) > 2 {
 		if err := db.opts.FS.Remove(db.checkpointPath(db.checkpoints[0])); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove an old checkpoint: %w", err)
@@ -159,4 +161,16 @@ func (db *DB) checkpointLocked(ctx context.Context) error {
 	}
 	db.floor.Set(db.keepFrom())
 	return nil
+}
+
+// countingWriter counts what is written.
+type countingWriter struct {
+	w io.Writer
+	n *int64
+}
+
+func (c countingWriter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	*c.n += int64(n)
+	return n, err
 }

@@ -12,7 +12,6 @@ import (
 	"iter"
 	"path"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -116,7 +115,7 @@ func (db *DB) spillDue(ctx context.Context) (err error) {
 	db.head.Gather()
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
-	if db.journal.BytesSince(db.lastCheckpoint()) < checkpointEvery {
+	if !db.checkpointDue() {
 		return nil
 	}
 	if err := db.checkpointLocked(ctx); !errors.Is(err, errNothingNew) {
@@ -284,71 +283,4 @@ func (db *DB) removeParts(slot int64, lsn sample.LSN) {
 	if err := errors.Join(append(errs, db.opts.FS.SyncDir(db.layout.spill()))...); err != nil {
 		db.log.Warn("parts of the head whose rows are in a block could not be removed; the next start does it", "err", err)
 	}
-}
-
-// attachParts gives the parts that earlier runs wrote to the head, which is new. Those whose rows a block holds are
-// removed; one that cannot be read is moved to quarantine, and the start goes on without it.
-func (db *DB) attachParts() error {
-	names, err := db.opts.FS.List(db.layout.spill())
-	if err != nil {
-		return fmt.Errorf("list the parts of the head: %w", err)
-	}
-	var all []*storedPart
-	for _, n := range names {
-		if !strings.HasSuffix(n, block.PartSuffix) {
-			continue
-		}
-		name := path.Join(db.layout.spill(), n)
-		p, err := block.OpenPart(db.opts.FS, name, db.cache, block.Options{Account: db.upkeep})
-		if damaged(err) {
-			err = db.quarantine(name, err)
-			p = nil
-		}
-		if err != nil {
-			return errors.Join(fmt.Errorf("open part %s: %w", name, err), closeAll(all))
-		}
-		if p != nil {
-			all = append(all, &storedPart{Part: p})
-		}
-	}
-	slices.SortFunc(all, func(a, b *storedPart) int { return cmp.Compare(a.Meta().LSN, b.Meta().LSN) })
-	db.parts.take(func(block.PartMeta) bool { return true })
-	for i, p := range all {
-		if err := db.attachPart(p); err != nil {
-			return errors.Join(err, closeAll(all[i:]))
-		}
-	}
-	return nil
-}
-
-func closeAll(parts []*storedPart) error {
-	var errs []error
-	for _, p := range parts {
-		errs = append(errs, p.Close())
-	}
-	return errors.Join(errs...)
-}
-
-// attachPart gives one part to the head. On an error it is still open.
-func (db *DB) attachPart(p *storedPart) error {
-	m := p.Meta()
-	members, err := p.Members()
-	if err == nil && (int(m.Shard) >= db.meta.Shards || m.Slot != db.meta.SlotMillis) {
-		err = &block.CorruptError{File: p.Name(), Msg: "the part is of another store"}
-	}
-	if damaged(err) {
-		return errors.Join(p.Close(), db.quarantine(p.Name(), err))
-	}
-	if err != nil {
-		return err
-	}
-	info := head.PartInfo{Shard: m.Shard, Slot: m.SlotStart, LSN: m.LSN, MinT: m.MinT, MaxT: m.MaxT, Rows: int(m.Rows)}
-	if db.head.AttachRecovered(p, info, head.PartSeries{Local: members.Number, Gen: members.Gen, First: members.First, Last: members.Last}) {
-		db.parts.add(p)
-		return nil
-	}
-	if err := p.Delete(); err != nil {
-		return fmt.Errorf("remove a part whose rows a block holds: %w", err)
-	}
-	return nil
 }

@@ -5,6 +5,7 @@ package head
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -56,7 +57,7 @@ const snapshotRun = 128
 // Snapshot writes the state that p sees to w, so that LoadSnapshot and the log after p's epoch come to the state
 // of now. Ingestion goes on meanwhile.
 func (h *Head) Snapshot(p *Pin, w io.Writer) error {
-	x := snapshotWriter{head: h, pin: p, w: w, symbols: map[uint32]uint32{}, pairs: map[[2]uint32]uint32{}}
+	x := snapshotWriter{head: h, pin: p, w: w}
 	ids := h.dir.ids()
 	x.frame = append(x.frame[:0], frameHead, snapshotVersion)
 	x.uvarint(uint64(len(h.shards)), uint64(h.opts.SlotMillis), uint64(p.epoch), uint64(ids))
@@ -89,8 +90,8 @@ type snapshotWriter struct {
 	frame []byte // being built
 
 	// What the file has so far, and what of it is in no frame yet.
-	symbols    map[uint32]uint32    // symbol -> its number in the file
-	pairs      map[[2]uint32]uint32 // symbols of a label -> its number
+	symbols    numbering // of symbols
+	pairs      numbering // of the numbers that the index has for labels
 	freshTexts []string
 	freshPairs [][2]uint32 // by the numbers of their texts
 
@@ -195,7 +196,7 @@ func (x *snapshotWriter) record(id uint32, seen bool) uint32 {
 	for i := range x.number {
 		// Neighbours have most labels in common.
 		if k := 2 * i; k+1 >= len(x.prev) || x.prev[k] != labels[k] || x.prev[k+1] != labels[k+1] {
-			x.number[i] = x.pair([2]uint32{labels[k], labels[k+1]})
+			x.number[i] = x.pair(labels[k], labels[k+1])
 		}
 		x.ids = binary.AppendUvarint(x.ids, uint64(x.number[i]))
 	}
@@ -204,25 +205,42 @@ func (x *snapshotWriter) record(id uint32, seen bool) uint32 {
 }
 
 // pair returns the number that a label has in the file.
-func (x *snapshotWriter) pair(syms [2]uint32) uint32 {
-	n, ok := x.pairs[syms]
-	if !ok {
-		n = uint32(len(x.pairs))
-		x.pairs[syms] = n
-		x.freshPairs = append(x.freshPairs, [2]uint32{x.symbol(syms[0]), x.symbol(syms[1])})
+func (x *snapshotWriter) pair(name, value uint32) uint32 {
+	at, ok := x.head.dir.index.PairNumber(name, value)
+	if !ok && x.err == nil {
+		x.err = errors.New("a series that the pin sees is not in the index")
+	}
+	n, fresh := x.pairs.number(at)
+	if fresh {
+		x.freshPairs = append(x.freshPairs, [2]uint32{x.symbol(name), x.symbol(value)})
 	}
 	return n
 }
 
 // symbol returns the number that a text has in the file.
 func (x *snapshotWriter) symbol(sym uint32) uint32 {
-	n, ok := x.symbols[sym]
-	if !ok {
-		n = uint32(len(x.symbols))
-		x.symbols[sym] = n
+	n, fresh := x.symbols.number(sym)
+	if fresh {
 		x.freshTexts = append(x.freshTexts, x.head.dir.index.Symbol(sym))
 	}
 	return n
+}
+
+// numbering gives small numbers new ones, in the order in which they are asked for.
+type numbering struct {
+	of    []uint32 // number + 1, 0 for none
+	given uint32
+}
+
+func (x *numbering) number(of uint32) (n uint32, fresh bool) {
+	if n := int(of) + 1; n > len(x.of) {
+		x.of = slices.Grow(x.of, n-len(x.of))[:n]
+	}
+	if fresh = x.of[of] == 0; fresh {
+		x.given++
+		x.of[of] = x.given
+	}
+	return x.of[of] - 1, fresh
 }
 
 // labelFrames writes the labels that no frame has yet.

@@ -144,6 +144,14 @@ func (m *Mem) Symbols() int {
 	return int(m.mu.symbols.n)
 }
 
+// PairNumber returns the number of a label of a series that is there: one of a few more than there are labels, and its own
+// as long as the series is there.
+func (m *Mem) PairNumber(name, value uint32) (num uint32, ok bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.mu.pairs.find(name, value)
+}
+
 // FindPairs appends the symbols of ls to dst if all of them are in use, and counts no use. They are good for
 // comparing with those of a live series.
 func (m *Mem) FindPairs(ls labels.Labels, dst []uint32) (pairs []uint32, ok bool) {
