@@ -198,15 +198,15 @@ func (x *registryLoader) seriesLocked(c *decbuf.Buf, gen uint32) error {
 	if err := x.labels(c, &e); err != nil {
 		return err
 	}
-	if err := d.roomLocked(); err != nil {
-		return err
+	same, ok := d.table.find(e.hash, func(id uint32) bool {
+		y := d.entries.at(id)
+		return y.hash == e.hash && bytes.Equal(d.bytes.Bytes(y.labels)[:y.size], x.text)
+	})
+	if ok {
+		return malformed(fmt.Sprintf("it has the labels of id %d", same))
 	}
-	mask := uint64(len(d.table) - 1)
-	i := e.hash.Lo & mask
-	for ; d.table[i] != 0; i = (i + 1) & mask {
-		if y := d.entries.at(d.table[i] - 1); y.hash == e.hash && bytes.Equal(d.bytes.Bytes(y.labels)[:y.size], x.text) {
-			return malformed(fmt.Sprintf("it has the labels of id %d", d.table[i]-1))
-		}
+	if err := d.table.makeRoom(d.entries.len(), d.hashLocked); err != nil {
+		return err
 	}
 	var err error
 	if e.labels, err = put(d.bytes, x.text); err != nil {
@@ -218,8 +218,7 @@ func (x *registryLoader) seriesLocked(c *decbuf.Buf, gen uint32) error {
 		return err
 	}
 	*d.entries.at(id) = e
-	d.table[i] = id + 1
-	d.used++
+	d.table.insert(id, e.hash)
 	x.fresh = append(x.fresh, id)
 	x.ends = append(x.ends, uint32(len(x.numbers)))
 	x.series++

@@ -29,8 +29,7 @@ type directory struct {
 	mu      sync.RWMutex
 	entries table[entry] // guarded by mu; by id
 	bytes   *arena.Arena // guarded by mu; labels
-	table   []uint32     // guarded by mu; id+1 of the published series, open addressing by hash; length a power of two
-	used    int          // guarded by mu; entries of table that are not 0
+	table   idTable      // guarded by mu; the published series
 	free    []uint32     // guarded by mu; ids without a series
 }
 
@@ -59,14 +58,14 @@ func (d *directory) open(a *budget.Account) {
 	d.account, d.indexAccount = a, a.Child("index", 0)
 	d.index, d.seed = index.NewMem(d.indexAccount), index.NewSeed()
 	d.entries, d.bytes = newTable[entry](a), arena.New(arena.Options{Account: a})
+	d.table.open(a)
 }
 
 func (d *directory) close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.account.Release(int64(len(d.table))*4 + d.indexAccount.Used())
-	d.table = nil
-	return errors.Join(d.entries.records.Close(), d.bytes.Close())
+	d.account.Release(d.indexAccount.Used())
+	return errors.Join(d.table.close(), d.entries.records.Close(), d.bytes.Close())
 }
 
 // reserve gives ls an id, that of want if it is not 0. The series cannot be found before publish.
@@ -157,14 +156,14 @@ func (d *directory) publish(ref sample.Ref, since sample.LSN) error {
 	if e == nil || e.state != reserved {
 		return fmt.Errorf("series %d: publish: not reserved", ref)
 	}
-	if err := d.roomLocked(); err != nil {
+	if err := d.table.makeRoom(ref.ID(), d.hashLocked); err != nil {
 		return err
 	}
 	var stack [128]uint32
 	if err := d.index.Add(ref.ID(), d.pairsLocked(e, stack[:0])); err != nil {
 		return err
 	}
-	d.insertLocked(ref.ID(), e.hash)
+	d.table.insert(ref.ID(), e.hash)
 	e.state, e.since = published, since
 	return nil
 }
@@ -204,17 +203,14 @@ func (d *directory) lookup(ls labels.Labels) (sample.Ref, bool) {
 	hash := d.seed.Labels(ls)
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	if len(d.table) == 0 {
+	id, ok := d.table.find(hash, func(id uint32) bool {
+		e := d.entries.at(id)
+		return e.hash == hash && d.sameLabelsLocked(e, ls)
+	})
+	if !ok {
 		return 0, false
 	}
-	mask := uint64(len(d.table) - 1)
-	for i := hash.Lo & mask; d.table[i] != 0; i = (i + 1) & mask {
-		id := d.table[i] - 1
-		if e := d.entries.at(id); e.hash == hash && d.sameLabelsLocked(e, ls) {
-			return sample.MakeRef(e.gen, id), true
-		}
-	}
-	return 0, false
+	return sample.MakeRef(d.entries.at(id).gen, id), true
 }
 
 // sameLabelsLocked compares the labels themselves: a series must not be given to another one's rows, however unlikely.
@@ -259,6 +255,8 @@ func (d *directory) hash(id uint32) index.Hash128 {
 	return d.entries.at(id).hash
 }
 
+func (d *directory) hashLocked(id uint32) index.Hash128 { return d.entries.at(id).hash }
+
 // generation returns that of the series that has id, or had it last; 0 if none did.
 func (d *directory) generation(id uint32) uint32 {
 	d.mu.RLock()
@@ -275,7 +273,7 @@ func (d *directory) leave(ref sample.Ref) {
 	defer d.mu.Unlock()
 	if e := d.entryLocked(ref); e != nil && e.state == published {
 		e.state = leaving
-		d.deleteLocked(ref.ID(), e.hash)
+		d.table.remove(ref.ID(), d.hashLocked)
 	}
 }
 
@@ -290,57 +288,6 @@ func (d *directory) release(ids []uint32) {
 	for _, id := range ids {
 		d.vacateLocked(id, d.entries.at(id))
 	}
-}
-
-// roomLocked makes room in the table for one more.
-func (d *directory) roomLocked() error {
-	if d.used < len(d.table)/4*3 {
-		return nil
-	}
-	size := max(64, 2*len(d.table))
-	if err := d.account.Reserve(int64(size) * 4); err != nil {
-		return err
-	}
-	old := d.table
-	d.table, d.used = make([]uint32, size), 0
-	for _, x := range old {
-		if x != 0 {
-			d.insertLocked(x-1, d.entries.at(x-1).hash)
-		}
-	}
-	d.account.Release(int64(len(old)) * 4)
-	return nil
-}
-
-func (d *directory) insertLocked(id uint32, hash index.Hash128) {
-	mask := uint64(len(d.table) - 1)
-	i := hash.Lo & mask
-	for d.table[i] != 0 {
-		i = (i + 1) & mask
-	}
-	d.table[i] = id + 1
-	d.used++
-}
-
-// deleteLocked takes id out of the table and moves up what would not be found behind the gap.
-func (d *directory) deleteLocked(id uint32, hash index.Hash128) {
-	mask := uint64(len(d.table) - 1)
-	gap := hash.Lo & mask
-	for d.table[gap] != id+1 {
-		if d.table[gap] == 0 {
-			return
-		}
-		gap = (gap + 1) & mask
-	}
-	for i := (gap + 1) & mask; d.table[i] != 0; i = (i + 1) & mask {
-		home := d.entries.at(d.table[i]-1).hash.Lo & mask
-		if (i-home)&mask >= (i-gap)&mask {
-			d.table[gap] = d.table[i]
-			gap = i
-		}
-	}
-	d.table[gap] = 0
-	d.used--
 }
 
 // Lookup returns the series of ls, if there is one.

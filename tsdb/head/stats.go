@@ -78,5 +78,5 @@ func (h *Head) Stats() Stats {
 func (d *directory) size() int64 {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	return d.entries.records.Bytes() + d.bytes.Stats().Committed + int64(len(d.table))*4 + d.index.Bytes()
+	return d.entries.records.Bytes() + d.bytes.Stats().Committed + d.table.bytes() + d.index.Bytes()
 }
