@@ -58,10 +58,11 @@ func (s *shard) buryLocked(local uint32, hd *header, x tomb, guard sample.LSN) {
 // forgetTombsLocked drops the deleted ranges before the oldest sample that is held.
 func (s *shard) forgetTombsLocked(local uint32, hd *header) {
 	oldest := int64(math.MaxInt64)
+	ft := s.footers.at(local)
 	if hd.n > 0 {
-		oldest = hd.mint
+		oldest = ft.mint
 	}
-	for number := hd.closed; number != 0; {
+	for number := ft.closed; number != 0; {
 		c := s.chunkAt(number)
 		oldest, number = min(oldest, c.mint), c.older
 	}
@@ -178,7 +179,7 @@ func (s *shard) emptyLocked(local uint32, hd *header) bool {
 	if hd.n > 0 {
 		return false
 	}
-	for number := hd.closed; number != 0; {
+	for number := s.footers.at(local).closed; number != 0; {
 		c := s.chunkAt(number)
 		if c.dead == 0 {
 			return false

@@ -64,7 +64,10 @@ func (c *closedChunk) starts() []byte {
 // appendLocked appends a row that is newer than all of its series.
 func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.Reason {
 	slot := s.slotLocked(r.t)
-	before := hd.state(local)
+	var before version // where a pin may want it
+	if w.guard != 0 && hd.changed != 0 && hd.changed <= w.guard {
+		before = s.stateLocked(local, hd)
+	}
 	joins := hd.n == 0 && s.emptyLocked(local, hd)
 	switch {
 	case w.lsn <= slot.flushed || slot.covers(local, r.t):
@@ -82,22 +85,23 @@ func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.R
 			s.head.members.note(s.id(local), w.lsn)
 		}
 	}
-	if w.guard != 0 && before.from != 0 && before.from <= w.guard {
+	if before.from != 0 {
 		if s.versions.full() {
-			s.versions.compact(s.head.pins.epochs(), func(id uint32) *uint64 { return &s.headers.at(id).version })
+			s.versions.compact(s.head.pins.epochs(), func(id uint32) *uint64 { return &s.footers.at(id).version })
 		}
-		before.older, before.to = hd.version, w.lsn
-		hd.version = s.versions.push(before)
+		ft := s.footers.at(local)
+		before.older, before.to = ft.version, w.lsn
+		ft.version = s.versions.push(before)
 	}
 	hd.lastT, hd.last, hd.changed = r.t, r.v, w.lsn
 	hd.flags &^= wasIdle | newestGone | newestKept
 	return sample.Accepted
 }
 
-// state returns the in-order state as a version that is good from now on.
-func (hd *header) state(local uint32) version {
+// stateLocked returns the in-order state of a series as a version that is good from now on.
+func (s *shard) stateLocked(local uint32, hd *header) version {
 	return version{
-		id: local, from: hd.changed, chunks: hd.chunks, n: hd.n, kind: hd.kind, flags: hd.flags, lastT: hd.lastT, last: hd.last,
+		id: local, from: hd.changed, chunks: s.footers.at(local).chunks, n: hd.n, kind: hd.kind, flags: hd.flags, lastT: hd.lastT, last: hd.last,
 	}
 }
 
@@ -106,12 +110,12 @@ func (hd *header) state(local uint32) version {
 func (s *shard) storeLocked(local uint32, hd *header, r *row, slot *slotCount) bool {
 	full := hd.n >= maxSamplesOf(hd.kind) || s.openSizeLocked(local, hd)+chunk.MaxFloatBytes > maxStream
 	far := uint64(r.t-hd.lastT) > math.MaxUint32 // further than the end of a stream can tell
-	if hd.n > 0 && (full || far || hd.kind != r.kind || hd.mint < slot.start) && !s.closeLocked(local, hd) {
+	if hd.n > 0 && (full || far || hd.kind != r.kind || hd.lastT < slot.start) && !s.closeLocked(local, hd) {
 		return false
 	}
 	stored := false
 	if r.kind == sample.Float {
-		stored = s.appendFloatLocked(hd, r)
+		stored = s.appendFloatLocked(local, hd, r)
 	} else {
 		stored = s.appendHistLocked(local, hd, r)
 	}
@@ -119,7 +123,7 @@ func (s *shard) storeLocked(local uint32, hd *header, r *row, slot *slotCount) b
 		return false
 	}
 	if hd.n == 0 {
-		hd.kind, hd.mint = r.kind, r.t
+		hd.kind, s.footers.at(local).mint = r.kind, r.t
 	}
 	if r.st != 0 || hd.flags&hasST != 0 {
 		s.appendStartLocked(local, hd, r)
@@ -136,12 +140,13 @@ func maxSamplesOf(k sample.Kind) uint16 {
 }
 
 // appendFloatLocked appends to the stream of the open chunk.
-func (s *shard) appendFloatLocked(hd *header, r *row) bool {
+func (s *shard) appendFloatLocked(local uint32, hd *header, r *row) bool {
 	if hd.n == 0 {
 		hd.end, hd.open, hd.size, hd.room = chunk.FloatEnd{}, 0, 0, 0
 	}
 	if hd.n%markEvery == firstMark {
-		hd.mark = hd.end.Mark(hd.lastT, hd.last, hd.mint, int(hd.n), int(hd.size))
+		ft := s.footers.at(local)
+		ft.mark = hd.end.Mark(hd.lastT, hd.last, ft.mint, int(hd.n), int(hd.size))
 	}
 	var aside [chunk.MaxMove + 8]byte
 	end := hd.end
@@ -229,28 +234,29 @@ func (s *shard) closeLocked(local uint32, hd *header) bool {
 	if hd.n == 0 {
 		return true
 	}
-	c := closedChunk{mint: hd.mint, maxt: hd.lastT, changed: hd.changed, number: hd.chunks, n: hd.n, kind: hd.kind}
-	if !s.addClosedLocked(hd, c, s.openLocked(local, hd)) {
+	ft := s.footers.at(local)
+	c := closedChunk{mint: ft.mint, maxt: hd.lastT, changed: hd.changed, number: ft.chunks, n: hd.n, kind: hd.kind}
+	if !s.addClosedLocked(ft, c, s.openLocked(local, hd)) {
 		return false
 	}
 	s.forgetOpenLocked(local, hd)
-	hd.chunks++
+	ft.chunks++
 	return true
 }
 
 // addClosedLocked stores a closed chunk and puts it in front of those of the series.
-func (s *shard) addClosedLocked(hd *header, c closedChunk, o openBytes) bool {
+func (s *shard) addClosedLocked(ft *footer, c closedChunk, o openBytes) bool {
 	ref, err := s.bytes.Alloc(closedBytes + o.size() + len(o.starts))
 	if err != nil {
 		return false
 	}
 	c.size, c.startsSize = uint32(o.size()), uint32(len(o.starts))
-	c.older, c.jump = hd.closed, s.jumpFromLocked(hd.closed)
+	c.older, c.jump = ft.closed, s.jumpFromLocked(ft.closed)
 	at := s.chunkAt(ref)
 	*at = c
 	copy(at.stream()[copy(at.stream(), o.body):], o.end)
 	copy(at.starts(), o.starts)
-	hd.closed = ref
+	ft.closed = ref
 	s.counts.Chunks++
 	return true
 }
@@ -273,9 +279,9 @@ func (s *shard) jumpFromLocked(link arena.Ref) arena.Ref {
 }
 
 // rejumpLocked sets the jumps of a series anew, after some of its chunks have gone.
-func (s *shard) rejumpLocked(hd *header) {
+func (s *shard) rejumpLocked(ft *footer) {
 	var chain []arena.Ref
-	for link := hd.closed; link != 0; link = s.chunkAt(link).older {
+	for link := ft.closed; link != 0; link = s.chunkAt(link).older {
 		chain = append(chain, link)
 	}
 	for _, link := range slices.Backward(chain) {
@@ -285,8 +291,8 @@ func (s *shard) rejumpLocked(hd *header) {
 }
 
 // closedAtLocked returns the closed chunk whose times t is within, nil if there is none.
-func (s *shard) closedAtLocked(hd *header, t int64) *closedChunk {
-	for link := hd.closed; link != 0; {
+func (s *shard) closedAtLocked(ft *footer, t int64) *closedChunk {
+	for link := ft.closed; link != 0; {
 		c := s.chunkAt(link)
 		switch {
 		case c.maxt < t:
@@ -316,7 +322,7 @@ func (s *shard) forgetOpenLocked(local uint32, hd *header) {
 	}
 	hd.flags &^= hasST
 	hd.open, hd.size, hd.room, hd.n = 0, 0, 0, 0
-	hd.end, hd.mark = chunk.FloatEnd{}, chunk.Mark{}
+	hd.end, s.footers.at(local).mark = chunk.FloatEnd{}, chunk.Mark{}
 }
 
 // freeClosedLocked gives back a closed chunk that is not in a chain any more.

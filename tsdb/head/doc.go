@@ -23,9 +23,9 @@
 // so the applied LSN has no holes. Whether a row is accepted depends on nothing but the works before it and the
 // Limits that are logged with it: a replay of the log comes to the same head and the same answers.
 //
-// Nearly every append touches one cache line of its series: the first of its header, which has what the row is judged by
-// and the end of the open stream. The body of the stream is touched when the end is full, the rest of the header when a
-// chunk begins or ends, or when a pin wants to know what was before.
+// Nearly every append touches one cache line of its series: the header, which has what the row is judged by and the end of
+// the open stream. The body of the stream is touched when the end is full, the footer when a chunk begins or ends, or when
+// a pin wants to know what was before.
 //
 // # Isolation
 //

@@ -95,17 +95,18 @@ func (d *dropping) seriesLocked(s *shard, local uint32, hd *header) {
 	if hd.n == 0 && hd.lastT >= d.slot && hd.lastT <= d.end {
 		hd.flags &^= newestKept
 	}
-	chunks, n, ok := s.stateLocked(local, hd, d.lsn)
+	chunks, n, ok := s.stateAtLocked(local, hd, d.lsn)
 	if !ok {
 		return // no row of the series is that old
 	}
-	if hd.n > 0 && hd.mint >= d.slot && hd.mint <= d.end && d.covers(hd.chunks, hd.n, hd.changed, chunks, n) {
+	ft := s.footers.at(local)
+	if hd.n > 0 && ft.mint >= d.slot && ft.mint <= d.end && d.covers(ft.chunks, hd.n, hd.changed, chunks, n) {
 		// From here on it is the newest of the closed ones. Where there is no memory to close it, it stays.
 		if !s.closeLocked(local, hd) {
 			return
 		}
 	}
-	for number := hd.closed; number != 0; {
+	for number := ft.closed; number != 0; {
 		c := s.chunkAt(number)
 		if c.maxt < d.slot {
 			return
@@ -221,11 +222,11 @@ func (s *shard) releaseEndedLocked(drops uint32, epoch sample.LSN, gone []uint32
 
 // emptySeriesLocked gives back all that a series holds.
 func (s *shard) emptySeriesLocked(local uint32) {
-	hd := s.headers.at(local)
+	hd, ft := s.headers.at(local), s.footers.at(local)
 	if hd.n > 0 {
 		s.forgetOpenLocked(local, hd)
 	}
-	for number := hd.closed; number != 0; {
+	for number := ft.closed; number != 0; {
 		older := s.chunkAt(number).older
 		s.freeClosedLocked(number)
 		number = older
@@ -238,7 +239,7 @@ func (s *shard) emptySeriesLocked(local uint32) {
 	}
 	delete(s.tombs, local)
 	s.examples.forget(local)
-	*hd = header{}
+	*hd, *ft = header{}, footer{}
 }
 
 // sweep gives back the rows that were dropped by a drop of at most this number, and reports whether dropped ones
@@ -258,9 +259,9 @@ func (s *shard) sweep(drops uint32) (left bool) {
 }
 
 func (s *shard) sweepSeriesLocked(local, drops uint32) (left bool) {
-	hd := s.headers.at(local)
+	hd, ft := s.headers.at(local), s.footers.at(local)
 	freed := false
-	for link := &hd.closed; *link != 0; {
+	for link := &ft.closed; *link != 0; {
 		number := *link
 		c := s.chunkAt(number)
 		switch {
@@ -276,7 +277,7 @@ func (s *shard) sweepSeriesLocked(local, drops uint32) (left bool) {
 		}
 	}
 	if freed {
-		s.rejumpLocked(hd)
+		s.rejumpLocked(ft)
 	}
 	if hd.flags&hasLate != 0 {
 		left = s.sweepLateLocked(local, hd, drops) || left

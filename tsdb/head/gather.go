@@ -37,23 +37,23 @@ func (s *shard) gather() {
 	}
 	s.eachRunOf(gatherRun, func(from, to uint32) {
 		for local := from; local < to; local++ {
-			s.gatherSeriesLocked(s.headers.at(local))
+			s.gatherSeriesLocked(s.headers.at(local), s.footers.at(local))
 		}
 	})
 }
 
-func (s *shard) gatherSeriesLocked(hd *header) {
+func (s *shard) gatherSeriesLocked(hd *header, ft *footer) {
 	if hd.open != 0 {
 		hd.open = s.bytes.Move(hd.open)
 	}
 	moved := false
-	for link := &hd.closed; *link != 0; link = &s.chunkAt(*link).older {
+	for link := &ft.closed; *link != 0; link = &s.chunkAt(*link).older {
 		if to := s.bytes.Move(*link); to != *link {
 			*link, moved = to, true
 		}
 	}
 	if moved {
-		s.rejumpLocked(hd)
+		s.rejumpLocked(ft)
 	}
 }
 

@@ -255,7 +255,8 @@ func (s *shard) storedLocked(local uint32, hd *header, t int64, looks []look) (k
 	if c := s.slots[slot]; deleted > 0 || c == nil || c.inOrder == 0 {
 		return 0, 0, false
 	}
-	if hd.n > 0 && hd.mint <= t {
+	ft := s.footers.at(local)
+	if hd.n > 0 && ft.mint <= t {
 		o := s.openLocked(local, hd)
 		if len(o.end) > 0 {
 			s.joined = o.appendFrom(s.joined[:0], 0)
@@ -263,7 +264,7 @@ func (s *shard) storedLocked(local uint32, hd *header, t int64, looks []look) (k
 		}
 		return s.lookLocked(o.body, int(hd.n), hd.kind, t)
 	}
-	if c := s.closedAtLocked(hd, t); c != nil && c.dead == 0 {
+	if c := s.closedAtLocked(ft, t); c != nil && c.dead == 0 {
 		return s.lookLocked(c.stream(), int(c.n), c.kind, t)
 	}
 	return s.partAtLocked(local, hd, t, looks)

@@ -260,12 +260,12 @@ func TestClosedChunksAreFoundInFewSteps(t *testing.T) {
 	check := func(dropped ...int64) {
 		t.Helper()
 		most := 0
-		for link := s.headers.at(0).closed; link != 0; link = s.chunkAt(link).older {
+		for link := s.footers.at(0).closed; link != 0; link = s.chunkAt(link).older {
 			c, steps := s.chunkAt(link), 0
-			if got := s.closedAtLocked(s.headers.at(0), c.mint); got != c {
+			if got := s.closedAtLocked(s.footers.at(0), c.mint); got != c {
 				t.Fatalf("the chunk from %d to %d is not found", c.mint, c.maxt)
 			}
-			for at := s.headers.at(0).closed; at != link; steps++ {
+			for at := s.footers.at(0).closed; at != link; steps++ {
 				if y := s.chunkAt(at); y.jump != 0 && s.chunkAt(y.jump).maxt >= c.maxt {
 					at = y.jump
 				} else {
@@ -278,7 +278,7 @@ func TestClosedChunksAreFoundInFewSteps(t *testing.T) {
 			t.Errorf("%d steps to one of %d chunks", most, n)
 		}
 		for _, slot := range dropped {
-			if s.closedAtLocked(s.headers.at(0), slot+2) != nil {
+			if s.closedAtLocked(s.footers.at(0), slot+2) != nil {
 				t.Errorf("a chunk of the slot at %d is found", slot)
 			}
 		}

@@ -55,8 +55,8 @@ func (s *shard) latestLocked(local uint32, hd *header, epoch sample.LSN) (t int6
 		held := hd.n > 0 || hd.flags&newestKept != 0
 		return hd.lastT, hd.last, held && hd.kind == sample.Float && hd.changed > 0 && hd.flags&newestGone == 0
 	}
-	x := s.versionLocked(local, hd, epoch)
-	if x == nil || x.kind != sample.Float || x.flags&newestGone != 0 || x.chunks != hd.chunks || x.n == 0 && x.flags&newestKept == 0 {
+	x := s.versionLocked(local, epoch)
+	if x == nil || x.kind != sample.Float || x.flags&newestGone != 0 || x.chunks != s.footers.at(local).chunks || x.n == 0 && x.flags&newestKept == 0 {
 		return 0, 0, false
 	}
 	return x.lastT, x.last, true

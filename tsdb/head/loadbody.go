@@ -60,12 +60,12 @@ func (l *bodyLoader) bodyLocked(s *shard, local uint32, hd *header) error {
 }
 
 func (l *bodyLoader) chunksLocked(s *shard, local uint32, hd *header) error {
-	prev := int64(math.MinInt64)
+	prev, ft := int64(math.MinInt64), s.footers.at(local)
 	first := true
 	for n := l.c.Count(1); n > 0 && !l.c.Failed(); n-- {
 		c := closedChunk{
 			kind: l.kind(), n: uint16(l.c.AtMost(maxSamples, "number of samples")), changed: sample.LSN(l.c.Uvarint()),
-			mint: l.c.Varint(), maxt: l.c.Varint(), number: hd.chunks,
+			mint: l.c.Varint(), maxt: l.c.Varint(), number: ft.chunks,
 		}
 		stream, starts := l.c.Sized(), l.c.Sized()
 		if l.c.Failed() || c.n == 0 || c.mint > c.maxt || c.maxt > hd.lastT || !first && c.mint <= prev || s.head.slotOf(c.mint) != s.head.slotOf(c.maxt) {
@@ -76,10 +76,10 @@ func (l *bodyLoader) chunksLocked(s *shard, local uint32, hd *header) error {
 		if c.changed <= slot.flushed || slot.covers(local, c.maxt) {
 			continue
 		}
-		if !s.addClosedLocked(hd, c, openBytes{body: stream, starts: starts}) {
+		if !s.addClosedLocked(ft, c, openBytes{body: stream, starts: starts}) {
 			return l.noMemory()
 		}
-		hd.chunks++
+		ft.chunks++
 		slot.restore(c.mint, c.maxt, l.now)
 		slot.inOrder += int(c.n)
 	}
@@ -122,6 +122,7 @@ func (l *bodyLoader) openLocked(s *shard, local uint32, hd *header, o openCopy) 
 	if o.long || len(o.starts) > 0 {
 		return l.appendAnewLocked(s, local, hd, o)
 	}
+	ft := s.footers.at(local)
 	if hd.kind != sample.Float {
 		e, err := chunk.RestoreHistEncoder(o.stream, o.n)
 		if err != nil || e.LastT() != hd.lastT {
@@ -132,7 +133,7 @@ func (l *bodyLoader) openLocked(s *shard, local uint32, hd *header, o openCopy) 
 			return l.noMemory()
 		}
 		s.hists[local] = &openHist{encoder: *e, stream: bytes.Clone(o.stream), charged: charge}
-		hd.n, hd.mint = uint16(o.n), o.mint
+		hd.n, ft.mint = uint16(o.n), o.mint
 		return nil
 	}
 	if len(o.stream) > maxStream {
@@ -150,8 +151,8 @@ func (l *bodyLoader) openLocked(s *shard, local uint32, hd *header, o openCopy) 
 	if !s.moveLocked(hd, o.stream[:body]) {
 		return l.noMemory()
 	}
-	hd.mark = chunk.Mark{}
-	hd.end, hd.n, hd.mint = end, uint16(o.n), o.mint
+	ft.mark = chunk.Mark{}
+	hd.end, hd.n, ft.mint = end, uint16(o.n), o.mint
 	return nil
 }
 

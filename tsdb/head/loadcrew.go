@@ -164,10 +164,8 @@ func (x *shardLoader) seriesLocked(s *shard) error {
 		return x.corrupt("series %d of shard %d, of generation %d", local, s.number, gen)
 	}
 	x.next[s.number]++
-	for s.headers.len() <= local {
-		if _, err := s.headers.take(); err != nil {
-			return err
-		}
+	if err := s.takeLocked(local); err != nil {
+		return err
 	}
 	if gen == 0 {
 		return nil

@@ -70,14 +70,15 @@ func (s *shard) visibleLocked(p *Pin, local uint32, hd *header) bool {
 	}) {
 		return true
 	}
-	chunks, n, ok := s.stateLocked(local, hd, p.epoch)
+	chunks, n, ok := s.stateAtLocked(local, hd, p.epoch)
 	if !ok {
 		return false
 	}
-	if hd.n > 0 && (hd.chunks < chunks || hd.chunks == chunks && n > 0) {
+	ft := s.footers.at(local)
+	if hd.n > 0 && (ft.chunks < chunks || ft.chunks == chunks && n > 0) {
 		return true
 	}
-	for number := hd.closed; number != 0; {
+	for number := ft.closed; number != 0; {
 		c := s.chunkAt(number)
 		if p.seesClosed(c, chunks, n) > 0 {
 			return true
@@ -93,13 +94,13 @@ func (s *shard) seesEndedLocked(p *Pin, local uint32) bool {
 	return ok && (e.lsn > p.epoch || e.drops > p.drops)
 }
 
-// stateLocked returns the state of a series at an epoch: how many chunks were closed, and the samples of the
+// stateAtLocked returns the state of a series at an epoch: how many chunks were closed, and the samples of the
 // one that was open then. ok is false if it had no in-order sample.
-func (s *shard) stateLocked(local uint32, hd *header, epoch sample.LSN) (chunks uint32, n uint16, ok bool) {
+func (s *shard) stateAtLocked(local uint32, hd *header, epoch sample.LSN) (chunks uint32, n uint16, ok bool) {
 	if hd.changed <= epoch {
-		return hd.chunks, hd.n, hd.changed > 0
+		return s.footers.at(local).chunks, hd.n, hd.changed > 0
 	}
-	v := s.versionLocked(local, hd, epoch)
+	v := s.versionLocked(local, epoch)
 	if v == nil {
 		return 0, 0, false
 	}
@@ -107,8 +108,8 @@ func (s *shard) stateLocked(local uint32, hd *header, epoch sample.LSN) (chunks 
 }
 
 // versionLocked returns the saved version that was the state at epoch, nil if the series was empty then.
-func (s *shard) versionLocked(local uint32, hd *header, epoch sample.LSN) *version {
-	v := s.versions.get(hd.version, local)
+func (s *shard) versionLocked(local uint32, epoch sample.LSN) *version {
+	v := s.versions.get(s.footers.at(local).version, local)
 	for v != nil && v.from > epoch {
 		v = s.versions.get(v.older, local)
 	}
@@ -190,21 +191,22 @@ func (r *Reader) copyLocked(p *Pin, s *shard, local uint32) (c copied) {
 }
 
 func (r *Reader) copyChunksLocked(p *Pin, s *shard, local uint32, hd *header) {
-	chunks, n, ok := s.stateLocked(local, hd, p.epoch)
+	chunks, n, ok := s.stateAtLocked(local, hd, p.epoch)
 	if !ok {
 		return
 	}
-	if hd.n > 0 && hd.chunks == chunks && n > 0 && hd.mint <= r.want.maxt && hd.lastT >= r.want.mint {
+	ft := s.footers.at(local)
+	if hd.n > 0 && ft.chunks == chunks && n > 0 && ft.mint <= r.want.maxt && hd.lastT >= r.want.mint {
 		o, from := s.openLocked(local, hd), 0
-		x := piece{n: int(n), kind: hd.kind, mint: hd.mint}
-		if mark, ok := hd.markLocked(int(n), r.want.mint); ok && hd.kind == sample.Float && (!r.want.st || len(o.starts) == 0) {
+		x := piece{n: int(n), kind: hd.kind, mint: ft.mint}
+		if mark, ok := ft.markBefore(int(n), r.want.mint); ok && hd.kind == sample.Float && (!r.want.st || len(o.starts) == 0) {
 			from, x.mark = mark.From(), mark
 		}
 		x.from = len(r.buf)
 		r.buf = o.appendFrom(r.buf, from)
 		r.end(o.starts, x)
 	}
-	for number := hd.closed; number != 0; {
+	for number := ft.closed; number != 0; {
 		c := s.chunkAt(number)
 		if c.maxt < r.want.mint {
 			return

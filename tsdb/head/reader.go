@@ -150,17 +150,17 @@ func (r *Reader) load(s *shard, list []uint32) {
 // touchLocked reads a word of each header, stream and closed chunk that copying will need.
 func (r *Reader) touchLocked(s *shard, run []uint32) {
 	var open [touchRun]*header
+	var rest [touchRun]*footer
 	for k, i := range run {
 		local := s.head.local(r.ids[i])
 		if local >= s.headers.len() {
 			continue
 		}
-		hd := s.headers.at(local)
-		r.touched += uint64(hd.gen) + uint64(hd.lastT) // its first and its last cache line
-		open[k] = hd
+		open[k], rest[k] = s.headers.at(local), s.footers.at(local)
+		r.touched += uint64(open[k].gen) + uint64(rest[k].chunks)
 	}
 	for k := range run {
-		hd := open[k]
+		hd, ft := open[k], rest[k]
 		if hd == nil {
 			continue
 		}
@@ -168,8 +168,8 @@ func (r *Reader) touchLocked(s *shard, run []uint32) {
 			b := s.bytes.Bytes(hd.open)[:hd.size]
 			r.touched += uint64(b[0]) + uint64(b[len(b)-1])
 		}
-		if hd.closed != 0 && hd.mint > r.want.mint {
-			r.touched += uint64(s.chunkAt(hd.closed).maxt)
+		if ft.closed != 0 && ft.mint > r.want.mint {
+			r.touched += uint64(s.chunkAt(ft.closed).maxt)
 		}
 	}
 }

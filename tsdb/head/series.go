@@ -321,13 +321,12 @@ func (h *Head) reserve(ls labels.Labels, want sample.Ref) (sample.Ref, error) {
 	s := h.shardOf(ref.ID())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for local := h.local(ref.ID()); s.headers.len() <= local; {
-		if _, err := s.headers.take(); err != nil {
-			h.dir.unreserve(ref)
-			return 0, err
-		}
+	local := h.local(ref.ID())
+	if err := s.takeLocked(local); err != nil {
+		h.dir.unreserve(ref)
+		return 0, err
 	}
-	*s.headers.at(h.local(ref.ID())) = header{gen: ref.Generation()}
+	*s.headers.at(local), *s.footers.at(local) = header{gen: ref.Generation()}, footer{}
 	s.counts.Series++
 	return ref, nil
 }

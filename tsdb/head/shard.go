@@ -14,7 +14,7 @@ import (
 )
 
 // header is what the head has of a series beside its samples and its labels. It lives in the shard's table, off the heap.
-// The first of its two cache lines is all that nearly every append touches.
+// It is one cache line, the only one of a series that nearly every append touches.
 type header struct {
 	// The validation state: what rows are judged by. It outlives the samples themselves.
 	lastT int64  // time of the newest sample; noSample before the first
@@ -30,16 +30,17 @@ type header struct {
 	n     uint16         // samples of the open chunk; 0: there is none
 	kind  sample.Kind
 	flags headerFlags
+}
 
+// footer is the rest: what concerns the chunks of a series and not their samples. 48 bytes, in a table of their own, so
+// that headers lie side by side.
+type footer struct {
 	mint    int64     // time of the first sample of the open chunk
 	version uint64    // number + 1 of the newest saved version, see versions
 	closed  arena.Ref // newest of the closed chunks; 0: there is none
 	chunks  uint32    // chunks that were closed so far: the number of the open one
-
-	// mark is a place in the open chunk of floats, so that its newest samples can be read without those before. Appending
-	// touches it once in markEvery samples.
+	// mark is a place in the open chunk of floats, so that its newest samples can be read without those before.
 	mark chunk.Mark
-	_    [16]byte // so that all headers begin at a cache line
 }
 
 // The first mark is behind firstMark samples, the next ones markEvery further on each. The windows of most rules have
@@ -50,11 +51,11 @@ const (
 	markEvery = 60
 )
 
-// markLocked returns the mark of the open chunk, of which a reader sees n samples, if it is before all samples from mint
+// markBefore returns the mark of the open chunk, of which a reader sees n samples, if it is before all samples from mint
 // on.
-func (hd *header) markLocked(n int, mint int64) (m chunk.Mark, ok bool) {
-	m = hd.mark
-	return m, m.Len() > 0 && m.Len() < n && m.LastT(hd.mint) < mint
+func (ft *footer) markBefore(n int, mint int64) (m chunk.Mark, ok bool) {
+	m = ft.mark
+	return m, m.Len() > 0 && m.Len() < n && m.LastT(ft.mint) < mint
 }
 
 const noSample = -1 << 63
@@ -84,8 +85,9 @@ type shard struct {
 	number uint32
 	queue  queue
 
-	mu       sync.RWMutex // guards all below
-	headers  table[header]
+	mu       sync.RWMutex           // guards all below
+	headers  table[header]          // by local id
+	footers  table[footer]          // as many, or more where memory ran out
 	bytes    *arena.Arena           // streams of open chunks, and closed chunks
 	versions versions               // for open pins
 	late     map[uint32]*lateRows   // by local id, as the others
@@ -111,7 +113,7 @@ type shard struct {
 func newShard(h *Head, number uint32) *shard {
 	bytes := arena.New(arena.Options{Account: h.opts.Account, KeepIdle: keepIdle})
 	return &shard{
-		head: h, number: number, versions: versions{arena: bytes}, headers: newTable[header](h.opts.Account), bytes: bytes,
+		head: h, number: number, versions: versions{arena: bytes}, headers: newTable[header](h.opts.Account), footers: newTable[footer](h.opts.Account), bytes: bytes,
 		late: map[uint32]*lateRows{}, hists: map[uint32]*openHist{}, starts: map[uint32]*openST{}, tombs: map[uint32][]tomb{}, ended: map[uint32]endedSeries{},
 		slots: map[int64]*slotCount{}, families: map[string][]description{},
 	}
@@ -131,7 +133,22 @@ func (s *shard) close() error {
 			s.head.opts.Account.Release(ds[i].bytes())
 		}
 	}
-	return errors.Join(s.closePartsLocked(), s.headers.records.Close(), s.bytes.Close())
+	return errors.Join(s.closePartsLocked(), s.headers.records.Close(), s.footers.records.Close(), s.bytes.Close())
+}
+
+// takeLocked makes the records of a series. The error is a *budget.ExceededError.
+func (s *shard) takeLocked(local uint32) error {
+	for s.footers.len() <= local {
+		if _, err := s.footers.take(); err != nil {
+			return err
+		}
+	}
+	for s.headers.len() <= local {
+		if _, err := s.headers.take(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // id returns the series id of a local one.

@@ -122,14 +122,15 @@ func (s *shard) inSlotLocked(p *Pin, local uint32, slot, end int64) bool {
 			}
 		}
 	}
-	chunks, n, ok := s.stateLocked(local, hd, p.epoch)
+	chunks, n, ok := s.stateAtLocked(local, hd, p.epoch)
 	if !ok {
 		return false
 	}
-	if hd.n > 0 && hd.chunks == chunks && n > 0 && hd.mint >= slot && hd.mint <= end {
+	ft := s.footers.at(local)
+	if hd.n > 0 && ft.chunks == chunks && n > 0 && ft.mint >= slot && ft.mint <= end {
 		return true
 	}
-	for number := hd.closed; number != 0; {
+	for number := ft.closed; number != 0; {
 		c := s.chunkAt(number)
 		if c.maxt < slot {
 			break

@@ -299,10 +299,10 @@ func (x *snapshotWriter) seriesLocked(s *shard, local uint32) {
 	if hd.gen == 0 && !s.seesEndedLocked(x.pin, local) {
 		return
 	}
-	now := hd.state(local)
+	now := s.stateLocked(local, hd)
 	if hd.changed > x.pin.epoch {
 		now = version{}
-		if v := s.versionLocked(local, hd, x.pin.epoch); v != nil {
+		if v := s.versionLocked(local, x.pin.epoch); v != nil {
 			now = *v
 		}
 	}
@@ -336,7 +336,8 @@ func (x *snapshotWriter) seriesLocked(s *shard, local uint32) {
 func (x *snapshotWriter) chunksLocked(s *shard, local uint32, hd *header, now *version) {
 	var whole []*closedChunk
 	var cut *closedChunk // open at the pin's epoch, closed since
-	for number := hd.closed; number != 0; {
+	ft := s.footers.at(local)
+	for number := ft.closed; number != 0; {
 		c := s.chunkAt(number)
 		if x.pin.seesClosed(c, now.chunks, now.n) > 0 {
 			if c.number < now.chunks {
@@ -360,8 +361,8 @@ func (x *snapshotWriter) chunksLocked(s *shard, local uint32, hd *header, now *v
 	switch {
 	case cut != nil:
 		x.open(cut.n, cut.mint, now.n, openBytes{body: cut.stream(), starts: cut.starts()})
-	case hd.n > 0 && hd.chunks == now.chunks && now.n > 0:
-		x.open(hd.n, hd.mint, now.n, s.openLocked(local, hd))
+	case hd.n > 0 && ft.chunks == now.chunks && now.n > 0:
+		x.open(hd.n, ft.mint, now.n, s.openLocked(local, hd))
 	default:
 		x.uvarint(0)
 	}

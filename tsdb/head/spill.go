@@ -128,11 +128,10 @@ func (h *Head) Spills(upTo sample.LSN, shard uint32, least int64) []*Spill {
 // eachClosedLocked calls f with the closed chunks of a series that begin in [from, to] and that no drop has taken; the
 // newest first.
 func (s *shard) eachClosedLocked(local uint32, from, to int64, f func(*closedChunk)) {
-	hd := s.headers.at(local)
-	if hd.gen == 0 {
+	if s.headers.at(local).gen == 0 {
 		return
 	}
-	for link := hd.closed; link != 0; {
+	for link := s.footers.at(local).closed; link != 0; {
 		c := s.chunkAt(link)
 		if c.maxt < from {
 			return

@@ -62,7 +62,7 @@ func (h *Head) Stats() Stats {
 			}
 		}
 		st.Versions += int(s.versions.next - s.versions.front)
-		st.Bytes += s.headers.records.Bytes() + s.bytes.Stats().Committed
+		st.Bytes += s.headers.records.Bytes() + s.footers.records.Bytes() + s.bytes.Stats().Committed
 		s.mu.RUnlock()
 	}
 	if st.Held == 0 {
