@@ -18,7 +18,7 @@ import (
 // watchEvery is how often the disk is looked at. At 200 MB/s it fills by less between two looks than is kept free.
 const watchEvery = 2 * time.Second
 
-// watchLoop makes the store read-only, and lets it go on, within seconds.
+// watchLoop makes the store read-only, lets it go on, and ends conditions whose cause has gone, within seconds.
 func (db *DB) watchLoop(ctx context.Context) {
 	defer db.loops.Done()
 	tick := time.NewTicker(watchEvery)
@@ -29,6 +29,7 @@ func (db *DB) watchLoop(ctx context.Context) {
 			return
 		case <-tick.C:
 			db.watchDisk()
+			db.recheck()
 		}
 	}
 }

@@ -62,6 +62,9 @@ func (db *DB) scrubLoop(ctx context.Context) {
 		return
 	}
 	for sleep(ctx, scrubRest) {
+		if !db.whole() {
+			continue // a new checkpoint would not have all of the head
+		}
 		if err := db.scrubPass(ctx, db.scrubPace); err != nil && ctx.Err() == nil {
 			db.log.Warn("reading the files again to find damage failed; it is begun anew", "err", err)
 		}

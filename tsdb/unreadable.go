@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -38,6 +39,8 @@ type site struct {
 	file string
 	off  int64 // negative: the disk did not say where
 }
+
+func (a site) compare(b site) int { return cmp.Or(strings.Compare(a.file, b.file), cmp.Compare(a.off, b.off)) }
 
 // loss is what is missing, and what to do about it.
 type loss struct {
@@ -178,10 +181,7 @@ func (db *DB) recheck() {
 func (db *DB) forgetSites(gone func(site, loss) bool) {
 	u := &db.unreadable
 	u.mu.Lock()
-	sites := make(map[site]loss, len(u.sites))
-	for at, l := range u.sites {
-		sites[at] = l
-	}
+	sites := maps.Clone(u.sites)
 	u.mu.Unlock()
 	for at, l := range sites {
 		if !gone(at, l) {
@@ -207,10 +207,10 @@ const shownLosses = 5
 func (db *DB) tellUnreadableLocked() {
 	u := &db.unreadable
 	all := slices.Clone(u.lasting)
-	for _, name := range sortedKeys(u.files, strings.Compare) {
+	for _, name := range slices.Sorted(maps.Keys(u.files)) {
 		all = append(all, u.files[name])
 	}
-	for _, at := range sortedKeys(u.sites, func(a, b site) int { return cmp.Or(strings.Compare(a.file, b.file), cmp.Compare(a.off, b.off)) }) {
+	for _, at := range slices.SortedFunc(maps.Keys(u.sites), site.compare) {
 		all = append(all, u.sites[at])
 	}
 	u.gaps = nil
@@ -231,15 +231,6 @@ func (db *DB) tellUnreadableLocked() {
 		return
 	}
 	db.conds.set(Condition{Code: ConditionQuarantined, Effect: strings.Join(effects, "; "), NextStep: all[0].next})
-}
-
-func sortedKeys[K comparable, V any](m map[K]V, compare func(a, b K) int) []K {
-	keys := make([]K, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, compare)
-	return keys
 }
 
 // allGaps returns the times of which samples may be missing.

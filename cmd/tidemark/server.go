@@ -34,6 +34,7 @@ type server struct {
 	fs       fsx.FS
 	memory   *budget.Account
 	started  time.Time
+	now      func() time.Time // of the store
 
 	config   atomic.Pointer[config.Config]
 	reloaded reloadState
@@ -50,7 +51,7 @@ type server struct {
 // newServer reads the configuration and takes the listen addresses: what a user most often gets wrong is known
 // before anything is touched.
 func newServer(o *options, log *slog.Logger) (*server, error) {
-	s := &server{opts: o, log: log, fs: fsx.OS(), registry: prometheus.NewRegistry(), started: time.Now()}
+	s := &server{opts: o, log: log, fs: fsx.OS(), registry: prometheus.NewRegistry(), started: time.Now(), now: time.Now}
 	c, err := s.loadConfig()
 	if err != nil {
 		return nil, err

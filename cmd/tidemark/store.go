@@ -34,7 +34,7 @@ func (s *server) storeOptions() tsdb.Options {
 	o := tsdb.Options{
 		Dir: s.opts.Storage.Path, FS: s.fs, SegmentBytes: s.opts.Storage.SegmentSize,
 		NoLock: s.opts.Storage.NoLockfile, Budget: s.memory.Child("store", 0), Logger: s.log.With("component", "tsdb"),
-		MaxFuture: time.Duration(c.Tidemark.Storage.MaxFuture),
+		MaxFuture: time.Duration(c.Tidemark.Storage.MaxFuture), Now: s.now,
 	}
 	o.Retention, o.RetentionBytes = s.retention(c)
 	o.RetentionPolicies, o.MaxBlock = retentionPolicies(c), s.opts.Storage.MaxBlock

@@ -29,7 +29,7 @@ func (s *server) webOptions() web.Options {
 			SampleLimit: s.opts.Storage.RemoteReadSampleLimit, ConcurrencyLimit: s.opts.Storage.RemoteReadConcurrency,
 			MaxBytesInFrame: s.opts.Storage.RemoteReadBytesInFrame,
 		},
-		Healthy: s.healthy, Reload: s.reload, Quit: func() { s.quit() },
+		Healthy: s.healthy, Ready: s.healthy, Reload: s.reload, Quit: func() { s.quit() },
 		Gatherer: s.registry, Registerer: s.registry, Logger: s.log.With("component", "web"),
 	}
 }
@@ -42,7 +42,7 @@ func (s *server) pageTitle() string {
 	return "Tidemark"
 }
 
-// healthy says whether a restart would help: after a failed sync it would.
+// healthy says whether a restart would help: after a failed sync it would, and no write should come here.
 func (s *server) healthy() error {
 	db := s.store.Load()
 	if db == nil {
