@@ -116,7 +116,7 @@ func (db *DB) convertBlock(ctx context.Context, b storedForeign) error {
 	first, last := floor(b.info.MinT, db.meta.SlotMillis), floor(b.info.MaxT, db.meta.SlotMillis)
 	meta, err := block.Write(db.opts.FS, db.layout.blocks(), block.Meta{
 		SlotStart: first, SlotEnd: last + db.meta.SlotMillis, Slot: db.meta.SlotMillis, Parents: []string{b.info.ID},
-	}, block.Source{Series: from.series(ctx, db.upkeep), Account: db.upkeep})
+	}, block.Source{Series: from.series(ctx, db.upkeep), Metadata: b.descriptions(""), Account: db.upkeep})
 	if fsx.IsFull(err) {
 		return db.pauseConversion("the disk is full")
 	}

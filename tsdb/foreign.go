@@ -6,8 +6,11 @@ package tsdb
 import (
 	"context"
 	"fmt"
+	"iter"
 
+	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 )
@@ -35,6 +38,8 @@ type ForeignContents struct {
 type ForeignGap struct {
 	MinT, MaxT int64
 	Err        error
+	// NextStep is what the user can do about it; empty: to restore or remove what is damaged.
+	NextStep string
 }
 
 // ForeignBlock is an immutable block of another program. Its series have ids that ascend in label order. It is safe for
@@ -55,6 +60,10 @@ type ForeignBlock interface {
 	LabelValues(ctx context.Context, name string, ms []*labels.Matcher, limit int) ([]string, error)
 	// Reader returns a reader of one goroutine.
 	Reader() ForeignReader
+	// Exemplars returns those of a series in [mint, maxt], by time.
+	Exemplars(id uint32, mint, maxt int64) ([]exemplar.Exemplar, error)
+	// Metadata yields the descriptions of metric families, by name. It does not need Load.
+	Metadata() iter.Seq2[string, metadata.Metadata]
 	// Copy copies the block, as the other program would read it, to a directory of this name in dir.
 	Copy(ctx context.Context, dir string) error
 	Close() error
@@ -68,6 +77,7 @@ type ForeignInfo struct {
 	MinT, MaxT int64 // of its samples, both inclusive
 	Bytes      int64
 	Series     uint64
+	Samples    uint64
 	// Replaces names the blocks that this one was made of, which may still be there.
 	Replaces []string
 }

@@ -7,12 +7,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/metadata"
 
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
@@ -115,6 +117,17 @@ func (b *foreignBlock) labels(pairs []uint32, sb *labels.ScratchBuilder) labels.
 		sb.Add(b.Symbol(pairs[i]), b.Symbol(pairs[i+1]))
 	}
 	return sb.Labels()
+}
+
+// descriptions yields what is known of each metric family, of metric alone where it is not empty.
+func (b *foreignBlock) descriptions(metric string) iter.Seq2[string, []metadata.Metadata] {
+	return func(yield func(string, []metadata.Metadata) bool) {
+		for family, d := range b.Metadata() {
+			if (metric == "" || metric == family) && !yield(family, []metadata.Metadata{d}) {
+				return
+			}
+		}
+	}
 }
 
 // leave ends the use of a reader.

@@ -55,11 +55,15 @@ func (c *foreignCopy) series(ctx context.Context, account *budget.Account) iter.
 				rows.Reset()
 				err = r.next(ctx, &rows)
 			}
-			if err == nil && len(rows.T) == 0 {
+			s := block.Series{Labels: ls, Rows: &rows, To: len(rows.T)}
+			if err == nil {
+				s.Exemplars, err = c.b.Exemplars(id, minTime, maxTime)
+			}
+			if err == nil && s.To == 0 && len(s.Exemplars) == 0 {
 				continue // it gets no number in the new block
 			}
 			c.note(id)
-			if !yield(block.Series{Labels: ls, Rows: &rows, To: len(rows.T)}, err) || err != nil {
+			if !yield(s, err) || err != nil {
 				return
 			}
 		}

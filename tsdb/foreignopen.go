@@ -53,10 +53,14 @@ func (db *DB) openForeign(ctx context.Context) error {
 		}
 	}
 	for _, g := range found.Unreadable {
+		next := g.NextStep
+		if next == "" {
+			next = "repair or restore the Prometheus data in " + db.opts.Dir + " and restart, or move the damaged block away to accept the loss"
+		}
 		db.noteLoss(loss{
 			gap:    &gap{mint: g.MinT, maxt: g.MaxT, cause: g.Err},
 			effect: fmt.Sprintf("answers from %s to %s lack samples and carry a warning: %v", formatTime(g.MinT), formatTime(g.MaxT), g.Err),
-			next:   "repair or restore the Prometheus data in " + db.opts.Dir + " and restart, or move the damaged block away to accept the loss",
+			next:   next,
 		})
 	}
 	for _, b := range db.foreign.all() {

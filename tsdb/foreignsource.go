@@ -105,12 +105,12 @@ func (s foreignSource) reader(n column.Need) rowReader {
 	return &foreignReader{block: s.b, rows: s.b.Reader(), need: n}
 }
 
-func (s foreignSource) exemplars(context.Context, uint32, int64, int64) ([]exemplar.Exemplar, error) {
-	return nil, nil
+func (s foreignSource) exemplars(_ context.Context, id uint32, mint, maxt int64) ([]exemplar.Exemplar, error) {
+	return s.b.Exemplars(id, mint, maxt)
 }
 
-func (s foreignSource) metadata(string) iter.Seq2[string, []metadata.Metadata] {
-	return func(func(string, []metadata.Metadata) bool) {}
+func (s foreignSource) metadata(metric string) iter.Seq2[string, []metadata.Metadata] {
+	return s.b.descriptions(metric)
 }
 
 // priority of a foreign block is the first: what it holds was there before the store.

@@ -227,6 +227,9 @@ type RetentionPart struct {
 	Bytes   int64
 	// Goes says why the part is beyond the retention: "time" or "size"; empty: it stays.
 	Goes string
+	// Foreign: it is a block of another program that is not converted yet. It counts to no size, and is kept as long as the
+	// policy that keeps longest.
+	Foreign bool
 }
 
 // RetentionReport returns what of each block is of which class, and what would go now by these settings. Nothing is
@@ -267,13 +270,34 @@ func (db *DB) RetentionReport(ctx context.Context, s RetentionSettings) ([]Reten
 			out = append(out, part)
 		}
 	}
+	out = append(out, db.foreignReport(p, s.Keep.Milliseconds())...)
 	for i := range out {
+		if out[i].Foreign {
+			continue
+		}
 		if s.Bytes > 0 && used > s.Bytes && out[i].Goes == "" {
 			out[i].Goes = "size"
 			used -= out[i].Bytes
 		}
 	}
 	return out, nil
+}
+
+// foreignReport is the part of the report about foreign blocks, each of which goes as a whole.
+func (db *DB) foreignReport(p *policies, def int64) []RetentionPart {
+	edge, ok := db.retentionEdge(p.longest(def))
+	var out []RetentionPart
+	for _, b := range db.foreign.all() {
+		part := RetentionPart{
+			Block: b.info.ID, MinT: b.info.MinT, MaxT: b.info.MaxT, Series: int(b.info.Series), Samples: b.info.Samples,
+			Bytes: b.info.Bytes, Foreign: true,
+		}
+		if ok && part.MaxT < edge {
+			part.Goes = "time"
+		}
+		out = append(out, part)
+	}
+	return out
 }
 
 // Retention returns the settings in force.

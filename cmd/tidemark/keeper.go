@@ -55,6 +55,7 @@ func (k keeper) Report(ctx context.Context, s api.RetentionSettings) ([]api.Rete
 	for _, p := range parts {
 		out = append(out, api.RetentionPart{
 			Block: p.Block, Policy: p.Policy, MinTime: p.MinT, MaxTime: p.MaxT, Series: p.Series, Samples: p.Samples, Bytes: p.Bytes, Goes: p.Goes,
+			Prometheus: p.Foreign,
 		})
 	}
 	return out, err

@@ -44,7 +44,7 @@ func (s *server) storeOptions() tsdb.Options {
 	o.Late = lateWindows(c)
 	o.MinFree, o.DeleteOldest = s.minFreeSpace(c), deleteOldest(c)
 	o.Scrub, o.ScrubBytes = scrubRate(c)
-	o.Foreign = prom.Directory{Logger: s.log.With("component", "tsdb")}
+	o.Foreign = prom.Directory{Logger: s.log.With("component", "tsdb"), Account: o.Budget}
 	o.DeleteForeign = c.Tidemark.Storage.PrometheusOriginals == "delete"
 	return o
 }

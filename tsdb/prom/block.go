@@ -32,6 +32,8 @@ type Block struct {
 	entries *entries
 	chunks  tsdb.ChunkReader
 	dead    tombstones.Reader
+	// attached is what the log had that the block was made of and its format has no place for; nil: nothing.
+	attached *attachments
 }
 
 var _ store.ForeignBlock = (*Block)(nil)
@@ -52,6 +54,9 @@ func openBlock(dir string, scratch bool) (*Block, error) {
 	if err == nil {
 		x.dead, err = b.Tombstones()
 	}
+	if err == nil && scratch {
+		x.attached, err = readAttachments(dir)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the Prometheus block %s: %w", dir, err), x.Close())
 	}
@@ -63,6 +68,7 @@ func (b *Block) Info() store.ForeignInfo {
 	m := b.block.Meta()
 	info := store.ForeignInfo{
 		ID: m.ULID.String(), MinT: m.MinTime, MaxT: m.MaxTime - 1, Bytes: b.block.Size(), Series: m.Stats.NumSeries,
+		Samples: m.Stats.NumSamples,
 	}
 	for _, p := range m.Compaction.Parents {
 		info.Replaces = append(info.Replaces, p.ULID.String())
@@ -99,7 +105,7 @@ func (b *Block) Load(ctx context.Context) (int64, error) {
 	if err := p.Err(); err != nil {
 		return 0, b.failed(ctx, err)
 	}
-	return bytes, nil
+	return bytes + b.attached.bytes(), nil
 }
 
 // Select implements tsdb.ForeignBlock.

@@ -19,12 +19,18 @@ import (
 	"github.com/prometheus/prometheus/tsdb"
 
 	store "github.com/tidemarkdb/tidemark/tsdb"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // Directory opens the data directories of Prometheus for a store. The zero value is ready.
 type Directory struct {
 	// Logger takes a few lines about what was found; nil: silent.
 	Logger *slog.Logger
+	// Account is charged for the memory that reading a log takes, which is about what Prometheus took; nil: not
+	// accounted. Where it refuses, the log is not read and answers say that they lack it.
+	Account *budget.Account
+
+	heap func() int64 // what is alive of the process' heap; nil: liveHeap
 }
 
 var _ store.Foreign = Directory{}
@@ -59,14 +65,26 @@ func (d Directory) Open(ctx context.Context, dir, scratch string, done func(id s
 	if err != nil {
 		return out, err
 	}
-	made, err := d.openHead(ctx, dir, scratch, blocks)
+	made, lost, err := d.openHead(ctx, dir, scratch, blocks)
 	if ctx.Err() != nil {
 		return out, ctx.Err()
 	}
+	restore := "restore " + filepath.Join(dir, walDir) + " and restart, or move it away to accept the loss"
 	if err != nil {
 		d.log().Error("the log of Prometheus could not be read; the next start tries again", "dir", dir, "err", err)
+		g := store.ForeignGap{
+			MinT: inOrderEnd(blocks), MaxT: lastWritten(dir), Err: fmt.Errorf("the log of Prometheus could not be read: %w", err),
+			NextStep: restore,
+		}
+		if _, ok := errors.AsType[*budget.ExceededError](err); ok {
+			g.NextStep = "raise memory.limit and restart"
+		}
+		out.Unreadable = append(out.Unreadable, g)
+	}
+	if lost != nil {
 		out.Unreadable = append(out.Unreadable, store.ForeignGap{
-			MinT: inOrderEnd(blocks), MaxT: math.MaxInt64, Err: fmt.Errorf("the log of Prometheus could not be read: %w", err),
+			MinT: lost.MinT, MaxT: lost.MaxT, Err: fmt.Errorf("the log of Prometheus is damaged: %s", lost.Cause),
+			NextStep: restore,
 		})
 	}
 	for _, l := range append(current(blocks), made...) {

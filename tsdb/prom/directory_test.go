@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/prometheus/model/labels"
@@ -250,7 +251,12 @@ func TestLogThatIsDamagedIsReadUpToTheDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := contents(t, p.dir)
-	got := blockLines(t, openDirectory(t, p.dir, t.TempDir()), wholeRange)
+	scratch := t.TempDir()
+	var blocks []store.ForeignBlock
+	for range 2 { // the second time the log is not read again
+		blocks = openDamaged(t, p.dir, scratch)
+	}
+	got := blockLines(t, blocks, wholeRange)
 	if diff := cmp.Diff(before, contents(t, p.dir)); diff != "" {
 		t.Errorf("files changed (-before +after):\n%s", diff)
 	}
@@ -264,6 +270,33 @@ func TestLogThatIsDamagedIsReadUpToTheDamage(t *testing.T) {
 	if samples == 0 {
 		t.Error("nothing of the log before the damage was read")
 	}
+	db := openStore(t, store.Options{Dir: p.dir, ForeignInPlace: true})
+	if cs := db.Conditions(); len(cs) != 1 || cs[0].Code != store.ConditionQuarantined || !strings.Contains(cs[0].Effect, "the log of Prometheus is damaged") {
+		t.Errorf("conditions %+v", cs)
+	}
+	v, err := db.View(epoch, math.MaxInt64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := v.Warnings(); len(w) != 1 {
+		t.Errorf("warnings %v", w)
+	}
+	if err := v.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// Whoever moves the log away accepts the loss, and keeps what was read of it.
+	away := t.TempDir()
+	if err := os.CopyFS(away, os.DirFS(p.dir)); err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{walDir, headChunksDir} {
+		if err := os.RemoveAll(filepath.Join(away, part)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := openDirectory(t, away, scratch); len(left) != len(blocks) {
+		t.Errorf("%d blocks without the log, want %d", len(left), len(blocks))
+	}
 	// A segment that is missing is no damage that more can be lost to: it is said, and tried again.
 	if err := os.Rename(middle, filepath.Join(t.TempDir(), "segment")); err != nil {
 		t.Fatal(err)
@@ -272,6 +305,31 @@ func TestLogThatIsDamagedIsReadUpToTheDamage(t *testing.T) {
 	if err != nil || len(contents.Unreadable) != 1 || len(contents.Blocks) != 0 {
 		t.Errorf("with a segment missing: %+v, error %v", contents, err)
 	}
+}
+
+// openDamaged opens what a Prometheus left whose log is damaged, which must be said.
+func openDamaged(t *testing.T, dir, scratch string) []store.ForeignBlock {
+	t.Helper()
+	got, err := Directory{}.Open(t.Context(), dir, scratch, none)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Unreadable) != 1 {
+		t.Fatalf("unreadable: %v", got.Unreadable)
+	}
+	g := got.Unreadable[0]
+	if !strings.Contains(g.Err.Error(), "the log of Prometheus is damaged: ") || !strings.Contains(g.NextStep, walDir) ||
+		g.MinT > epoch+3*hour || g.MaxT < epoch+3*hour || g.MaxT > time.Now().UnixMilli() {
+		t.Errorf("unreadable: %+v", g)
+	}
+	t.Cleanup(func() {
+		for _, b := range got.Blocks {
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return got.Blocks
 }
 
 func TestDamagedPartsAreNamedAndTheRestIsRead(t *testing.T) {

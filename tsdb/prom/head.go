@@ -15,13 +15,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/tsdb/tombstones"
-	"github.com/prometheus/prometheus/tsdb/wlog"
 
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 )
@@ -30,46 +28,60 @@ import (
 type headState struct {
 	Log    string   `json:"log"`    // what tells one state of the log from another
 	Blocks []string `json:"blocks"` // ULIDs in scratch
+	// Lost is what that log did not tell because it is damaged; nil: it told all.
+	Lost *lostRecords `json:"lost,omitempty"`
+}
+
+// lostRecords are the times of which records of a log may be missing.
+type lostRecords struct {
+	MinT  int64  `json:"minTime"`
+	MaxT  int64  `json:"maxTime"`
+	Cause string `json:"cause"`
 }
 
 const headFile = "head.json"
 
-// openHead returns the blocks in scratch that hold what the log of the Prometheus in dir has and its blocks have not. It
-// makes them where the log is not the one they were made from: Prometheus has run since.
-func (d Directory) openHead(ctx context.Context, dir, scratch string, blocks []listed) ([]listed, error) {
+// openHead returns the blocks in scratch that hold what the log of the Prometheus in dir has and its blocks have not, and
+// what is missing of it. It makes them where the log is not the one they were made from: Prometheus has run since.
+func (d Directory) openHead(ctx context.Context, dir, scratch string, blocks []listed) ([]listed, *lostRecords, error) {
 	log, err := fingerprint(dir)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	state, err := readHeadState(scratch)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if log == "" && state == nil {
-		return nil, nil // no Prometheus was here
+		return nil, nil, nil // no Prometheus was here
 	}
 	if state == nil {
 		state = &headState{}
 	}
 	if log != "" && log != state.Log {
 		if err := fsx.MakeDir(fsx.OS(), scratch); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		made, err := d.replay(ctx, dir, scratch, inOrderEnd(blocks))
+		r := replay{Directory: d, dir: dir, scratch: scratch, box: filepath.Join(scratch, "replay")}
+		made, lost, err := r.run(ctx, inOrderEnd(blocks))
 		if err != nil {
-			return nil, errors.Join(err, d.tidy(scratch, state.Blocks))
+			return nil, nil, errors.Join(err, d.tidy(scratch, state.Blocks))
 		}
 		// Those of an earlier log may not be converted yet. What is in both is the same.
-		state.Log, state.Blocks = log, append(state.Blocks, made...)
+		state.Log, state.Blocks, state.Lost = log, append(state.Blocks, made...), lost
 		err = fsx.Publish(fsx.OS(), filepath.Join(scratch, headFile), func(w io.Writer) error { return json.NewEncoder(w).Encode(state) })
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	if err := d.tidy(scratch, state.Blocks); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return d.list(scratch)
+	made, err := d.list(scratch)
+	if log == "" {
+		return made, nil, err // who has taken the damaged log away accepts the loss
+	}
+	return made, state.Lost, err
 }
 
 // fingerprint changes when anything is added to the log; empty where there is none.
@@ -131,104 +143,6 @@ func (d Directory) tidy(scratch string, keep []string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// replay reads the log into Prometheus' own head and writes what it holds from the time end on, and what came out of
-// order, as blocks into scratch.
-func (d Directory) replay(ctx context.Context, dir, scratch string, end int64) (made []string, err error) {
-	start := time.Now()
-	d.log().Info("reading the log of Prometheus; this takes as long as a start of Prometheus", "dir", dir)
-	box := filepath.Join(scratch, "replay")
-	if err := os.RemoveAll(box); err != nil {
-		return nil, err
-	}
-	head, err := d.openReplay(ctx, dir, box)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, head.Close(), os.RemoveAll(box)) }()
-	err = head.Init(end)
-	if _, damaged := errors.AsType[*wlog.CorruptionErr](err); err != nil && !damaged {
-		return nil, err
-	}
-	if err != nil {
-		// Prometheus drops what is behind the damage, too, and repairs the files. We leave them as they are.
-		d.log().Warn("the log of Prometheus is damaged; what is behind the damage is lost, as it would be with Prometheus", "err", err)
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	w := headWriter{ctx: ctx, scratch: scratch, head: head}
-	if err := w.write(); err != nil {
-		return nil, fmt.Errorf("write the head of Prometheus as blocks: %w", err)
-	}
-	d.log().Info("read the log of Prometheus", "blocks", len(w.made), "series", head.NumSeries(), "took", time.Since(start))
-	return w.made, nil
-}
-
-// openReplay makes the head. The log is read where it is. Head chunks and the log of late samples, where a head
-// deletes and adds files, are linked into box first, so that all it does happens there: files that are there already
-// it never writes to.
-func (d Directory) openReplay(ctx context.Context, dir, box string) (*tsdb.Head, error) {
-	if err := linkFiles(ctx, filepath.Join(dir, headChunksDir), filepath.Join(box, headChunksDir)); err != nil {
-		return nil, err
-	}
-	wal, err := wlog.Open(d.log(), filepath.Join(dir, walDir))
-	if err != nil {
-		return nil, err
-	}
-	var late *wlog.WL
-	if _, err := os.Stat(filepath.Join(dir, wblDir)); err == nil {
-		if err := linkFiles(ctx, filepath.Join(dir, wblDir), filepath.Join(box, wblDir)); err != nil {
-			return nil, err
-		}
-		if late, err = wlog.New(d.log(), nil, filepath.Join(box, wblDir), ""); err != nil {
-			return nil, err
-		}
-	}
-	o := tsdb.DefaultHeadOptions()
-	o.ChunkDirRoot = box
-	o.EnableSTStorage.Store(true)
-	o.EnableHistogramSTEncoding.Store(true)
-	o.FloatChunkEncoding.Store(uint32(chunkenc.EncXOR2))
-	head, err := tsdb.NewHead(nil, d.log(), wal, late, o, tsdb.NewHeadStats())
-	if err != nil {
-		if late != nil {
-			err = errors.Join(err, late.Close())
-		}
-		return nil, err
-	}
-	return head, nil
-}
-
-// linkFiles gives the files of a directory a second name in another one, or copies them where that cannot be.
-func linkFiles(ctx context.Context, from, to string) error {
-	if err := os.MkdirAll(to, 0o777); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(from)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if !e.Type().IsRegular() {
-			continue
-		}
-		src, dst := filepath.Join(from, e.Name()), filepath.Join(to, e.Name())
-		if os.Link(src, dst) == nil {
-			continue
-		}
-		if err := copyFile(src, dst); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // headWriter writes a head as blocks.

@@ -454,8 +454,25 @@ func TestPrometheusBlocksBeyondTheRetentionGo(t *testing.T) {
 	p := newPeer(t, rng, m, peerOptions{compact: true})
 	p.close(t)
 	db := openStore(t, store.Options{Dir: p.dir, Foreign: paused{Foreign: Directory{}, gate: make(chan struct{})}, Retention: 4 * time.Hour})
+	report, err := db.RetentionReport(t.Context(), db.Retention())
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := db.Stats().Foreign.Blocks
 	if err := db.Maintain(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	went, samples := int64(0), uint64(0)
+	for _, part := range report {
+		if !part.Foreign {
+			t.Errorf("reported is %+v", part)
+		}
+		if samples += part.Samples; part.Goes == "time" {
+			went++
+		}
+	}
+	if left := db.Stats().Foreign.Blocks; int64(len(report)) != there || went == 0 || went != there-left || samples == 0 {
+		t.Errorf("%d of %d blocks with %d samples were reported to go, %d of %d are left", went, len(report), samples, left, there)
 	}
 	oldest := int64(math.MaxInt64)
 	for _, lines := range storeLines(t, db) {

@@ -70,6 +70,8 @@ type RetentionPart struct {
 	Samples uint64 `json:"samples"`
 	Bytes   int64  `json:"bytes"`
 	Goes    string `json:"goes,omitempty"`
+	// Prometheus: a block of the Prometheus that had the data path, which is not converted yet.
+	Prometheus bool `json:"prometheus,omitempty"`
 }
 
 // retentionSum is what the parts of one policy come to.
