@@ -23,7 +23,7 @@ func (b *Block) PageKinds() (map[uint8]int, error) {
 				return nil, err
 			}
 			for k := range s.pages {
-				kinds[uint8(s.pages[k].kind)]++
+				kinds[s.pages[k].kind]++
 			}
 		}
 	}

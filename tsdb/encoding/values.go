@@ -153,6 +153,15 @@ func decodeIntegers(dst []float64, codec uint8, h *header, n, from, to int) ([]f
 		return dst, err
 	}
 	at, body := len(dst), c.h.off
+	if c.isLine() {
+		dst = asFloats(grow(asInts(dst), to-from))
+		f := dst[at:]
+		if err := c.line(asInts(f)); err != nil {
+			return dst[:at], err
+		}
+		turn(f, asInts(f), codec, int(unit))
+		return dst, nil
+	}
 	if c.form == formSparse && c.order == 1 {
 		var room patchRoom
 		p, err := c.h.patches(formSparse, n-1, &room)
