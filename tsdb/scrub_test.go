@@ -179,9 +179,11 @@ func TestScrubMendsWhatIsInMemoryToo(t *testing.T) {
 
 func TestAFileThatLeavesTheQuarantineEndsItsConditionAndItsWarnings(t *testing.T) {
 	disk := twoBlocks(t)
-	name := blockFiles(t, disk)[0]
-	damage(t, disk, name, offsetOf(t, disk, name, "__name__"))
 	db := openTest(t, small(disk))
+	name := db.blocks.all()[0].Name()
+	mustClose(t, db)
+	damage(t, disk, name, offsetOf(t, disk, name, "__name__"))
+	db = openTest(t, small(disk))
 	wantCondition(t, db, ConditionQuarantined, "1970-01-01T00:00:01Z")
 	if ws := warningsOf(t, db, 0, 59_999); len(ws) != 1 || !strings.Contains(ws[0], "1970-01-01T00:00:01Z") {
 		t.Errorf("warnings %q, want one that says from when", ws)

@@ -40,7 +40,9 @@ type site struct {
 	off  int64 // negative: the disk did not say where
 }
 
-func (a site) compare(b site) int { return cmp.Or(strings.Compare(a.file, b.file), cmp.Compare(a.off, b.off)) }
+func (a site) compare(b site) int {
+	return cmp.Or(strings.Compare(a.file, b.file), cmp.Compare(a.off, b.off))
+}
 
 // loss is what is missing, and what to do about it.
 type loss struct {
