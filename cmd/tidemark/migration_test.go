@@ -5,9 +5,11 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"math"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -152,7 +154,8 @@ func prometheusOn(t *testing.T, dir string) (*peers.Process, string) {
 }
 
 // TestThereAndBackOnOneDataPath follows docs/migration.md: Prometheus, then Tidemark on its data path, then, after an
-// export into it, Prometheus again, which answers for the whole time as if it had never been gone.
+// export into it, Prometheus again, which answers for the whole time as if it had never been gone: as Tidemark, and as a
+// Prometheus that had it all. So does one on what was exported of a snapshot of the running Tidemark.
 func TestThereAndBackOnOneDataPath(t *testing.T) {
 	start := time.Now().Add(-13 * time.Hour).Truncate(time.Minute)
 	half, end := start.Add(6*time.Hour), start.Add(12*time.Hour)
@@ -190,6 +193,12 @@ func TestThereAndBackOnOneDataPath(t *testing.T) {
 		t.Errorf("converted (-Prometheus +Tidemark):\n%s", diff)
 	}
 	want = migrationAnswers(t, s.url(""), start, end)
+	_, stayed := prometheusOn(t, t.TempDir())
+	loadRange(t, stayed, start, end)
+	if diff := cmp.Diff(migrationAnswers(t, stayed, start, end), want); diff != "" {
+		t.Errorf("the whole time (-Prometheus that stayed +Tidemark):\n%s", diff)
+	}
+	copied := exportSnapshot(t, s, data)
 	if code, _ := s.Stop(t); code != 0 {
 		t.Fatalf("Tidemark stopped with %d", code)
 	}
@@ -203,6 +212,33 @@ func TestThereAndBackOnOneDataPath(t *testing.T) {
 	if diff := cmp.Diff(want, migrationAnswers(t, base, start, end)); diff != "" {
 		t.Errorf("back on the same path (-Tidemark +Prometheus):\n%s", diff)
 	}
+	_, base = prometheusOn(t, copied)
+	if diff := cmp.Diff(want, migrationAnswers(t, base, start, end)); diff != "" {
+		t.Errorf("on the export of a snapshot (-Tidemark +Prometheus):\n%s", diff)
+	}
+}
+
+// exportSnapshot takes a snapshot of a running server by its API, and exports that, all of it, into a directory of its
+// own, which it returns.
+func exportSnapshot(t *testing.T, s *instance, data string) string {
+	t.Helper()
+	resp, err := http.Post(s.url("/api/v1/admin/tsdb/snapshot"), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	var answer struct{ Data struct{ Name string } }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil || answer.Data.Name == "" {
+		t.Fatalf("snapshot: %s, %+v, %v", resp.Status, answer, err)
+	}
+	to := t.TempDir()
+	out := command(t, peers.BuildTool(t), "tsdb", "export", filepath.Join(data, "snapshots", answer.Data.Name), to)
+	var ids []string
+	for line := range strings.Lines(out) {
+		ids = append(ids, strings.Fields(line)[0])
+	}
+	checkWithPromtool(t, to, ids)
+	return to
 }
 
 // export runs the first export that docs/migration.md shows and returns the names of the blocks.
