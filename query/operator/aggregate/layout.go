@@ -9,14 +9,13 @@ import (
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/util/kahansum"
-)
 
-// run is buckets that lie side by side in two histograms.
-type run struct{ a, b, n int }
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
 
 // adder adds histograms to sums. The series of a group mostly have the same sort of buckets, and the sum soon has all
 // that any of them has: then adding is a loop over runs of numbers, and nothing is moved or allocated.
-type adder struct{ positive, negative []run }
+type adder struct{ positive, negative []vector.BucketRun }
 
 // add adds h to a sum and what rounding took from it, as KahanAdd does.
 func (d *adder) add(sum, c, h *histogram.FloatHistogram) (newC *histogram.FloatHistogram, reconciled bool, err error) {
@@ -49,10 +48,10 @@ func (d *adder) fits(sum, h *histogram.FloatHistogram) bool {
 		return false
 	}
 	var ok bool
-	if d.positive, ok = locate(d.positive[:0], sum.PositiveSpans, h.PositiveSpans); !ok {
+	if d.positive, ok = vector.LocateBuckets(d.positive[:0], sum.PositiveSpans, h.PositiveSpans); !ok {
 		return false
 	}
-	d.negative, ok = locate(d.negative[:0], sum.NegativeSpans, h.NegativeSpans)
+	d.negative, ok = vector.LocateBuckets(d.negative[:0], sum.NegativeSpans, h.NegativeSpans)
 	return ok
 }
 
@@ -71,40 +70,9 @@ func aboveZero(spans []histogram.Span, h *histogram.FloatHistogram) bool {
 	return exp > math.Ilogb(h.ZeroThreshold)
 }
 
-// locate appends where the buckets of b are among those of a; false: not all of them are.
-func locate(runs []run, a, b []histogram.Span) ([]run, bool) {
-	i, fromA, atA := -1, 0, 0 // the span of a, its first bucket and where that is
-	end := 0                  // of that span
-	indexB, atB := 0, 0
-	for _, s := range b {
-		indexB += int(s.Offset)
-		n := int(s.Length)
-		if n == 0 {
-			continue
-		}
-		for i < 0 || indexB >= end {
-			if i >= 0 {
-				atA += int(a[i].Length)
-			}
-			if i++; i == len(a) {
-				return runs, false
-			}
-			fromA = end + int(a[i].Offset)
-			end = fromA + int(a[i].Length)
-		}
-		if indexB < fromA || indexB+n > end {
-			return runs, false
-		}
-		runs = append(runs, run{atA + indexB - fromA, atB, n})
-		indexB += n
-		atB += n
-	}
-	return runs, true
-}
-
-func addRuns(runs []run, sum, c, h []float64) {
+func addRuns(runs []vector.BucketRun, sum, c, h []float64) {
 	for _, r := range runs {
-		to, lost, from := sum[r.a:r.a+r.n], c[r.a:r.a+r.n], h[r.b:r.b+r.n]
+		to, lost, from := sum[r.A:r.A+r.N], c[r.A:r.A+r.N], h[r.B:r.B+r.N]
 		for i, v := range from {
 			t := to[i] + v
 			part := t - to[i]

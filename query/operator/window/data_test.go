@@ -220,11 +220,23 @@ var twists = []func(m maker, h *histogram.FloatHistogram){
 			h.PositiveSpans = []histogram.Span{{Offset: 1, Length: 2}, {Offset: 0, Length: 1}, {Offset: 3, Length: 0}, {Offset: 1, Length: 3}}
 		}
 	},
+	appearing, appearing,
 	func(_ maker, h *histogram.FloatHistogram) { // buckets within the zero bucket
 		if !h.UsesCustomBuckets() {
 			h.ZeroThreshold = 3
 		}
 	},
+}
+
+// appearing leaves out buckets until they have counted for a while, as clients do before the first observation.
+func appearing(_ maker, h *histogram.FloatHistogram) {
+	for i, x := range h.PositiveBuckets {
+		h.PositiveBuckets[i] = max(0, x-float64(4*i))
+	}
+	for i, x := range h.NegativeBuckets {
+		h.NegativeBuckets[i] = max(0, x-float64(9*(1-i)))
+	}
+	h.Compact(0)
 }
 
 func (m maker) of(counts []float64, schema int32, custom, gauge bool) *histogram.FloatHistogram {

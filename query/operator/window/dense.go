@@ -3,10 +3,15 @@
 
 package window
 
-import "github.com/prometheus/prometheus/model/histogram"
+import (
+	"github.com/prometheus/prometheus/model/histogram"
 
-// denseIncrease is increase for a window of one plain layout: the difference of its last and its first histogram and
-// what was lost at resets, without empty buckets, not yet multiplied by anything.
+	"github.com/tidemarkdb/tidemark/query/vector"
+)
+
+// denseIncrease is increase for a window of related layouts: the difference of its last and its first histogram and
+// what was lost at resets, without empty buckets, not yet multiplied by anything; nil where one of these has a bucket
+// that the last has not.
 func (m *mixed) denseIncrease(l, end int) (*histogram.FloatHistogram, error) {
 	h := &m.h
 	first, last := h.h[l], h.h[end-1]
@@ -41,11 +46,18 @@ func (m *mixed) denseIncrease(l, end int) (*histogram.FloatHistogram, error) {
 		out.Count += h.h[r-1].Count
 		out.Sum += h.h[r-1].Sum
 	}
-	if out.PositiveBuckets, out.PositiveSpans, err = m.denseBuckets(positive, first, last, resets); err != nil {
-		return nil, err
+	for _, s := range [...]side{positive, negative} {
+		buckets, spans, ok, err := m.denseBuckets(s, first, last, resets)
+		if !ok || err != nil {
+			return nil, err
+		}
+		if s == positive {
+			out.PositiveBuckets, out.PositiveSpans = buckets, spans
+		} else {
+			out.NegativeBuckets, out.NegativeSpans = buckets, spans
+		}
 	}
-	out.NegativeBuckets, out.NegativeSpans, err = m.denseBuckets(negative, first, last, resets)
-	return out, err
+	return out, nil
 }
 
 // side is one half of the buckets of a histogram.
@@ -78,30 +90,35 @@ func (s side) spans(h *histogram.FloatHistogram) []histogram.Span {
 	return h.NegativeSpans
 }
 
-// denseBuckets is one half of denseIncrease.
-func (m *mixed) denseBuckets(s side, first, last *histogram.FloatHistogram, resets []int32) ([]float64, []histogram.Span, error) {
+// denseBuckets is one half of denseIncrease; ok is false where there is none.
+func (m *mixed) denseBuckets(s side, first, last *histogram.FloatHistogram, resets []int32) (out []float64, spans []histogram.Span, ok bool, err error) {
 	a := s.buckets(last)
-	if len(a) == 0 {
-		return nil, nil, nil
+	if out, err = m.batch.MakeBuckets(len(a)); err != nil {
+		return nil, nil, false, err
 	}
-	out, err := m.batch.MakeBuckets(len(a))
-	if err != nil {
-		return nil, nil, err
-	}
-	if first == nil {
+	switch {
+	case first == nil:
 		copy(out, a)
-	} else {
+	case same(s.spans(first), s.spans(last)):
 		b := s.buckets(first)[:len(a)]
 		for i, x := range a {
 			out[i] = x - b[i]
 		}
-	}
-	for _, r := range resets {
-		for i, x := range s.buckets(m.h.h[r-1])[:len(a)] {
-			out[i] += x
+	default:
+		copy(out, a)
+		if ok, err = m.combine(s, out, last, first, true); !ok || err != nil {
+			return nil, nil, false, err
 		}
 	}
-	spans := s.spans(last)
+	for _, r := range resets {
+		if ok, err = m.combine(s, out, last, m.h.h[r-1], false); !ok || err != nil {
+			return nil, nil, false, err
+		}
+	}
+	if len(a) == 0 {
+		return nil, nil, true, nil
+	}
+	spans = s.spans(last)
 	empty := 0
 	for _, x := range out {
 		if x == 0 {
@@ -110,12 +127,41 @@ func (m *mixed) denseBuckets(s side, first, last *histogram.FloatHistogram, rese
 	}
 	if empty > 0 {
 		if out, spans, err = m.compact(out, spans, len(out)-empty); err != nil {
-			return nil, nil, err
+			return nil, nil, false, err
 		}
 	}
 	spans, err = m.batch.ShareSpans(s.number(), spans)
-	return out, spans, err
+	return out, spans, err == nil, err
 }
+
+// combine adds the buckets of h to out, which are in the layout of last, or takes them off; false where that has not all
+// of them.
+func (m *mixed) combine(s side, out []float64, last, h *histogram.FloatHistogram, subtract bool) (done bool, err error) {
+	var ok bool
+	if m.places, err = room(&m.memory, m.places, len(s.spans(h)), placeBytes); err != nil {
+		return false, err
+	}
+	if m.places, ok = vector.LocateBuckets(m.places[:0], s.spans(last), s.spans(h)); !ok {
+		return false, nil
+	}
+	buckets := s.buckets(h)
+	for _, r := range m.places {
+		to := out[r.A : r.A+r.N]
+		if subtract {
+			for i, x := range buckets[r.B : r.B+r.N] {
+				to[i] -= x
+			}
+			continue
+		}
+		for i, x := range buckets[r.B : r.B+r.N] {
+			to[i] += x
+		}
+	}
+	return true, nil
+}
+
+// placeBytes is what a run of buckets takes.
+const placeBytes = 24
 
 // spanBytes is what a span takes.
 const spanBytes = 8

@@ -38,11 +38,12 @@ func rateHistograms(m *mixed) error {
 			continue
 		}
 		m.f.extrapolation.window(h.t[l]-(at-m.f.w.Range), at-h.t[end-1], end-l-1)
-		if h.st == nil && (!m.f.fn.counter || !h.gauges) && h.uniform(l, end) {
-			if err := m.denseRate(i, l, end); err != nil {
+		if h.st == nil && (!m.f.fn.counter || !h.gauges) && h.related(l, end) {
+			if done, err := m.denseRate(i, l, end); err != nil {
 				return err
+			} else if done {
+				continue
 			}
-			continue
 		}
 		result, overlapped, ok := m.increase(l, end, &overlap)
 		if overlapped {
@@ -68,14 +69,14 @@ func rateHistograms(m *mixed) error {
 	return nil
 }
 
-// denseRate makes the result of a window of one plain layout.
-func (m *mixed) denseRate(i, l, end int) error {
+// denseRate makes the result of a window of related layouts; done is false where the last of them has not all buckets.
+func (m *mixed) denseRate(i, l, end int) (done bool, err error) {
 	result, err := m.denseIncrease(l, end)
-	if err != nil {
-		return err
+	if result == nil || err != nil {
+		return false, err
 	}
 	m.share(i, result.Mul(m.factor(l, result)))
-	return nil
+	return true, nil
 }
 
 // factor returns by what to multiply the increase over a window that begins with histogram l.

@@ -19,24 +19,30 @@ import (
 const odd = math.MaxInt32
 
 // layouts finds, for each histogram of the series, the first of those before it that have the same layout without
-// another one between them.
+// another one between them, and the first of those whose buckets at least mean the same.
 func (m *mixed) layouts() error {
 	h := &m.h
 	run, err := room(&m.memory, h.run, len(h.h), 4)
 	if err != nil {
 		return err
 	}
-	h.run = run
+	kin, err := room(&m.memory, h.kin, len(h.h), 4)
+	if err != nil {
+		return err
+	}
+	h.run, h.kin = run, kin
 	h.resets, h.scanned, h.gauges = h.resets[:0], 0, false
 	for i, x := range h.h {
 		h.gauges = h.gauges || x.CounterResetHint == histogram.GaugeType
 		switch {
 		case i > 0 && sameLayout(h.h[i-1], x):
-			run[i] = run[i-1]
-		case plainLayout(x):
-			run[i] = int32(i)
+			run[i], kin[i] = run[i-1], kin[i-1]
+		case !plainLayout(x):
+			run[i], kin[i] = odd, odd
+		case i > 0 && kin[i-1] != odd && sameBounds(h.h[i-1], x):
+			run[i], kin[i] = int32(i), kin[i-1]
 		default:
-			run[i] = odd
+			run[i], kin[i] = int32(i), int32(i)
 		}
 	}
 	return nil
@@ -45,11 +51,18 @@ func (m *mixed) layouts() error {
 // uniform tells whether the histograms [l, end) have one layout, a plain one.
 func (h *histograms) uniform(l, end int) bool { return int(h.run[end-1]) <= l }
 
+// related tells whether the histograms [l, end) have plain layouts in which a bucket of some index is the same bucket.
+func (h *histograms) related(l, end int) bool { return int(h.kin[end-1]) <= l }
+
+// sameBounds tells whether a bucket of some index is the same bucket in both histograms, the zero bucket too.
+func sameBounds(a, b *histogram.FloatHistogram) bool {
+	return a.Schema == b.Schema && a.ZeroThreshold == b.ZeroThreshold && same(a.CustomValues, b.CustomValues)
+}
+
 func sameLayout(a, b *histogram.FloatHistogram) bool {
-	return a.Schema == b.Schema && a.ZeroThreshold == b.ZeroThreshold &&
+	return sameBounds(a, b) &&
 		len(a.PositiveBuckets) == len(b.PositiveBuckets) && len(a.NegativeBuckets) == len(b.NegativeBuckets) &&
-		same(a.PositiveSpans, b.PositiveSpans) && same(a.NegativeSpans, b.NegativeSpans) &&
-		same(a.CustomValues, b.CustomValues)
+		same(a.PositiveSpans, b.PositiveSpans) && same(a.NegativeSpans, b.NegativeSpans)
 }
 
 // same compares slices that are mostly one and the same.

@@ -31,8 +31,9 @@ type mixed struct {
 	ht     []int64 // of the histograms
 	hst    []int64
 	hh     []*histogram.FloatHistogram
-	spans  []histogram.Span // scratch of compact
-	rests  []float64        // scratch of denseSums
+	spans  []histogram.Span   // scratch of compact
+	rests  []float64          // scratch of denseSums
+	places []vector.BucketRun // scratch of combine
 	// copied is the histogram of the series that was copied last, and copy what came out.
 	copied, copy *histogram.FloatHistogram
 	// results is what was charged for histograms that are in the batch now.
@@ -47,6 +48,8 @@ type histograms struct {
 	bounds
 	// run is what layouts found; empty before.
 	run []int32
+	// kin is the same for histograms whose buckets mean the same.
+	kin []int32
 	// resets are those found by resetsIn, which has looked at the pairs before scanned.
 	resets  []int32
 	scanned int
