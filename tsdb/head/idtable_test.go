@@ -97,7 +97,7 @@ func TestIDTableIsSmallAndStaysWithinItsBudget(t *testing.T) {
 			break
 		}
 		table.insert(id, hashes[id])
-		if per := float64(table.bytes()) / float64(id+1); id > 50_000 && per > 7.5 {
+		if per := float64(table.bytes()) / float64(id+1); id > 50_000 && per > 8 {
 			t.Fatalf("%d ids take %.1f bytes each", id+1, per)
 		}
 	}
