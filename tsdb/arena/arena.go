@@ -44,6 +44,8 @@ type Options struct {
 	Account *budget.Account
 	// KeepIdle is how many bytes of idle memory an arena keeps from the operating system at least; default: 1 MiB.
 	KeepIdle int64
+	// Burst is how many more it keeps until Rest finds that they were not wanted; default: none.
+	Burst int64
 }
 
 // Stats is what an arena holds, in bytes but for Blocks.
@@ -80,10 +82,13 @@ type Arena struct {
 	spans   []span
 	unused  uint32               // first span of the last region that was never taken
 	partial [numClasses]uint32   // per class: list of spans with a free block
-	idle    [maxOrder + 1]uint32 // per order: list of idle runs
-	idleLen int64                // bytes of idle runs that are committed
-	stats   Stats
-	guard   guard
+	idle    [maxOrder + 1]uint32 // per order: list of idle runs that are committed
+	bare    [maxOrder + 1]uint32 // per order: list of those that are not
+	idleLen int64                // bytes of runs in idle
+	// leastIdle is the least that idleLen has been since the last Rest.
+	leastIdle int64
+	stats     Stats
+	guard     guard
 }
 
 // New returns an empty arena. It maps nothing before the first Alloc.

@@ -169,6 +169,7 @@ func TestArenaAgainstAMap(t *testing.T) {
 				}
 			},
 			"trim":   func(*rapid.T) { m.a.Trim() },
+			"rest":   func(*rapid.T) { m.a.Rest() },
 			"gather": func(t *rapid.T) { m.gather(t) },
 			"":       func(t *rapid.T) { m.checkAll(t) },
 		})
@@ -298,6 +299,55 @@ func TestIdleMemoryGoesBack(t *testing.T) {
 		t.Errorf("%d bytes charged after Trim", m.acct.Used())
 	}
 	m.checkAll(t)
+}
+
+func TestABurstOfIdleMemoryIsKeptUntilItIsNotWanted(t *testing.T) {
+	acct := budget.NewRoot("test", 0)
+	a := arena.New(arena.Options{Account: acct, KeepIdle: 64 << 10, Burst: 1 << 20})
+	var refs []arena.Ref
+	fill := func() {
+		for range 4096 {
+			ref, err := a.Alloc(128)
+			if err != nil {
+				t.Fatal(err)
+			}
+			refs = append(refs, ref)
+		}
+	}
+	empty := func() {
+		for _, ref := range refs {
+			a.Free(ref)
+		}
+		refs = refs[:0]
+	}
+	fill()
+	full := acct.Used()
+	for range 3 { // wanted again and again: Rest takes nothing
+		empty()
+		fill()
+		a.Rest()
+		if acct.Used() != full {
+			t.Fatalf("%d bytes charged, want the %d of before", acct.Used(), full)
+		}
+	}
+	empty()
+	a.Rest()
+	if acct.Used() != full {
+		t.Errorf("%d bytes charged right after they were in use, want %d", acct.Used(), full)
+	}
+	const lastSpan = 16 << 10 // stays with its class
+	if a.Rest(); acct.Used() > 64<<10+lastSpan {
+		t.Errorf("%d bytes charged after they were not wanted", acct.Used())
+	}
+	for range 8 {
+		fill()
+	}
+	if empty(); acct.Used() > 1<<20+128<<10+lastSpan { // 1/32 of the 4 MiB stay, too
+		t.Errorf("%d bytes charged, a burst is 1 MiB", acct.Used())
+	}
+	if err := a.Close(); err != nil || acct.Used() != 0 {
+		t.Errorf("%d bytes charged after the end, %v", acct.Used(), err)
+	}
 }
 
 func TestSmallArenaIsCheap(t *testing.T) {

@@ -5,33 +5,43 @@ package arena
 
 import "fmt"
 
-// takeRun returns a run of 1<<order spans, committed: an idle one of that size, else half of a larger one, else
-// one never used, else one of a new region.
+// takeRun returns a run of 1<<order spans, committed: an idle one that is committed, else one that is not, else one never
+// used, else one of a new region. Of idle ones it takes the smallest that will do, and halves it while that is too large.
 func (a *Arena) takeRun(order uint8) (uint32, error) {
+	if at := a.takeFrom(&a.idle, order); at != 0 {
+		a.idleLen -= a.spans[at].size()
+		a.leastIdle = min(a.leastIdle, a.idleLen)
+		return at, nil
+	}
+	at := a.takeFrom(&a.bare, order)
+	if at == 0 {
+		return a.takeUnused(order)
+	}
+	if err := a.commit(at); err != nil {
+		a.push(&a.bare[order], at)
+		return 0, err
+	}
+	return at, nil
+}
+
+// takeFrom takes a run out of the lists of runs by order; 0 if none is large enough.
+func (a *Arena) takeFrom(lists *[maxOrder + 1]uint32, order uint8) uint32 {
 	from := order
-	for from <= maxOrder && a.idle[from] == 0 {
+	for from <= maxOrder && lists[from] == 0 {
 		from++
 	}
 	if from > maxOrder {
-		return a.takeUnused(order)
+		return 0
 	}
-	at := a.idle[from]
-	a.remove(&a.idle[from], at)
+	at := lists[from]
+	a.remove(&lists[from], at)
 	for s := &a.spans[at]; s.order > order; {
 		s.order--
 		half := at + 1<<s.order
 		a.spans[half] = span{order: s.order, committed: s.committed}
-		a.push(&a.idle[s.order], half)
+		a.push(&lists[s.order], half)
 	}
-	if s := &a.spans[at]; s.committed {
-		a.idleLen -= s.size()
-		return at, nil
-	}
-	if err := a.commit(at); err != nil {
-		a.push(&a.idle[order], at)
-		return 0, err
-	}
-	return at, nil
+	return at
 }
 
 // takeUnused takes a run from the end of the last region, or of a new one.
@@ -46,7 +56,7 @@ func (a *Arena) takeUnused(order uint8) (uint32, error) {
 	a.spans[at] = span{order: order}
 	a.unused += need
 	if err := a.commit(at); err != nil {
-		a.push(&a.idle[order], at)
+		a.push(&a.bare[order], at)
 		return 0, err
 	}
 	return at, nil
@@ -74,7 +84,7 @@ func (a *Arena) addRegion(need uint32) error {
 			order++
 		}
 		a.spans[a.unused] = span{order: order}
-		a.push(&a.idle[order], a.unused)
+		a.push(&a.bare[order], a.unused)
 		a.unused += 1 << order
 	}
 	a.regions = append(a.regions, region)
@@ -110,18 +120,35 @@ func (a *Arena) giveRun(at uint32) {
 	s.used = false
 	a.push(&a.idle[s.order], at)
 	a.idleLen += s.size()
-	if a.idleLen > max(a.opts.KeepIdle, a.stats.InUse/idleShare) {
+	if a.idleLen > a.keep()+a.opts.Burst {
 		a.decommit(at)
 	}
 }
 
+// keep is how much idle memory stays committed for long.
+func (a *Arena) keep() int64 { return max(a.opts.KeepIdle, a.stats.InUse/idleShare) }
+
+// Rest gives the idle memory beyond what an arena keeps to the operating system, as far as all of it has been idle since
+// the last call. Who sets Options.Burst calls it every now and then.
+func (a *Arena) Rest() {
+	a.release(a.leastIdle - a.keep())
+	a.leastIdle = a.idleLen
+}
+
 // Trim gives all idle memory to the operating system, for when memory is short.
-func (a *Arena) Trim() {
+func (a *Arena) Trim() { a.release(a.idleLen) }
+
+// release gives up to that many bytes of idle memory to the operating system.
+func (a *Arena) release(bytes int64) {
 	for _, at := range a.idle {
-		for ; at != 0; at = a.spans[at].next {
-			if a.spans[at].committed {
-				a.decommit(at)
+		for at != 0 {
+			s := a.spans[at]
+			if s.size() > bytes {
+				break
 			}
+			a.decommit(at)
+			bytes -= s.size()
+			at = s.next
 		}
 	}
 }
@@ -134,6 +161,8 @@ func (a *Arena) decommit(at uint32) {
 	if dropPages(a.dir[at/dirSpans][off:off+s.size()]) != nil {
 		return // the pages are still there, and so is their charge
 	}
+	a.remove(&a.idle[s.order], at)
+	a.push(&a.bare[s.order], at)
 	s.committed = false
 	a.idleLen -= s.size()
 	a.stats.Committed -= s.size()

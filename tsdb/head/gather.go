@@ -30,6 +30,7 @@ func worthGathering(a *arena.Arena) bool {
 
 func (s *shard) gather() {
 	s.mu.Lock()
+	s.bytes.Rest()
 	worth := worthGathering(s.bytes)
 	s.mu.Unlock()
 	if !worth {

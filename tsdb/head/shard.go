@@ -75,9 +75,14 @@ const (
 // kind of lastT's sample and kind of the open chunk are the same while there is an open chunk: another kind
 // closes it.
 
-// keepIdle is how much idle memory a shard keeps for streams. A spill gives nearly all that a shard holds back, which
-// would be as much again as all of them hold at a time.
-const keepIdle = 64 << 10
+const (
+	// keepIdle is how much idle memory a shard keeps for streams. A spill gives nearly all that a shard holds back, which
+	// would be as much again as all of them hold at a time.
+	keepIdle = 64 << 10
+	// burstIdle is how much it keeps for a second or so. Bodies of series that are scraped together grow together: blocks
+	// of one size are given back by the thousand, and blocks of the next are wanted.
+	burstIdle = 1 << 20
+)
 
 // shard is the part of the head with the series whose id has the same remainder.
 type shard struct {
@@ -111,7 +116,7 @@ type shard struct {
 }
 
 func newShard(h *Head, number uint32) *shard {
-	bytes := arena.New(arena.Options{Account: h.opts.Account, KeepIdle: keepIdle})
+	bytes := arena.New(arena.Options{Account: h.opts.Account, KeepIdle: keepIdle, Burst: burstIdle})
 	return &shard{
 		head: h, number: number, versions: versions{arena: bytes}, headers: newTable[header](h.opts.Account), footers: newTable[footer](h.opts.Account), bytes: bytes,
 		late: map[uint32]*lateRows{}, hists: map[uint32]*openHist{}, starts: map[uint32]*openST{}, tombs: map[uint32][]tomb{}, ended: map[uint32]endedSeries{},
