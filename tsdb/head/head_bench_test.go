@@ -263,3 +263,46 @@ func TestMemoryPerSeriesStaysInBounds(t *testing.T) {
 	}
 	runtime.KeepAlive(walks)
 }
+
+// BenchmarkMemory reports what the head takes for each of 213,500 series with 25 samples, and what that is for.
+func BenchmarkMemory(b *testing.B) {
+	const series = 213_500
+	for b.Loop() {
+		account := budget.NewRoot("head", 0)
+		x, refs, walks := newFleet(b, series, account)
+		fill(x, refs, walks, 25)
+		x.h.Gather()
+		m := memoryOf(x.h)
+		b.ReportMetric(m.records/series, "records-B/series")
+		b.ReportMetric(m.samples/series, "samples-B/series")
+		b.ReportMetric(m.labels/series, "labels-B/series")
+		b.ReportMetric(m.index/series, "index-B/series")
+		b.ReportMetric(float64(account.Used())/series, "B/series")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// memory is what a head takes, in bytes.
+type memory struct{ records, samples, labels, index float64 }
+
+func memoryOf(h *Head) (m memory) {
+	for _, s := range h.shards {
+		m.records += float64(s.headers.records.Bytes() + s.footers.records.Bytes())
+		m.samples += float64(s.bytes.Stats().Committed)
+	}
+	d := &h.dir
+	m.labels = float64(d.entries.records.Bytes() + d.bytes.Stats().Committed + d.table.bytes())
+	m.index = float64(d.index.Bytes())
+	return m
+}
+
+func TestSeriesTakesLittleMemory(t *testing.T) {
+	const series = 100_000
+	account := budget.NewRoot("head", 0)
+	x, refs, walks := newFleet(t, series, account)
+	fill(x, refs, walks, 20)
+	x.h.Gather()
+	if per := float64(account.Used()) / series; per > 300 {
+		t.Errorf("a series takes %.0f bytes: %+v", per, memoryOf(x.h))
+	}
+}

@@ -69,10 +69,12 @@ func (t *idTable) find(h index.Hash128, same func(id uint32) bool) (id uint32, o
 // makeRoom makes sure that insert has room for an id. hash returns that of an id in the table. The error is a
 // *budget.ExceededError or what the operating system said.
 func (t *idTable) makeRoom(id uint32, hash func(id uint32) index.Hash128) error {
-	if t.used < t.n/5*4 && bits.Len32(id+1) <= int(t.idBits) {
+	next := idTable{idBits: t.idBits}
+	if need := uint8(bits.Len32(id + 1)); need > t.idBits {
+		next.idBits = need + 1
+	} else if t.used < t.n/5*4 {
 		return nil
 	}
-	next := idTable{idBits: uint8(bits.Len32(max(id, t.used)) + 1)}
 	next.open(t.account)
 	if err := next.slots.Grow(2*t.used - t.used/8 + 1); err != nil {
 		_ = next.slots.Close() // nothing to be lost

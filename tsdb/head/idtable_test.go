@@ -119,3 +119,30 @@ func TestIDTableIsSmallAndStaysWithinItsBudget(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestIDTableGrowsWithSmallIDsAfterLargeOnes(t *testing.T) {
+	var table idTable
+	table.open(nil)
+	rng := rand.New(rand.NewPCG(3, 4))
+	hashes := map[uint32]index.Hash128{}
+	hash := func(id uint32) index.Hash128 { return hashes[id] }
+	for i := range uint32(40_000) {
+		id := i
+		if i < 100 {
+			id = 5_000_000 + i
+		}
+		hashes[id] = index.Hash128{Hi: rng.Uint64(), Lo: rng.Uint64()}
+		if err := table.makeRoom(id, hash); err != nil {
+			t.Fatal(err)
+		}
+		table.insert(id, hashes[id])
+	}
+	for id, h := range hashes {
+		if got, ok := table.find(h, func(x uint32) bool { return x == id }); !ok || got != id {
+			t.Fatalf("id %d is %d, %t", id, got, ok)
+		}
+	}
+	if err := table.close(); err != nil {
+		t.Error(err)
+	}
+}
