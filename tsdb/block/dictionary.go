@@ -22,6 +22,8 @@ const (
 	recentTimes = 8
 	// timesMemory is how many bytes the columns of one stripe of times may take when they are parsed.
 	timesMemory = 512 << 10
+	// timesFilling is how many bytes the stripes of times being filled may take together.
+	timesFilling = 16 << 20
 )
 
 // timeKey identifies a column of times: by a hash, since writing all columns down to compare them would take more memory
@@ -47,6 +49,8 @@ type timeWriter struct {
 	closed  bool
 	known   map[timeKey]knownTimes
 	cells   []timeStripeWriter
+	filling int64 // bytes of what is in cells
+	most    int64 // that they may be
 	column  []byte
 	part    []byte
 	picked  []int64
@@ -72,7 +76,7 @@ type recentColumn struct {
 }
 
 func (w *timeWriter) init(e *encoding.Encoder, limit int) {
-	w.encoder, w.limit, w.seed = e, limit, rand.Uint64()
+	w.encoder, w.limit, w.most, w.seed = e, limit, timesFilling, rand.Uint64()
 	w.known = map[timeKey]knownTimes{}
 }
 
@@ -81,6 +85,17 @@ func (w *timeWriter) number(cell uint32, t []int64) (uint32, error) {
 	for int(cell) >= len(w.cells) {
 		w.cells = append(w.cells, timeStripeWriter{})
 	}
+	s := &w.cells[cell]
+	had := s.bytes()
+	number, err := w.place(cell, t)
+	if w.filling += s.bytes() - had; err != nil || w.filling <= w.most {
+		return number, err
+	}
+	return number, w.relieve()
+}
+
+// place is number without a look at the memory.
+func (w *timeWriter) place(cell uint32, t []int64) (uint32, error) {
 	s := &w.cells[cell]
 	raw := unsafe.Slice((*byte)(unsafe.Pointer(&t[0])), 8*len(t))
 	key := timeKey{xxh3.Hash128Seed(raw, w.seed), cell}
@@ -180,6 +195,24 @@ func (w *timeWriter) flush(cell uint32) error {
 	return err
 }
 
+// relieve writes the stripes early that take the most memory, at least half of all, and drops it.
+func (w *timeWriter) relieve() error {
+	least := w.filling / int64(len(w.cells)) / 2
+	for cell := range w.cells {
+		s := &w.cells[cell]
+		n := s.bytes()
+		if n < least {
+			continue
+		}
+		if err := w.flush(uint32(cell)); err != nil {
+			return err
+		}
+		*s = timeStripeWriter{next: s.next}
+		w.filling -= n
+	}
+	return nil
+}
+
 // remember makes a column known. When there is no room, what no second page had is forgotten; and when little was,
 // nothing new is learned any more: those that are known are shared, and dropping them for others would gain nothing.
 func (w *timeWriter) remember(k timeKey, column knownTimes) {
@@ -198,7 +231,7 @@ func (w *timeWriter) remember(k timeKey, column knownTimes) {
 
 // bytes returns the memory of the dictionary and of the stripes being filled.
 func (w *timeWriter) bytes() int64 {
-	return int64(len(w.known))*timesBytes + int64(cap(w.column)+cap(w.part)) + 8*int64(cap(w.picked))
+	return int64(len(w.known))*timesBytes + w.filling + int64(cap(w.column)+cap(w.part)) + 8*int64(cap(w.picked))
 }
 
 func (s *timeStripeWriter) bytes() int64 {

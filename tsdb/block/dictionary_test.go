@@ -124,6 +124,46 @@ func TestSharedTimesAreKeptWhenThereAreTooMany(t *testing.T) {
 	}
 }
 
+// Many cells are filled side by side: what is unfinished of them keeps to its bound, and every column is stored once.
+func TestUnfinishedStripesOfTimesKeepToTheirMemory(t *testing.T) {
+	const cells, rounds, most = 300, 60, 400_000
+	var stored []int
+	w := newTimes(1<<20, &stored)
+	w.most = most
+	for round := range rounds {
+		for cell := range uint32(cells) {
+			times := make([]int64, 1+int(cell)%40)
+			for i := range times {
+				times[i] = int64(100_000*i + round*round*round%9973*i + int(cell))
+			}
+			if n := w.mustNumber(t, cell, times); n > uint32(round) {
+				t.Fatalf("column %d of cell %d has number %d", round, cell, n)
+			}
+			if again := w.mustNumber(t, cell, times); again >= w.cells[cell].next {
+				t.Fatalf("cell %d has no column %d", cell, again)
+			}
+			held := int64(0)
+			for i := range w.cells {
+				held += w.cells[i].bytes()
+			}
+			if held != w.filling || held > most {
+				t.Fatalf("%d bytes are held, %d counted", held, w.filling)
+			}
+		}
+	}
+	given, kept := 0, 0
+	for i := range w.cells {
+		given += int(w.cells[i].next)
+		kept += len(w.cells[i].sizes)
+	}
+	for _, n := range stored {
+		kept += n
+	}
+	if given != kept || len(stored) < 10 || len(stored) > cells*rounds/4 {
+		t.Errorf("%d numbers given, %d columns kept in %d stripes", given, kept, len(stored))
+	}
+}
+
 func TestLoadedTimesAreCountedAsIfParsed(t *testing.T) {
 	const rows, columns = 400, 5
 	var e encoding.Encoder

@@ -41,7 +41,7 @@
 //
 // A read of n series in k cells finds its stripes by two binary searches, loads n/300 · k stripes of 64 KiB, and then
 // costs what its codecs cost. Reader and cache hold k stripes of one group at a time. The writer holds the encoded
-// pages of one group, the last sixteen columns of each of its stripes, a stripe of times for each cell, the index in
+// pages of one group, the last sixteen columns of each of its stripes, 16 MiB of stripes of times, the index in
 // the making and the exemplars; all of it is charged.
 //
 // # Lifetime and concurrency

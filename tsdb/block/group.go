@@ -35,7 +35,7 @@ type stripesWriter struct {
 	stripes map[cellKey]*stripeWriter
 	spare   []*stripeWriter
 	full    bool
-	memory  int64 // of its stripes, the spare ones included, and of the stripes of times
+	memory  int64 // of its stripes, the spare ones included
 	size    int   // of its pages
 }
 
@@ -97,7 +97,7 @@ func (w *stripesWriter) page(key cellKey, src *column.Block, from, to int) error
 	columns := floats != histograms && (floats || to-from >= columnRows)
 	number, err := uint32(0), error(nil)
 	if columns {
-		if number, err = w.number(s.cell, src.T[from:to]); err != nil {
+		if number, err = w.times.number(s.cell, src.T[from:to]); err != nil {
 			return err
 		}
 	}
@@ -114,19 +114,6 @@ func (w *stripesWriter) page(key cellKey, src *column.Block, from, to int) error
 	w.size += len(s.data) - size
 	w.full = w.full || len(s.data) >= stripeTarget
 	return nil
-}
-
-// number returns the number of a column of times in a cell.
-func (w *stripesWriter) number(cell uint32, t []int64) (uint32, error) {
-	had := int64(0)
-	if int(cell) < len(w.times.cells) {
-		had = w.times.cells[cell].bytes()
-	}
-	n, err := w.times.number(cell, t)
-	if int(cell) < len(w.times.cells) {
-		w.memory += w.times.cells[cell].bytes() - had
-	}
-	return n, err
 }
 
 // stripe begins the stripe of a cell.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/tidemarkdb/tidemark/tsdb/chunk"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/encoding"
 )
 
@@ -74,19 +75,16 @@ func (r *Reader) readHistograms(x *pageRead, p *page) error {
 	if !ok {
 		return &encoding.CorruptError{Msg: "columns of histograms without their size"}
 	}
-	if grow := int64(h.to-h.from) - int64(cap(r.at)); grow > 0 {
-		if err := x.dst.Charge(8 * grow); err != nil {
-			return err
-		}
-		r.columns += 8 * grow
-		r.at = make([]int64, 0, h.to-h.from)
+	var err error
+	if r.at, err = scratch(r, x.dst, r.at, h.to-h.from); err != nil {
+		return err
 	}
-	r.at = h.column.AppendTo(r.at[:0], h.from, h.to)
+	r.at = h.column.AppendTo(r.at, h.from, h.to)
 	if len(r.at) != h.to-h.from {
 		return &encoding.CorruptError{Msg: "column of times of another length"}
 	}
 	have := len(x.dst.T)
-	err := chunk.DecodeColumns(columns, h.column.Len(), h.from, r.at, x.dst)
+	err = chunk.DecodeColumns(columns, h.column.Len(), h.from, r.at, x.dst)
 	if err != nil || starts == nil || !x.withST {
 		return err
 	}
@@ -138,12 +136,41 @@ func (x *pageRead) decode(values []byte, p *page, n int) ([]float64, error) {
 		}
 		ref = onlyRef(base)
 	}
-	have := len(x.dst.V)
-	v, err := encoding.DecodeValues(x.dst.V, values, n, h.from, h.to, ref)
-	if err == nil && p.referred && len(v) == have+n {
-		err = h.columns.keep(x, x.series, v[have:])
+	have, v := len(x.dst.V), x.dst.V
+	need := encoding.ValuesRoom(values, h.from, h.to)
+	if need <= cap(v)-have {
+		var err error
+		if v, err = encoding.DecodeValues(v, values, n, h.from, h.to, ref); err != nil {
+			return v, err
+		}
+	} else {
+		r := x.reader
+		aside, err := scratch(r, x.dst, r.values, need)
+		if err != nil {
+			return v, err
+		}
+		r.values = aside
+		if aside, err = encoding.DecodeValues(aside, values, n, h.from, h.to, ref); err != nil {
+			return v, err
+		}
+		v = append(v, aside...)
 	}
-	return v, err
+	if p.referred && len(v) == have+n {
+		return v, h.columns.keep(x, x.series, v[have:])
+	}
+	return v, nil
+}
+
+// scratch returns s empty, with room for n numbers of eight bytes, which dst is charged for.
+func scratch[T int64 | float64](r *Reader, dst *column.Block, s []T, n int) ([]T, error) {
+	if grow := int64(n) - int64(cap(s)); grow > 0 {
+		if err := dst.Charge(8 * grow); err != nil {
+			return s, err
+		}
+		r.columns += 8 * grow
+		s = make([]T, 0, n)
+	}
+	return s[:0], nil
 }
 
 // onlyRef answers base for the one column that a page may refer to; nil: none.
@@ -184,14 +211,19 @@ func (x *pageRead) readStarts(starts []byte, n, have int) error {
 	if err := x.dst.UseST(); err != nil {
 		return err
 	}
-	st, err := encoding.DecodeInts(x.dst.ST[:have], starts, n, x.held.from, x.held.to)
+	r, h := x.reader, x.held
+	aside, err := scratch(r, x.dst, r.at, encoding.IntsRoom(starts, h.from, h.to))
 	if err != nil {
 		return err
 	}
-	if len(st) != len(x.dst.T) {
+	r.at = aside
+	if aside, err = encoding.DecodeInts(aside, starts, n, h.from, h.to); err != nil {
+		return err
+	}
+	if len(aside) != len(x.dst.T)-have {
 		return &encoding.CorruptError{Msg: "start timestamps of another number of rows"}
 	}
-	x.dst.ST = st
+	copy(x.dst.ST[have:], aside)
 	return nil
 }
 
@@ -271,7 +303,7 @@ func (c *columns) whole(x *pageRead, series uint32, n int) ([]float64, error) {
 			return nil, err
 		}
 	}
-	e, err := c.room(x, n, base)
+	e, err := c.room(x, encoding.ValuesRoom(values, 0, n), base)
 	if err != nil {
 		return nil, err
 	}

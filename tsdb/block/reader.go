@@ -26,7 +26,8 @@ type Reader struct {
 	stripes int64 // bytes of those that the cache does not keep
 	columns int64 // bytes of those that are decoded
 
-	at []int64 // scratch: the times of histograms
+	at     []int64   // scratch: the times of histograms, start timestamps
+	values []float64 // scratch: values with some before those that are wanted
 }
 
 // held is a stripe of the group, and what goes with it.
@@ -34,7 +35,7 @@ type held struct {
 	stripe  *loadedStripe
 	regions *loadedRegions // of version 1
 	damage  error          // of the stripe: its other series need not try
-	times   []*loadedTimes // the stripes of times of its cell; nil where not read yet
+	times   []heldTimes    // the stripes of times of its cell
 	columns columns
 
 	// The column of times that was read last, and the wanted rows of it.
@@ -42,6 +43,12 @@ type held struct {
 	column     *encoding.Times
 	from, to   int
 	mint, maxt int64 // that they were found for
+}
+
+// heldTimes is a stripe of times, or why it cannot be read; neither where nobody has tried.
+type heldTimes struct {
+	loaded *loadedTimes
+	damage error
 }
 
 // wanted is what is to be read of a series, and where to.
@@ -121,14 +128,11 @@ func (r *Reader) readStripe(ctx context.Context, i int, id uint32, w wanted) err
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		s, kept, err := r.block.stripe(g.from+uint32(i), g.series, !r.once)
+		s, err := r.stripe(g.from+uint32(i), g.series, w.dst)
 		if err != nil {
 			if _, ok := errors.AsType[*CorruptError](err); ok {
 				h.damage = err
 			}
-			return err
-		}
-		if err := r.hold(s, kept, w.dst); err != nil {
 			return err
 		}
 		h.stripe = s
@@ -136,16 +140,39 @@ func (r *Reader) readStripe(ctx context.Context, i int, id uint32, w wanted) err
 	return r.readPage(&pageRead{wanted: w, reader: r, held: h, stripe: &r.block.directory.stripes[g.from+uint32(i)], series: id - g.first})
 }
 
-// hold charges dst for what the cache does not keep.
-func (r *Reader) hold(s cached, kept bool, dst *column.Block) error {
-	if kept {
-		return nil
+// stripe returns the i-th stripe, of a group of that many series.
+func (r *Reader) stripe(i, series uint32, dst *column.Block) (*loadedStripe, error) {
+	size := int64(r.block.directory.stripes[i].size) + pageBytes*int64(series)
+	return hold(r, cacheKey{block: r.block.number, part: i}, size, dst, func() (*loadedStripe, error) {
+		return r.block.loadStripe(i, series)
+	})
+}
+
+const (
+	// pageBytes is what a page takes beside its bytes while its stripe is parsed, columnBytes what a column of times does.
+	pageBytes   = 20 + 4*8
+	columnBytes = 20 + 3*8
+)
+
+// hold returns what has key from the cache or, by load, from the disk, which takes about size bytes meanwhile. dst is
+// charged for what the cache does not keep.
+func hold[T cached](r *Reader, key cacheKey, size int64, dst *column.Block, load func() (T, error)) (none T, err error) {
+	if v, ok := r.block.cache.get(key).(T); ok {
+		return v, nil
 	}
-	if err := dst.Charge(s.bytes()); err != nil {
-		return err
+	if err := dst.Budget.Reserve(size); err != nil {
+		return none, err
 	}
-	r.stripes += s.bytes()
-	return nil
+	v, err := load()
+	dst.Budget.Release(size)
+	if err != nil || !r.once && r.block.cache.put(key, v) {
+		return v, err
+	}
+	if err := dst.Charge(v.bytes()); err != nil {
+		return none, err
+	}
+	r.stripes += v.bytes()
+	return v, nil
 }
 
 // ChargeTo charges dst for what the Reader holds. On an error, a *budget.ExceededError, the Reader must not be used.
@@ -193,18 +220,20 @@ func (r *Reader) timesColumn(x *pageRead, number uint32, whole bool) (*encoding.
 // timeStripe returns the k-th of the n stripes of times of a cell, which begin at from.
 func (r *Reader) timeStripe(x *pageRead, from uint32, k, n int) (*loadedTimes, error) {
 	for len(x.held.times) < n {
-		x.held.times = append(x.held.times, nil)
+		x.held.times = append(x.held.times, heldTimes{})
 	}
-	if l := x.held.times[k]; l != nil {
-		return l, nil
+	h := &x.held.times[k]
+	if h.loaded != nil || h.damage != nil {
+		return h.loaded, h.damage
 	}
-	l, kept, err := r.block.timeStripe(from+uint32(k), !r.once)
-	if err != nil {
-		return nil, err
+	i := from + uint32(k)
+	info := &r.block.directory.times[i]
+	l, err := hold(r, cacheKey{block: r.block.number, part: timesPart | i}, int64(info.size)+columnBytes*int64(info.cols), x.dst,
+		func() (*loadedTimes, error) { return r.block.loadTimes(i) })
+	if err == nil {
+		h.loaded = l
+	} else if _, ok := errors.AsType[*CorruptError](err); ok {
+		h.damage = err
 	}
-	if err := r.hold(l, kept, x.dst); err != nil {
-		return nil, err
-	}
-	x.held.times[k] = l
-	return l, nil
+	return h.loaded, err
 }

@@ -104,34 +104,36 @@ func (s *loadedRegions) read(k uint32, mint, maxt int64, withST bool, dst *colum
 	return 0, nil
 }
 
-// loadRegions returns the i-th stripe of a block of version 1 from the cache or the disk.
-func (b *Block) loadRegions(i uint32, series uint32) (s *loadedRegions, cached bool, err error) {
-	key := cacheKey{block: b.number, part: i}
-	if s, ok := b.cache.get(key).(*loadedRegions); ok {
-		return s, true, nil
-	}
+// loadRegions reads the i-th stripe of a block of version 1.
+func (b *Block) loadRegions(i, series uint32) (*loadedRegions, error) {
 	info := &b.directory.stripes[i]
 	raw, err := b.readChecked(info.off, int64(info.size), info.crc)
 	if err != nil {
-		return nil, false, err
+		return nil, err
 	}
 	s, c := parseRegions(raw, series)
 	if c.Failed() {
-		return nil, false, c.fault(b, info.off, "stripe")
+		return nil, c.fault(b, info.off, "stripe")
 	}
-	return s, b.cache.put(key, s), nil
+	return s, nil
 }
 
 // readRegion appends the rows of series id, whose group is held, from its stripe of version 1.
 func (r *Reader) readRegion(id uint32, w wanted) error {
 	b, g := r.block, &r.block.directory.groups[r.group]
 	h := &r.held[0]
+	if h.damage != nil {
+		return h.damage
+	}
 	if h.regions == nil {
-		s, cached, err := b.loadRegions(g.from, g.series)
+		size := int64(b.directory.stripes[g.from].size) + 4*int64(g.series)
+		s, err := hold(r, cacheKey{block: b.number, part: g.from}, size, w.dst, func() (*loadedRegions, error) {
+			return b.loadRegions(g.from, g.series)
+		})
 		if err != nil {
-			return err
-		}
-		if err := r.hold(s, cached, w.dst); err != nil {
+			if _, ok := errors.AsType[*CorruptError](err); ok {
+				h.damage = err
+			}
 			return err
 		}
 		h.regions = s
