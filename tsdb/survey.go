@@ -22,7 +22,7 @@ func (db *DB) survey(ctx context.Context) error {
 	if db.deletes.lost || slices.ContainsFunc(db.deletes.list, func(d deletion) bool { return d.Undoing }) {
 		x.from = minTime
 	}
-	y := &surveyor{db: db, next: x.checkpoint + 1}
+	y := &surveyor{db: db, next: x.checkpoint + 1, spans: newSpanCrew()}
 	db.head.StartAt(x.checkpoint)
 	rec, err := db.journal.Replay(y.next, func(lsn sample.LSN, kind byte, payload []byte) error {
 		if err := ctx.Err(); err != nil {
@@ -33,8 +33,16 @@ func (db *DB) survey(ctx context.Context) error {
 		}
 		return nil
 	})
+	if cerr := y.spans.end(); err == nil {
+		err = cerr
+	}
 	if err != nil {
 		return err
+	}
+	oldest, newest := y.spans.span()
+	x.from = min(x.from, oldest)
+	if newest > minTime {
+		db.head.Expect(newest)
 	}
 	x.last = db.journal.Last()
 	db.recovery.Checkpoint, db.recovery.Log, db.recovery.Lost = x.checkpoint, rec, db.head.Registered()
@@ -45,8 +53,9 @@ func (db *DB) survey(ctx context.Context) error {
 
 // surveyor takes the records of the log as far as they say which series there are.
 type surveyor struct {
-	db   *DB
-	next sample.LSN
+	db    *DB
+	next  sample.LSN
+	spans *spanCrew
 }
 
 func (y *surveyor) record(lsn sample.LSN, kind byte, payload []byte) error {
@@ -68,9 +77,7 @@ func (y *surveyor) record(lsn sample.LSN, kind byte, payload []byte) error {
 		h.Free(refs, lsn)
 		return nil
 	case wal.KindBatch:
-		if err := y.batch(payload); err != nil {
-			return err
-		}
+		y.spans.put(lsn, payload)
 	case wal.KindDelete:
 		d, err := wal.DecodeDelete(payload)
 		if err != nil {
@@ -81,23 +88,6 @@ func (y *surveyor) record(lsn sample.LSN, kind byte, payload []byte) error {
 		return fmt.Errorf("kind %d, which this version does not know: start the newer version again", kind)
 	}
 	h.Skip(lsn)
-	return nil
-}
-
-// batch notes of which times a batch has rows.
-func (y *surveyor) batch(payload []byte) error {
-	lim, rest, err := wal.DecodeLimits(payload)
-	if err != nil {
-		return err
-	}
-	mint, maxt, ok, err := wal.BatchSpan(rest)
-	if err != nil || !ok || maxt < lim.MinT || mint > lim.MaxT {
-		return err
-	}
-	y.db.restoring.from = min(y.db.restoring.from, max(mint, lim.MinT))
-	if maxt <= lim.MaxT {
-		y.db.head.Expect(maxt)
-	}
 	return nil
 }
 

@@ -92,6 +92,20 @@ func (t *idTable) makeRoom(id uint32, hash func(id uint32) index.Hash128) error 
 	return was.close()
 }
 
+// expect makes room for the ids below n in a table that is empty: it grows no more until there are others. The error is
+// that of makeRoom.
+func (t *idTable) expect(n uint32) error {
+	if t.n > 0 || n == 0 {
+		return nil
+	}
+	t.idBits = uint8(bits.Len32(n) + 1)
+	if err := t.slots.Grow(n + n/4 + 5); err != nil {
+		return err
+	}
+	t.n = t.slots.Cap()
+	return nil
+}
+
 // insert adds an id that is not in the table and that there is room for.
 func (t *idTable) insert(id uint32, h index.Hash128) {
 	i := t.home(h)

@@ -201,6 +201,9 @@ func (l *snapshotLoader) read(f *rawFrame) error {
 	return nil
 }
 
+// expectMost bounds what memory is taken for ids that a file has not shown yet: 5 MiB.
+const expectMost = 1 << 20
+
 func (l *snapshotLoader) headFrame() error {
 	h := l.head
 	version := l.c.Byte()
@@ -221,6 +224,9 @@ func (l *snapshotLoader) headFrame() error {
 	l.upTo, l.started = l.epoch, true
 	l.registry.ids = uint32(ids)
 	if version >= snapshotSplit {
+		if err := h.dir.table.expect(min(l.registry.ids, expectMost)); err != nil {
+			return err
+		}
 		l.registry.bulk = h.dir.index.Bulk()
 		l.crew = newLoadCrew(l)
 	}
