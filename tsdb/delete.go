@@ -31,21 +31,35 @@ func (db *DB) Delete(ctx context.Context, mint, maxt int64, ms ...*labels.Matche
 	if maxt < mint {
 		return fmt.Errorf("delete: the end %s is before the start %s", formatTime(maxt), formatTime(mint))
 	}
-	if err := db.enterWhole(ctx); err != nil {
+	end, err := db.beginDelete(ctx)
+	if err != nil {
 		return err
 	}
-	defer db.users.leave()
-	if err := db.writable(); err != nil {
-		return err
-	}
-	// No slot may become a block between the two halves: its samples would escape both.
-	db.maintain.Lock()
-	defer db.maintain.Unlock()
-	if err := db.removeLeftovers(); err != nil {
-		return err
-	}
+	defer end()
 	x := &deleting{db: db, d: wal.Delete{MinT: mint, MaxT: maxt, At: db.now().UnixMilli(), Match: ms}}
 	return x.run(ctx)
+}
+
+// beginDelete makes the caller the one who changes what is deleted, until end. Meanwhile no slot becomes a block: its
+// samples would escape both halves.
+func (db *DB) beginDelete(ctx context.Context) (end func(), err error) {
+	if err := db.enterWhole(ctx); err != nil {
+		return nil, err
+	}
+	if err := db.writable(); err != nil {
+		db.users.leave()
+		return nil, err
+	}
+	db.maintain.Lock()
+	end = func() {
+		db.maintain.Unlock()
+		db.users.leave()
+	}
+	if err := db.removeLeftovers(); err != nil {
+		end()
+		return nil, err
+	}
+	return end, nil
 }
 
 // deleting is one delete under way. The maintenance lock is held.
@@ -262,18 +276,11 @@ var (
 // Undelete brings the samples back that a delete has hidden, but for those in whose place another sample of the same
 // series and time was written since.
 func (db *DB) Undelete(ctx context.Context, id sample.LSN) error {
-	if err := db.enterWhole(ctx); err != nil {
+	end, err := db.beginDelete(ctx)
+	if err != nil {
 		return err
 	}
-	defer db.users.leave()
-	if err := db.writable(); err != nil {
-		return err
-	}
-	db.maintain.Lock()
-	defer db.maintain.Unlock()
-	if err := db.removeLeftovers(); err != nil {
-		return err
-	}
+	defer end()
 	i := slices.IndexFunc(db.deletes.list, func(d deletion) bool { return d.ID == id })
 	if i < 0 {
 		return ErrNoDelete

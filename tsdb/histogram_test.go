@@ -112,15 +112,7 @@ func TestFloatHistogramsOfTheBlockAreThoseOfAFullDecode(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	db := histogramStore(t, rand.New(rand.NewPCG(seed, 0)))
-	v, err := db.View(minTime, maxTime)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
-	set, err := v.Series(t.Context(), nil, column.Hint{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v, set := wholeView(t, db)
 	ids := make([]uint32, set.N)
 	for i := range ids {
 		ids[i] = uint32(i)
@@ -162,15 +154,7 @@ func TestHistogramStatisticsAreThoseOfPrometheusIterator(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	db := histogramStore(t, rand.New(rand.NewPCG(seed, 0)))
-	v, err := db.View(minTime, maxTime)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
-	set, err := v.Series(t.Context(), nil, column.Hint{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v, set := wholeView(t, db)
 	q, err := queryable.New(db).Querier(minTime, maxTime)
 	if err != nil {
 		t.Fatal(err)

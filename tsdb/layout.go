@@ -35,6 +35,20 @@ func (l layout) spill() string       { return l.path("spill") }
 // merging is where merges write blocks until they are complete.
 func (l layout) merging() string { return l.path("merging") }
 
+// readFile calls f with all of a file.
+func readFile(fs fsx.FS, name string, f func(*io.SectionReader) error) error {
+	file, err := fs.Open(name)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }() // it was only read
+	size, err := file.Size()
+	if err != nil {
+		return err
+	}
+	return f(io.NewSectionReader(file, 0, size))
+}
+
 // storeMeta is what is fixed for the life of a store; store.json.
 type storeMeta struct {
 	Format     int   `json:"format"`

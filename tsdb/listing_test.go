@@ -51,6 +51,17 @@ func viewOf(t testing.TB, db *DB) *view {
 	return v
 }
 
+// wholeView is a view of all times and the set of all series.
+func wholeView(t testing.TB, db *DB) (*view, *column.SeriesSet) {
+	t.Helper()
+	v := viewOf(t, db)
+	set, err := v.Series(context.Background(), nil, column.Hint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v, set
+}
+
 // mixed is a view of the head and blocks, each with series that the others lack.
 func mixed(t *testing.T) *view {
 	t.Helper()

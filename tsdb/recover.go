@@ -94,17 +94,10 @@ func (db *DB) loadCheckpoint() (sample.LSN, error) {
 }
 
 func (db *DB) loadCheckpointFile(lsn sample.LSN) error {
-	f, err := db.opts.FS.Open(db.checkpointPath(lsn))
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	size, err := f.Size()
-	if err != nil {
-		return err
-	}
-	db.checkpointBytes = size
-	return db.head.LoadSnapshot(bufio.NewReaderSize(io.NewSectionReader(f, 0, size), 1<<20))
+	return readFile(db.opts.FS, db.checkpointPath(lsn), func(f *io.SectionReader) error {
+		db.checkpointBytes = f.Size()
+		return db.head.LoadSnapshot(bufio.NewReaderSize(f, 1<<20))
+	})
 }
 
 // Checkpoint writes the head as it is now into a file, so that a restart need not replay the log before it.

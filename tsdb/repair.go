@@ -141,28 +141,24 @@ func (r *repairer) putAside(name, why string) error {
 
 // keepCopy copies a file to quarantine, as it is.
 func (r *repairer) keepCopy(name string) error {
-	f, err := r.fs.Open(name)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	size, err := f.Size()
-	if err != nil {
-		return err
-	}
 	to := path.Join(r.layout.quarantine(), time.Now().UTC().Format("20060102T150405Z")+"-"+path.Base(name))
-	return fsx.Publish(r.fs, to, func(w io.Writer) error {
-		for off := int64(0); off < size; off += copyPiece {
-			piece := make([]byte, min(copyPiece, size-off))
-			if _, err := f.ReadAt(piece, off); err != nil && !errors.Is(err, io.EOF) && !damaged(err) {
-				return err // What the disk does not give is zeros in the copy.
-			}
-			if _, err := w.Write(piece); err != nil {
-				return err
-			}
-		}
-		return nil
+	return readFile(r.fs, name, func(f *io.SectionReader) error {
+		return fsx.Publish(r.fs, to, func(w io.Writer) error { return copyReadable(w, f) })
 	})
+}
+
+// copyReadable copies what can be read of a file. What the disk does not give is zeros in the copy.
+func copyReadable(w io.Writer, f *io.SectionReader) error {
+	for off := int64(0); off < f.Size(); off += copyPiece {
+		piece := make([]byte, min(copyPiece, f.Size()-off))
+		if _, err := f.ReadAt(piece, off); err != nil && !errors.Is(err, io.EOF) && !damaged(err) {
+			return err
+		}
+		if _, err := w.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyPiece is how much is read at once, and given up where the disk does not give some of it.

@@ -109,15 +109,7 @@ func TestScanGivesBackWithItsBlockAllThatItCharged(t *testing.T) {
 	for ts := range int64(500) {
 		commit(t, db, []labels.Labels{seriesName(1)}, 1000+ts, one(1))
 	}
-	v, err := db.View(minTime, maxTime)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
-	set, err := v.Series(t.Context(), nil, column.Hint{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v, set := wholeView(t, db)
 	b := column.Block{Budget: budget.NewRoot("query", 0)}
 	if _, err := v.Scan(t.Context(), set, []uint32{0}, column.Need{}, &b); err != nil {
 		t.Fatal(err)

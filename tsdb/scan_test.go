@@ -52,15 +52,7 @@ func TestScansOfOneViewOnSeveralGoroutinesReadWhatOneReads(t *testing.T) {
 			}
 		}
 	}
-	v, err := db.View(minTime, maxTime)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
-	set, err := v.Series(t.Context(), nil, column.Hint{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v, set := wholeView(t, db)
 	ids := make([]uint32, set.N)
 	for i := range ids {
 		ids[i] = uint32(i*37) % uint32(set.N) // in no order
@@ -109,15 +101,7 @@ func TestScansGoOnInTheStripesWhereTheLastEnded(t *testing.T) {
 	if err := db.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	v, err := db.View(minTime, maxTime)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer v.Close()
-	set, err := v.Series(t.Context(), nil, column.Hint{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	v, set := wholeView(t, db)
 	ids := make([]uint32, set.N)
 	for i := range ids {
 		ids[i] = uint32(i)

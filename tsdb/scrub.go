@@ -257,17 +257,10 @@ func (x *scrubbing) checkpoints(ctx context.Context) error {
 }
 
 func (x *scrubbing) checkpoint(ctx context.Context, name string) error {
-	f, err := x.db.opts.FS.Open(name)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	size, err := f.Size()
-	if err != nil {
-		return err
-	}
-	r := pacedReader{r: io.NewSectionReader(f, 0, size), before: func(n int) error { return x.before(ctx, int64(n)) }}
-	return head.ScrubSnapshot(bufio.NewReaderSize(r, scrubPiece))
+	return readFile(x.db.opts.FS, name, func(f *io.SectionReader) error {
+		r := pacedReader{r: f, before: func(n int) error { return x.before(ctx, int64(n)) }}
+		return head.ScrubSnapshot(bufio.NewReaderSize(r, scrubPiece))
+	})
 }
 
 // pacedReader asks before each read.

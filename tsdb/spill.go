@@ -138,20 +138,6 @@ func (db *DB) fullShards(all []head.Load) []head.Load {
 	return out
 }
 
-// Spill puts the in-order samples of all shards aside, due or not.
-func (db *DB) Spill(ctx context.Context) error {
-	if err := db.enterWhole(ctx); err != nil {
-		return err
-	}
-	defer db.users.leave()
-	for _, x := range db.head.Loads() {
-		if err := db.spillShard(ctx, x.Shard, 1, 1); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // spillShard seals the chunks of a shard that have so many samples, and makes parts of the slots that it has so many
 // bytes of.
 func (db *DB) spillShard(ctx context.Context, shard uint32, samples int, bytes int64) error {

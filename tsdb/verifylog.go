@@ -26,17 +26,10 @@ import (
 
 // checkpoint verifies a checkpoint by loading it, as a start would.
 func (v *verifier) checkpoint(_ context.Context, name string) error {
-	f, err := v.fs.Open(name)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	size, err := f.Size()
-	if err != nil {
-		return err
-	}
-	h := head.New(head.Options{Shards: v.meta.Shards, SlotMillis: v.meta.SlotMillis})
-	err = errors.Join(h.LoadSnapshot(bufio.NewReaderSize(io.NewSectionReader(f, 0, size), 1<<20)), h.Close())
+	err := readFile(v.fs, name, func(f *io.SectionReader) error {
+		h := head.New(head.Options{Shards: v.meta.Shards, SlotMillis: v.meta.SlotMillis})
+		return errors.Join(h.LoadSnapshot(bufio.NewReaderSize(f, 1<<20)), h.Close())
+	})
 	if err != nil && !damaged(err) {
 		return err
 	}

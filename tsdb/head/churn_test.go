@@ -28,8 +28,8 @@ type blocks struct {
 func (f *blocks) take(t *testing.T, x *bench, p *Pin, slot int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, id := range p.SlotSeries(slot) {
-		name := x.nameOf(p, id)
+	for _, id := range x.slotSeries(p, slot) {
+		name := x.labelsOf(p, id).String()
 		b := &column.Block{}
 		b.Reset()
 		if err := p.Read(id, slot, x.h.slotEnd(slot), false, b); err != nil {
@@ -45,15 +45,6 @@ func (f *blocks) take(t *testing.T, x *bench, p *Pin, slot int64) {
 			f.rows[name][tm] = b.V[i]
 		}
 	}
-}
-
-func (x *bench) nameOf(p *Pin, id uint32) string {
-	var lb labels.ScratchBuilder
-	pairs := p.Pairs(id, nil)
-	for i := 0; i+1 < len(pairs); i += 2 {
-		lb.Add(x.h.Index().Symbol(pairs[i]), x.h.Index().Symbol(pairs[i+1]))
-	}
-	return lb.Labels().String()
 }
 
 // Committers write, late and in order, while slots are flushed, idle series leave and come again with the same

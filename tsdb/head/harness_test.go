@@ -7,11 +7,13 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -118,6 +120,27 @@ func (x *bench) read(p *Pin, id uint32, mint, maxt int64) *column.Block {
 	}
 	b.EndSeries()
 	return b
+}
+
+// slotSeries returns the series of which a pin sees samples in a slot, in label order.
+func (x *bench) slotSeries(p *Pin, slot int64) []uint32 {
+	x.tb.Helper()
+	ids, err := p.Select(budget.NewTask(context.Background(), nil), nil)
+	if err != nil {
+		x.tb.Fatal(err)
+	}
+	ids = slices.DeleteFunc(ids, func(id uint32) bool { return len(x.read(p, id, slot, x.h.slotEnd(slot)).T) == 0 })
+	slices.SortFunc(ids, func(a, b uint32) int { return labels.Compare(x.labelsOf(p, a), x.labelsOf(p, b)) })
+	return ids
+}
+
+func (x *bench) labelsOf(p *Pin, id uint32) labels.Labels {
+	var lb labels.ScratchBuilder
+	pairs := p.head.dir.pairs(id, nil)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		lb.Add(x.h.Index().Symbol(pairs[i]), x.h.Index().Symbol(pairs[i+1]))
+	}
+	return lb.Labels()
 }
 
 // text writes floats as t=v t=v.

@@ -136,9 +136,6 @@ func (p *Pin) seesLate(x lateRow) bool {
 	return x.lsn <= p.epoch && x.born <= p.drops && (x.dead == 0 || x.dead > p.drops)
 }
 
-// Pairs appends the symbols of the labels of a series to dst: name, value, name, value, …, in label order.
-func (p *Pin) Pairs(id uint32, dst []uint32) []uint32 { return p.head.dir.pairs(id, dst) }
-
 // Hash returns the hash of the labels of a series.
 func (p *Pin) Hash(id uint32) index.Hash128 { return p.head.dir.hash(id) }
 
