@@ -26,7 +26,7 @@ const direction = `
 		< tsdb/prom, tsdb/tsdbtest;
 	tsdb/budget < tsdb/encoding < tsdb/chunk;
 	tsdb/column/queryable < tsdb;
-	tsdb/decbuf < tsdb/chunk, query/cache;
+	tsdb/decbuf < tsdb/chunk, query/cache, ingest/forward;
 
 	tsdb/arena, tsdb/column/queryable, tsdb/journal
 		< ingest/config, ingest, rules, web/api;
@@ -44,7 +44,7 @@ const direction = `
 	tsdb/column/columntest < query/querytest;
 	query < rules < rules/notify;
 	ingest < ingest/ingesttest;
-	ingest, ingest/config < ingest/scrape, ingest/remotewrite, ingest/otlp, ingest/push;
+	ingest, ingest/config < ingest/scrape, ingest/remotewrite, ingest/forward, ingest/otlp, ingest/push;
 	ingest/scrape/kinds, ingest/scrape/scrapetest;
 	rules < web/api < web;
 `

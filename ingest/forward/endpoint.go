@@ -1,0 +1,249 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"reflect"
+	"sync"
+	"time"
+
+	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage/remote"
+
+	"github.com/tidemarkdb/tidemark/tsdb/journal"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// endpoint sends the rows of the queue to one receiver.
+type endpoint struct {
+	key      string
+	config   *promconfig.RemoteWriteConfig
+	external labels.Labels
+	queue    *queue
+	client   remote.WriteClient
+	metrics  *endpointMetrics
+	log      *slog.Logger
+	now      func() time.Time
+	families families
+
+	names seriesNames // of the goroutine that makes rounds
+	dec   decoder     // the same
+
+	mu     sync.Mutex
+	first  sample.LSN              // guarded by mu: what is before it has been cut off
+	reopen context.CancelCauseFunc // guarded by mu: ends the reader
+
+	cancel context.CancelFunc // ends run
+	done   chan struct{}      // run has ended
+}
+
+// same reports whether both send the same to the same receiver.
+func (e *endpoint) same(other *endpoint) bool {
+	return reflect.DeepEqual(e.config, other.config) && labels.Equal(e.external, other.external)
+}
+
+// outRow is a row on its way, or an exemplar.
+type outRow struct {
+	series   *outSeries
+	batch    *sample.Batch // nil: an exemplar
+	row      int           // of the batch
+	exemplar *sample.Exemplar
+}
+
+func (x *outRow) time() int64 {
+	if x.exemplar != nil {
+		return x.exemplar.T
+	}
+	return x.batch.T[x.row]
+}
+
+// round is what is sent side by side.
+type round struct {
+	rows []outRow
+	end  position // of the endpoint when all of it is sent
+}
+
+// run sends until ctx is done.
+func (e *endpoint) run(ctx context.Context, from position) {
+	defer close(e.done)
+	rounds := make(chan round)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer close(rounds)
+		e.read(ctx, from, rounds)
+	})
+	if e.config.MetadataConfig.Send && !e.inline() {
+		wg.Go(func() { e.sendFamilies(ctx) })
+	}
+	s, end := e.newSender(ctx)
+	defer end()
+	for r := range rounds {
+		if !s.send(r.rows) {
+			break
+		}
+		e.queue.advance(e.key, r.end)
+	}
+	wg.Wait()
+}
+
+// inline reports whether messages have the metadata of their series.
+func (e *endpoint) inline() bool { return e.config.ProtobufMessage != messageV1 }
+
+// errCut ends a reader whose place has been cut off.
+var errCut = errors.New("the queue was cut")
+
+// cutTo lets the endpoint go on at the epoch first, if it is not there yet.
+func (e *endpoint) cutTo(first sample.LSN) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if first <= e.first {
+		return
+	}
+	e.first = first
+	if e.reopen != nil && e.names.epoch < first {
+		e.reopen(errCut)
+	}
+}
+
+// read makes rounds of what is in the queue until ctx is done.
+func (e *endpoint) read(ctx context.Context, at position, rounds chan<- round) {
+	for ctx.Err() == nil {
+		reading, stop := context.WithCancelCause(ctx)
+		e.mu.Lock()
+		if at.Epoch < e.first {
+			at = position{Epoch: e.first, Sent: max(at.Sent, e.first-1)}
+		}
+		e.reopen, e.names.epoch = stop, at.Epoch
+		e.mu.Unlock()
+		at = e.readFrom(reading, at, rounds)
+		if cause := context.Cause(reading); cause == nil {
+			// The queue cannot be read: it has said why, and takes nothing either.
+			e.pause(ctx, readRest)
+		}
+		stop(nil)
+	}
+}
+
+// readRest is how long nothing is read after a failure.
+const readRest = 5 * time.Second
+
+// pause waits, or until ctx is done.
+func (e *endpoint) pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// readFrom makes rounds of what is behind a position, and returns how far it came.
+func (e *endpoint) readFrom(ctx context.Context, at position, rounds chan<- round) position {
+	r := e.queue.journal.NewReader("remote write to "+e.key, at.Epoch)
+	defer func() { _ = r.Close() }() // it was only read
+	e.names.restart()
+	for {
+		next := round{end: at}
+		if err := e.fill(ctx, r, &next); err != nil {
+			if ctx.Err() == nil {
+				e.log.Error("the queue of remote write cannot be read", "err", err, "again_in", readRest)
+			}
+			return at
+		}
+		select {
+		case rounds <- next:
+			at = next.end
+		case <-ctx.Done():
+			return at
+		}
+	}
+}
+
+// fill waits for rows, and then a little for more: until min_shards requests are full, or batch_send_deadline is over.
+// What is there already is taken until max_shards are.
+func (e *endpoint) fill(ctx context.Context, r *journal.Reader, next *round) error {
+	least, most, size := e.bounds()
+	enough, full := least*size, most*size
+	for len(next.rows) == 0 {
+		if err := e.take(ctx, r, next); err != nil {
+			return err
+		}
+	}
+	more, stop := context.WithTimeout(ctx, time.Duration(e.config.QueueConfig.BatchSendDeadline))
+	defer stop()
+	for len(next.rows) < full {
+		if len(next.rows) >= enough {
+			stop() // what has to be waited for is for the next round
+		}
+		switch err := e.take(more, r, next); {
+		case err == nil:
+		case ctx.Err() == nil && more.Err() != nil:
+			return nil
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// take adds the rows of the next record that are not sent yet.
+func (e *endpoint) take(ctx context.Context, r *journal.Reader, next *round) error {
+	entry, err := r.Next(ctx)
+	if err != nil {
+		return err
+	}
+	if entry.Kind == kindEpoch {
+		e.mu.Lock()
+		e.names.begin(entry.LSN)
+		e.mu.Unlock()
+		next.end.Epoch = entry.LSN
+	}
+	if entry.Kind != kindRows {
+		return nil
+	}
+	rec := &record{}
+	if err := e.dec.decode(entry.Payload, rec); err != nil {
+		e.metrics.dropped.WithLabelValues("damaged_record").Inc()
+		e.log.Error("a record of the queue of remote write is damaged and is left out", "lsn", entry.LSN, "err", err)
+		return nil
+	}
+	for i := range rec.names {
+		e.name(&rec.names[i])
+	}
+	e.describe(rec.rows.Meta)
+	if entry.LSN <= next.end.Sent {
+		return nil
+	}
+	next.end.Sent = entry.LSN
+	e.add(next, &rec.rows)
+	return nil
+}
+
+// add adds the rows of a batch that are to be sent.
+func (e *endpoint) add(next *round, b *sample.Batch) {
+	for i, ref := range b.Ref {
+		s := e.names.of(ref)
+		switch {
+		case s == nil:
+			e.metrics.dropped.WithLabelValues("unintentionally_dropped_series").Inc()
+		case s.labels.IsEmpty():
+			e.metrics.dropped.WithLabelValues("dropped_series").Inc()
+		case b.KindAt(i) != sample.Float && !e.config.SendNativeHistograms:
+		default:
+			next.rows = append(next.rows, outRow{series: s, batch: b, row: i})
+		}
+	}
+	if !e.config.SendExemplars {
+		return
+	}
+	for i := range b.Exemplars {
+		if s := e.names.of(b.Exemplars[i].Ref); s != nil && !s.labels.IsEmpty() {
+			next.rows = append(next.rows, outRow{series: s, exemplar: &b.Exemplars[i]})
+		}
+	}
+}

@@ -1,0 +1,283 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/storage/remote"
+
+	"github.com/tidemarkdb/tidemark/tsdb/fsx"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// Options of a Forwarder. Dir and Labels are required.
+type Options struct {
+	FS         fsx.FS // nil: the operating system's
+	Dir        string // where the queue is; it is made when there is something to forward
+	Labels     LabelSource
+	Limits     Limits
+	Flush      time.Duration         // how long a stop waits for what has not been sent; 0: not at all
+	Registerer prometheus.Registerer // nil: no metrics are registered
+	Logger     *slog.Logger          // nil: nothing is logged
+	Now        func() time.Time      // nil: time.Now
+}
+
+// Forwarder sends what the store accepts to the receivers of a configuration.
+type Forwarder struct {
+	o       Options
+	metrics *metrics
+	queue   atomic.Pointer[queue] // nil while there is nothing to forward
+
+	mu        sync.Mutex
+	open      *queue               // guarded by mu: as queue, but it stays
+	pushed    chan struct{}        // guarded by mu: its goroutine has ended
+	endPush   context.CancelFunc   // guarded by mu
+	endpoints map[string]*endpoint // guarded by mu
+	stopped   bool                 // guarded by mu
+}
+
+// New returns a Forwarder without receivers.
+func New(o Options) (*Forwarder, error) {
+	if o.FS == nil {
+		o.FS = fsx.OS()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	m, err := newMetrics(o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register the metrics of remote write: %w", err)
+	}
+	return &Forwarder{o: o, metrics: m, endpoints: map[string]*endpoint{}}, nil
+}
+
+// Accepted puts the rows of a batch into the queue that its commit accepted. It copies them. Where the queue has no room
+// they are counted and not sent: the store has them all the same.
+func (f *Forwarder) Accepted(b *sample.Batch, r *sample.Result) {
+	q := f.queue.Load()
+	if q == nil {
+		return
+	}
+	newest := int64(0)
+	for _, t := range b.T {
+		newest = max(newest, t)
+	}
+	if err := q.append(b, r); err != nil {
+		f.metrics.refused.Add(float64(b.Len()))
+		f.o.Logger.Error("samples are not forwarded", "err", err, "samples", b.Len())
+		return
+	}
+	f.metrics.in.Add(float64(b.Len()))
+	if s := float64(newest) / 1000; newest > 0 {
+		f.metrics.newest.Set(s)
+	}
+}
+
+// ApplyConfig makes the receivers those of a configuration. Those that stay as they were go on; one that is new begins
+// with what comes now. On an error nothing has changed.
+func (f *Forwarder) ApplyConfig(cfg *promconfig.Config) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stopped {
+		return errors.New("remote write has been stopped")
+	}
+	want, err := f.endpointsOf(cfg)
+	if err != nil {
+		return err
+	}
+	if len(want) > 0 && f.open == nil {
+		if err := f.openLocked(); err != nil {
+			return err
+		}
+	}
+	if f.open == nil {
+		return nil
+	}
+	keys := map[string]bool{}
+	for key, e := range want {
+		keys[key] = true
+		if old := f.endpoints[key]; old != nil && old.same(e) {
+			continue
+		}
+		if err := f.start(e); err != nil {
+			return err
+		}
+	}
+	for key, e := range f.endpoints {
+		if !keys[key] {
+			f.stop(e)
+			delete(f.endpoints, key)
+		}
+	}
+	f.open.keepOnly(keys)
+	if len(keys) == 0 {
+		f.queue.Store(nil)
+		return nil
+	}
+	f.queue.Store(f.open)
+	return nil
+}
+
+func (f *Forwarder) openLocked() error {
+	q, err := openQueue(f.o)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	f.open, f.endPush, f.pushed = q, cancel, make(chan struct{})
+	go func() {
+		defer close(f.pushed)
+		q.push(ctx)
+	}()
+	return nil
+}
+
+// endpointsOf returns the receivers of a configuration, which do nothing yet.
+func (f *Forwarder) endpointsOf(cfg *promconfig.Config) (map[string]*endpoint, error) {
+	out := map[string]*endpoint{}
+	for _, c := range cfg.RemoteWriteConfigs {
+		key := c.Name
+		if key == "" {
+			key = c.URL.Redacted()
+		}
+		for url, n := key, 2; out[key] != nil; n++ {
+			key = fmt.Sprintf("%s#%d", url, n)
+		}
+		client, err := remote.NewWriteClient(key, &remote.ClientConfig{
+			URL: c.URL, Timeout: c.RemoteTimeout, HTTPClientConfig: c.HTTPClientConfig, SigV4Config: c.SigV4Config,
+			AzureADConfig: c.AzureADConfig, GoogleIAMConfig: c.GoogleIAMConfig, Headers: c.Headers,
+			RetryOnRateLimit: c.QueueConfig.RetryOnRateLimit, WriteProtoMsg: c.ProtobufMessage, RoundRobinDNS: c.RoundRobinDNS,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("remote_write to %s: %w", key, err)
+		}
+		out[key] = &endpoint{
+			key: key, config: c, external: cfg.GlobalConfig.ExternalLabels, client: client,
+			metrics: f.metrics.of(key, c.URL.Redacted()), log: f.o.Logger.With("remote_name", key, "url", c.URL.Redacted()), now: f.o.Now,
+			done: make(chan struct{}),
+		}
+	}
+	return out, nil
+}
+
+// start lets an endpoint run, in place of the one of the same key.
+func (f *Forwarder) start(e *endpoint) error {
+	e.queue = f.open
+	at, err := f.open.attach(e.key)
+	if err != nil {
+		return err
+	}
+	if old := f.endpoints[e.key]; old != nil {
+		f.stop(old)
+		at, err = f.open.attach(e.key) // it has come further
+		if err != nil {
+			return err
+		}
+	}
+	q, url := &e.config.QueueConfig, e.config.URL.Redacted()
+	f.metrics.shardsMax.WithLabelValues(e.key, url).Set(float64(q.MaxShards))
+	f.metrics.shardsMin.WithLabelValues(e.key, url).Set(float64(q.MinShards))
+	f.metrics.perSend.WithLabelValues(e.key, url).Set(float64(q.MaxSamplesPerSend))
+	ctx, cancel := context.WithCancel(context.Background())
+	e.cancel = cancel
+	f.endpoints[e.key] = e
+	go e.run(ctx, at)
+	return nil
+}
+
+// stop ends an endpoint. What it has not sent waits.
+func (f *Forwarder) stop(e *endpoint) {
+	e.cancel()
+	<-e.done
+	f.metrics.forget(e.key, e.config.URL.Redacted())
+}
+
+// Run keeps the queue within its limits until ctx is done. Then it waits for what has not been sent, for a while, and ends
+// all endpoints; what is left is sent after the next start.
+func (f *Forwarder) Run(ctx context.Context) error {
+	tick := time.NewTicker(positionsEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			f.maintain()
+		}
+	}
+	f.flush(tick.C)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stopped = true
+	f.queue.Store(nil)
+	for _, e := range f.endpoints {
+		f.stop(e)
+	}
+	if f.open == nil {
+		return nil
+	}
+	f.endPush()
+	<-f.pushed
+	return f.open.close()
+}
+
+// maintain writes positions and cuts the queue.
+func (f *Forwarder) maintain() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.open == nil {
+		return
+	}
+	first, cut, err := f.open.maintain()
+	if err != nil {
+		f.o.Logger.Error("the positions of remote write could not be written: after a crash samples are sent again", "err", err)
+	}
+	if cut > 0 {
+		f.metrics.cut.Add(float64(cut))
+		f.o.Logger.Error("the queue of remote write was cut: samples were removed unsent", "samples", cut,
+			"next_step", "look at the receivers, or raise remote_write_queue.max_size and max_age")
+	}
+	for _, e := range f.endpoints {
+		e.cutTo(first)
+	}
+}
+
+// flush waits until everything is sent, at most as long as it may.
+func (f *Forwarder) flush(tick <-chan time.Time) {
+	end := time.Now().Add(f.o.Flush)
+	for time.Now().Before(end) && f.behind() {
+		<-tick
+	}
+}
+
+// behind reports whether an endpoint has rows to send.
+func (f *Forwarder) behind() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.open != nil && f.open.behind()
+}
+
+// Receivers returns the names of the receivers, sorted.
+func (f *Forwarder) Receivers() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var names []string
+	for key := range f.endpoints {
+		names = append(names, key)
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,121 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
+	"github.com/prometheus/prometheus/prompb"
+
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// outSeries is a series as the receiver is to see it.
+type outSeries struct {
+	stored labels.Labels // as the store has them
+	labels labels.Labels // empty: it is not sent
+	hash   uint64
+	meta   atomic.Pointer[sample.Metadata] // nil: none is known; messages are made while more of it comes
+}
+
+// seriesNames is the series of the epoch that is being read, and those of the one before it.
+type seriesNames struct {
+	epoch         sample.LSN
+	known, before map[sample.Ref]*outSeries
+}
+
+// restart forgets all series.
+func (n *seriesNames) restart() { n.known, n.before = map[sample.Ref]*outSeries{}, nil }
+
+// begin begins an epoch.
+func (n *seriesNames) begin(lsn sample.LSN) {
+	n.epoch, n.before, n.known = lsn, n.known, make(map[sample.Ref]*outSeries, len(n.known))
+}
+
+// of returns a series, nil for one that was not named. One that has left the store may have its name in the epoch before.
+func (n *seriesNames) of(ref sample.Ref) *outSeries {
+	if s := n.known[ref]; s != nil {
+		return s
+	}
+	return n.before[ref]
+}
+
+// name notes the labels of a series. What relabelling makes of them is known where the epoch before had it.
+func (e *endpoint) name(x *namedSeries) {
+	n := &e.names
+	if s := n.before[x.ref]; s != nil && labels.Equal(s.stored, x.labels) {
+		n.known[x.ref] = s
+		return
+	}
+	b := labels.NewBuilder(x.labels)
+	e.external.Range(func(l labels.Label) {
+		if !x.labels.Has(l.Name) {
+			b.Set(l.Name, l.Value)
+		}
+	})
+	s := &outSeries{stored: x.labels}
+	if relabel.ProcessBuilder(b, e.config.WriteRelabelConfigs...) {
+		s.labels = b.Labels()
+		s.hash = s.labels.Hash()
+	}
+	n.known[x.ref] = s
+}
+
+// describe notes metadata.
+func (e *endpoint) describe(all []sample.Metadata) {
+	for i := range all {
+		s := e.names.of(all[i].Ref)
+		if s == nil || s.labels.IsEmpty() {
+			continue
+		}
+		s.meta.Store(&all[i])
+		e.families.put(s.labels.Get(labels.MetricName), &all[i])
+	}
+}
+
+// families is the metadata of metric families, which remote write 1.0 sends apart from samples.
+type families struct {
+	mu  sync.Mutex
+	all map[string]sample.Metadata // guarded by mu
+}
+
+// endings are those of the series of a family, by its type.
+var endings = map[model.MetricType][]string{
+	model.MetricTypeHistogram:      {"_bucket", "_sum", "_count"},
+	model.MetricTypeGaugeHistogram: {"_bucket", "_gsum", "_gcount"},
+	model.MetricTypeSummary:        {"_sum", "_count"},
+}
+
+func (f *families) put(metric string, m *sample.Metadata) {
+	for _, end := range endings[model.MetricType(m.Type)] {
+		if name, ok := strings.CutSuffix(metric, end); ok {
+			metric = name
+			break
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.all == nil {
+		f.all = map[string]sample.Metadata{}
+	}
+	f.all[metric] = *m
+}
+
+// messages returns all families as messages of remote write 1.0.
+func (f *families) messages() []prompb.MetricMetadata {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]prompb.MetricMetadata, 0, len(f.all))
+	for name, m := range f.all {
+		out = append(out, prompb.MetricMetadata{
+			Type: prompb.FromMetadataType(model.MetricType(m.Type)), MetricFamilyName: name, Help: m.Help, Unit: m.Unit,
+		})
+	}
+	return out
+}

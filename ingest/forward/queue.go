@@ -1,0 +1,373 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package forward
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/fsx"
+	"github.com/tidemarkdb/tidemark/tsdb/journal"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+const (
+	// epochBytes is about how many bytes of records an epoch has: the labels of all series that are active are written
+	// anew once an epoch.
+	epochBytes = 32 << 20
+	// positionsEvery is how often positions are written: what was sent since is sent again after a crash.
+	// epochAge is how long an epoch lasts at most, so that what is too old can be cut off.
+	epochAge       = time.Hour
+	positionsEvery = time.Second
+	positionsFile  = "positions.json"
+)
+
+// Limits bound what waits on disk. Zero: no bound.
+type Limits struct {
+	Bytes int64
+	Age   time.Duration
+}
+
+// epoch is a part of the queue that is read without what was before it.
+type epoch struct {
+	LSN  sample.LSN `json:"lsn"`  // of its first record
+	Time int64      `json:"time"` // when it began, Unix milliseconds
+	Rows int64      `json:"rows"` // at least, after a crash
+}
+
+// position is how far an endpoint has come.
+type position struct {
+	Epoch sample.LSN `json:"epoch"` // in which it is
+	Sent  sample.LSN `json:"sent"`  // the receiver has all up to here
+}
+
+// queueState is what the file of positions holds.
+type queueState struct {
+	Epochs    []epoch             `json:"epochs"`
+	Endpoints map[string]position `json:"endpoints"`
+}
+
+// LabelSource tells the labels of series of the store.
+type LabelSource interface {
+	// LabelsOf returns the labels of a series; ok is false where the store has it no more.
+	LabelsOf(ref sample.Ref) (ls labels.Labels, ok bool)
+}
+
+// queue is the rows that wait to be sent.
+type queue struct {
+	fs      fsx.FS
+	dir     string
+	limits  Limits
+	source  LabelSource
+	now     func() time.Time
+	journal *journal.Journal
+	floor   *journal.Floor
+	wake    chan struct{} // there are records that nobody has told the disk of
+
+	write struct { // guarded by its lock, which is taken before the other
+		sync.Mutex
+		known []uint32 // by id: the generation of the series that the epoch has named
+		bytes int      // of the epoch
+		begun time.Time
+		out   record
+		buf   []byte
+	}
+	mu    sync.Mutex
+	state queueState // guarded by mu
+	dirty bool       // guarded by mu: not written yet
+}
+
+func openQueue(o Options) (*queue, error) {
+	q := &queue{fs: o.FS, dir: o.Dir, limits: o.Limits, source: o.Labels, now: o.Now, wake: make(chan struct{}, 1)}
+	if err := q.fs.MkdirAll(q.dir); err != nil {
+		return nil, fmt.Errorf("open the queue of remote write: %w", err)
+	}
+	if err := q.load(); err != nil {
+		return nil, err
+	}
+	j, err := journal.Open(journal.Options{FS: o.FS, Dir: path.Join(o.Dir, "queue"), Sync: journal.Process, SegmentBytes: epochBytes, After: q.newest()})
+	if err != nil {
+		return nil, fmt.Errorf("open the queue of remote write: %w", err)
+	}
+	q.journal = j
+	q.floor = j.NewFloor("remote write", q.oldestLocked())
+	return q, nil
+}
+
+// load reads the file of positions. Without one all endpoints begin at the end.
+func (q *queue) load() error {
+	q.state.Endpoints = map[string]position{}
+	name := path.Join(q.dir, positionsFile)
+	f, err := q.fs.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open the positions of remote write: %w", err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	size, err := f.Size()
+	if err != nil {
+		return fmt.Errorf("read the positions of remote write: %w", err)
+	}
+	if err := json.NewDecoder(io.NewSectionReader(f, 0, size)).Decode(&q.state); err != nil {
+		return fmt.Errorf("%s is damaged: remove it to send from now on, without what waits: %w", name, err)
+	}
+	if q.state.Endpoints == nil {
+		q.state.Endpoints = map[string]position{}
+	}
+	return nil
+}
+
+// newest returns the last LSN that the positions know of. After a loss of power the journal may end before it, and must
+// not give LSNs out again.
+func (q *queue) newest() sample.LSN {
+	newest := sample.LSN(0)
+	for _, e := range q.state.Epochs {
+		newest = max(newest, e.LSN)
+	}
+	for _, p := range q.state.Endpoints {
+		newest = max(newest, p.Sent)
+	}
+	return newest
+}
+
+// append puts the rows of a batch that were accepted into the queue.
+func (q *queue) append(b *sample.Batch, r *sample.Result) error {
+	w := &q.write
+	w.Lock()
+	defer w.Unlock()
+	if w.known == nil || w.bytes >= epochBytes || q.now().Sub(w.begun) >= epochAge {
+		if err := q.beginLocked(); err != nil {
+			return err
+		}
+	}
+	w.out.reset()
+	accepted(&w.out.rows, b, r)
+	if w.out.rows.Len() == 0 && len(w.out.rows.Exemplars) == 0 && len(w.out.rows.Meta) == 0 {
+		return nil
+	}
+	q.nameLocked()
+	buf, err := appendRecord(w.buf[:0], &w.out)
+	if err != nil {
+		return err
+	}
+	if _, err := q.journal.Append(kindRows, buf); err != nil {
+		w.known = nil // what the record would have named is not named
+		return fmt.Errorf("put rows into the queue of remote write: %w", err)
+	}
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+	w.buf = buf
+	w.bytes += len(buf)
+	q.mu.Lock()
+	q.state.Epochs[len(q.state.Epochs)-1].Rows += int64(w.out.rows.Len())
+	q.mu.Unlock()
+	return nil
+}
+
+// beginLocked begins an epoch.
+func (q *queue) beginLocked() error {
+	lsn, err := q.journal.Append(kindEpoch)
+	if err != nil {
+		return fmt.Errorf("begin an epoch of the queue of remote write: %w", err)
+	}
+	q.write.known, q.write.bytes, q.write.begun = make([]uint32, 1024), 0, q.now()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.state.Epochs = append(q.state.Epochs, epoch{LSN: lsn, Time: q.write.begun.UnixMilli()})
+	q.dirty = true
+	return nil
+}
+
+// accepted makes dst the rows of b that are new in the store, with b's exemplars and metadata.
+func accepted(dst, b *sample.Batch, r *sample.Result) {
+	for i, ref := range b.Ref {
+		if r.At(i) != sample.Accepted {
+			continue
+		}
+		switch b.KindAt(i) {
+		case sample.Float:
+			dst.AppendFloat(ref, b.STAt(i), b.T[i], b.V[i], 0)
+		default:
+			dst.AppendHistogram(ref, b.STAt(i), b.T[i], b.H[i], b.FH[i], 0)
+		}
+	}
+	dst.Exemplars, dst.Meta = append(dst.Exemplars, b.Exemplars...), append(dst.Meta, b.Meta...)
+}
+
+// nameLocked names the series of the record that the epoch has not named yet. Rows of a series that has left the store
+// meanwhile are sent under the name that they had, if the epoch has it; else they cannot be.
+func (q *queue) nameLocked() {
+	w := &q.write
+	name := func(ref sample.Ref) {
+		id := int(ref.ID())
+		for id >= len(w.known) {
+			w.known = append(w.known, make([]uint32, len(w.known))...)
+		}
+		if w.known[id] == ref.Generation() {
+			return
+		}
+		if ls, ok := q.source.LabelsOf(ref); ok {
+			w.known[id] = ref.Generation()
+			w.out.names = append(w.out.names, namedSeries{ref, ls})
+		}
+	}
+	for _, ref := range w.out.rows.Ref {
+		name(ref)
+	}
+	for i := range w.out.rows.Exemplars {
+		name(w.out.rows.Exemplars[i].Ref)
+	}
+	for i := range w.out.rows.Meta {
+		name(w.out.rows.Meta[i].Ref)
+	}
+}
+
+// attach returns where an endpoint goes on: for a new one that is the end.
+func (q *queue) attach(key string) (position, error) {
+	q.write.Lock()
+	defer q.write.Unlock()
+	q.mu.Lock()
+	p, ok := q.state.Endpoints[key]
+	q.mu.Unlock()
+	if ok {
+		return p, nil
+	}
+	if err := q.beginLocked(); err != nil { // so that it need not read what it will not send
+		return position{}, err
+	}
+	last := q.journal.Last()
+	p = position{Epoch: last, Sent: last}
+	q.advance(key, p)
+	return p, nil
+}
+
+// advance notes how far an endpoint has come.
+func (q *queue) advance(key string, p position) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.state.Endpoints[key] = p
+	q.dirty = true
+}
+
+// keepOnly forgets the positions of endpoints that are configured no more.
+func (q *queue) keepOnly(keys map[string]bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	maps.DeleteFunc(q.state.Endpoints, func(key string, _ position) bool { return !keys[key] })
+	q.dirty = true
+}
+
+// oldestLocked returns the first LSN that is needed.
+func (q *queue) oldestLocked() sample.LSN {
+	oldest := sample.LSN(0)
+	for _, p := range q.state.Endpoints {
+		if oldest == 0 || p.Epoch < oldest {
+			oldest = p.Epoch
+		}
+	}
+	if oldest == 0 {
+		return 1
+	}
+	return oldest
+}
+
+// maintain writes the positions, and lets go what all endpoints have sent and what is beyond the limits. It returns the
+// epoch that every endpoint must be in or behind, and how many rows were cut off unsent, at least.
+func (q *queue) maintain() (first sample.LSN, cut int64, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	needed := q.oldestLocked()
+	for len(q.state.Epochs) > 1 {
+		e := q.state.Epochs[0]
+		sent := len(q.state.Endpoints) == 0 || q.state.Epochs[1].LSN <= needed
+		if !sent && !q.tooMuchLocked(q.state.Epochs[1]) {
+			break
+		}
+		if !sent {
+			cut += e.Rows
+		}
+		q.state.Epochs = q.state.Epochs[1:]
+		q.dirty = true
+	}
+	if len(q.state.Epochs) > 0 {
+		first = q.state.Epochs[0].LSN
+	}
+	for key, p := range q.state.Endpoints {
+		if p.Epoch < first {
+			q.state.Endpoints[key] = position{Epoch: first, Sent: max(p.Sent, first-1)}
+		}
+	}
+	if !q.dirty {
+		return first, cut, nil
+	}
+	if err := q.save(); err != nil {
+		return first, cut, err
+	}
+	q.dirty = false
+	if first > q.floor.LSN() {
+		q.floor.Set(first)
+	}
+	return first, cut, nil
+}
+
+// tooMuchLocked reports whether the epoch before next must go.
+func (q *queue) tooMuchLocked(next epoch) bool {
+	old := q.limits.Age > 0 && q.now().UnixMilli()-next.Time > q.limits.Age.Milliseconds()
+	return old || q.limits.Bytes > 0 && q.journal.BytesSince(q.state.Epochs[0].LSN) > q.limits.Bytes
+}
+
+func (q *queue) save() error {
+	raw, err := json.Marshal(q.state)
+	if err != nil {
+		return fmt.Errorf("write the positions of remote write: %w", err)
+	}
+	return fsx.Publish(q.fs, path.Join(q.dir, positionsFile), func(w io.Writer) error {
+		_, err := w.Write(raw)
+		return err
+	})
+}
+
+// push lets the operating system have what comes, a few times a second: only then can it be read.
+func (q *queue) push(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-q.wake:
+			_ = q.journal.DurableLazy(ctx, q.journal.Last()) // who appends is told that the disk is full
+		}
+	}
+}
+
+// behind reports whether an endpoint has not sent all there is.
+func (q *queue) behind() bool {
+	last := q.journal.Last()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, p := range q.state.Endpoints {
+		if p.Sent < last {
+			return true
+		}
+	}
+	return false
+}
+
+func (q *queue) close() error {
+	_, _, err := q.maintain()
+	return errors.Join(err, q.journal.Close())
+}
