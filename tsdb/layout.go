@@ -72,6 +72,12 @@ func (l layout) create(o Options) (storeMeta, error) {
 	if err := l.refuseNewer(); err != nil {
 		return storeMeta{}, err
 	}
+	name := l.path("store.json")
+	m, err := l.readMeta(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return storeMeta{}, err
+	}
+	there := err == nil
 	for _, dir := range []string{l.root, l.blocks(), l.wal(), l.checkpoints(), l.spill(), l.quarantine(), l.merging()} {
 		if err := l.fs.MkdirAll(dir); err != nil {
 			return storeMeta{}, fmt.Errorf("make the store's directory: %w", err)
@@ -89,12 +95,11 @@ func (l layout) create(o Options) (storeMeta, error) {
 			break
 		}
 	}
-	name := l.path("store.json")
-	if _, err := l.fs.Stat(name); errors.Is(err, fs.ErrNotExist) {
-		m := storeMeta{Format: storeFormat, Shards: o.Shards, SlotMillis: o.Slot.Milliseconds()}
-		return m, fsx.Publish(l.fs, name, func(w io.Writer) error { return json.NewEncoder(w).Encode(m) })
+	if there {
+		return m, nil
 	}
-	return l.readMeta(name)
+	m = storeMeta{Format: storeFormat, Shards: o.Shards, SlotMillis: o.Slot.Milliseconds()}
+	return m, fsx.Publish(l.fs, name, func(w io.Writer) error { return json.NewEncoder(w).Encode(m) })
 }
 
 // readMeta reads the meta file.

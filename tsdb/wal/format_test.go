@@ -180,3 +180,19 @@ func TestFormatPageCanBeRead(t *testing.T) {
 	}
 	ok(t, j.Close())
 }
+
+func TestFormatPageShowsADelete(t *testing.T) {
+	d := wal.Delete{
+		Refs: []sample.Ref{sample.MakeRef(1, 4)}, MinT: 0, MaxT: 1500, At: 1_700_000_000_000,
+		Match: []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "job", "a"), labels.MustNewMatcher(labels.MatchRegexp, "i", "x.*")},
+	}
+	want := goldenBlock(t, "delete")
+	if got := wal.AppendDelete(nil, d); !bytes.Equal(want, got) {
+		t.Errorf("the example of %s is not what is written, which is:\n%s", formatPage, dump(got))
+	}
+	got, err := wal.DecodeDelete(want)
+	ok(t, err)
+	if got.At != d.At || got.MinT != d.MinT || got.MaxT != d.MaxT || len(got.Match) != 2 || got.Match[1].String() != `i=~"x.*"` || cmp.Diff(d.Refs, got.Refs) != "" {
+		t.Errorf("read as %+v", got)
+	}
+}

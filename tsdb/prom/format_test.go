@@ -1,0 +1,36 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package prom
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestTheFormatPageShowsTheStateOfALog reads the example of the page as the file, and finds what is written in the page.
+func TestTheFormatPageShowsTheStateOfALog(t *testing.T) {
+	page, err := os.ReadFile("../../docs/format-prometheus.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := headState{Log: "c1fb4e7a0d5c2d6f", Blocks: []string{"01M7YVM4Z7CNE2AN0YAMVATMP3"}}
+	text, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(page), "\n"+string(text)+"\n") {
+		t.Errorf("the page does not show %s", text)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, headFile), append(text, '\n'), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readHeadState(dir)
+	if err != nil || got == nil || got.Log != want.Log || len(got.Blocks) != 1 || got.Blocks[0] != want.Blocks[0] {
+		t.Errorf("read as %+v, error %v", got, err)
+	}
+}
