@@ -5,7 +5,11 @@ package forward
 
 import (
 	"bytes"
+	"encoding/hex"
+	"flag"
 	"math"
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,6 +20,8 @@ import (
 
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
+
+var update = flag.Bool("update", false, "rewrite the dump of the format document")
 
 // anyRecord draws a record.
 func anyRecord(t *rapid.T) *record {
@@ -101,4 +107,37 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("%x is written as %x and %x (%v)", raw, again, third, err)
 		}
 	})
+}
+
+// TestDocumentShowsTheBytesOfARecord compares the dump in the format document with what appendRecord makes.
+func TestDocumentShowsTheBytesOfARecord(t *testing.T) {
+	const doc = "../../docs/format-queue.md"
+	r := &record{}
+	ref := sample.MakeRef(1, 5)
+	r.names = append(r.names, namedSeries{ref, labels.FromStrings("__name__", "up", "job", "a")})
+	r.rows.AppendFloat(ref, 500, 1000, 1, 0)
+	raw, err := appendRecord(nil, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin, end = "<!-- dump -->\n```\n", "```\n<!-- end of dump -->"
+	head, rest, ok := strings.Cut(string(text), begin)
+	dump, tail, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		t.Fatalf("%s has no dump", doc)
+	}
+	want := hex.Dump(raw)
+	if *update {
+		if err := os.WriteFile(doc, []byte(head+begin+want+end+tail), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if dump != want {
+		t.Errorf("%s shows\n%s\nbut appendRecord makes\n%s", doc, dump, want)
+	}
 }
