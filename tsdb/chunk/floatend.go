@@ -29,7 +29,8 @@ const EndBytes = 16
 const endBits = 8 * EndBytes
 
 // Append adds a sample to a stream of at least two, of which the last one is last at lastT. It reports false, and has done
-// nothing, where the end has no room for the sample or where it is one of the few that only Put can write.
+// nothing, where the end has no room for the sample or where it is one of the few that only Put can write. The bits are
+// those of putDod and putValue, in one function because a call costs as much as they do.
 func (e *FloatEnd) Append(lastT, t int64, last, v uint64) bool {
 	delta := uint64(t - lastT)
 	dod, x := int64(delta-uint64(e.delta)), v^last
@@ -41,59 +42,39 @@ func (e *FloatEnd) Append(lastT, t int64, last, v uint64) bool {
 		e.used += 2
 		return true
 	}
-	ctl, size := uint64(0), uint(1) // the bits before those of the value, and how many they are
+	ctl, n := uint64(0), uint(1) // the bits before those of the value, and how many they are
 	if dod != 0 {
 		if dod < -(1<<13-1) || dod > 1<<13 {
 			return false
 		}
-		ctl, size = 0b10<<14|uint64(dod)&(1<<14-1), 2+14
+		ctl, n = 0b10<<14|uint64(dod)&(1<<14-1), 2+14
 	}
-	return e.value(ctl, size, room, x, uint32(delta))
-}
-
-// value adds n bits for the time, and those for the XOR of the value, where there is room.
-func (e *FloatEnd) value(ctl uint64, n, room uint, x uint64, delta uint32) bool {
-	if x == 0 {
+	width, lead, trail := uint(0), uint(e.lead), uint(e.trail)
+	switch clear, behind := uint(bits.LeadingZeros64(x)), uint(bits.TrailingZeros64(x)); {
+	case x == 0:
 		ctl, n = ctl<<1, n+1
-		if n > room {
-			return false
-		}
-		e.put(ctl, n, 0, 0)
-		e.delta = delta
-		return true
+	case clear >= lead && behind >= trail: // never without a window: noWindow is more than 64
+		ctl, n, width = ctl<<2|0b10, n+2, 64-lead-trail
+		x >>= trail & 63
+	default:
+		lead, trail = min(clear, 31), behind
+		width = 64 - lead - trail
+		ctl, n = ctl<<13|0b11<<11|uint64(lead)<<6|uint64(width&63), n+13
+		x >>= trail & 63
 	}
-	lead, trail := uint(bits.LeadingZeros64(x)), uint(bits.TrailingZeros64(x))
-	if e.lead != noWindow && lead >= uint(e.lead) && trail >= uint(e.trail) {
-		trail = uint(e.trail)
-		width := 64 - uint(e.lead) - trail
-		if n+2+width > room {
-			return false
-		}
-		e.put(ctl<<2|0b10, n+2, x>>trail, width)
-		e.delta = delta
-		return true
-	}
-	lead = min(lead, 31)
-	width := 64 - lead - trail
-	if n+13+width > room {
+	if n+width > room {
 		return false
 	}
-	e.put(ctl<<13|0b11<<11|uint64(lead)<<6|uint64(width&63), n+13, x>>trail, width)
-	e.delta, e.lead, e.trail = delta, uint8(lead), uint8(trail)
-	return true
-}
-
-// put writes n control bits, at most 32, and width bits behind them, for which there is room.
-func (e *FloatEnd) put(ctl uint64, n uint, x uint64, width uint) {
-	// The two are one number of 128 bits, hi and lo, that is moved up to where the free bits begin. Shifts by 64
-	// or more give 0.
+	// The control bits and those of the value are one number of 128 bits, hi and lo, that is moved up to where the free
+	// bits begin. Shifts by 64 or more give 0.
 	hi, lo := ctl>>(64-width), ctl<<width|x
-	by := endBits - uint(e.used) - n - width
+	by := room - n - width
 	hi, lo = hi<<by|lo>>(64-by)|lo<<(by-64), lo<<by
 	upper, lower := e.tail[:8], e.tail[8:]
 	binary.BigEndian.PutUint64(upper, binary.BigEndian.Uint64(upper)|hi)
 	binary.BigEndian.PutUint64(lower, binary.BigEndian.Uint64(lower)|lo)
-	e.used += uint8(n + width)
+	e.delta, e.lead, e.trail, e.used = uint32(delta), uint8(lead), uint8(trail), e.used+uint8(n+width)
+	return true
 }
 
 // Full guesses whether Append will have room for the next sample, if it is like the last that changed.

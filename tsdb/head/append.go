@@ -163,8 +163,7 @@ func (a *appending) floatRows(at int) {
 	for k, i := range a.run(at) {
 		t, v, hd := b.T[i], math.Float64bits(b.V[i]), found[k&(touchRun-1)]
 		if hd == nil || hd.gen == 0 || hd.gen != b.Ref[i].Generation() || !hd.takesFloat(t) || hd.changed <= guard ||
-			hd.lastT < a.aim.start || t < a.aim.mint || t > a.aim.maxt ||
-			!hd.end.Append(hd.lastT, t, hd.last, v) && !s.appendMovingLocked(hd, t, v) {
+			hd.lastT < a.aim.start || t < a.aim.mint || t > a.aim.maxt || !s.appendPlainLocked(b.Ref[i].ID(), hd, t, v) {
 			a.settle()
 			a.row(int(i))
 			a.aimAgain()
@@ -179,19 +178,25 @@ func (a *appending) floatRows(at int) {
 	a.settle()
 }
 
-// takesFloat reports whether a float at t needs nothing but to be appended to the open chunk: no new chunk, no mark, no
-// start timestamp.
+// takesFloat reports whether a float at t needs nothing but to be appended to the open chunk: no new chunk, no start
+// timestamp.
 func (hd *header) takesFloat(t int64) bool {
-	return hd.kind == sample.Float && hd.n >= 2 && hd.n < maxSamples && hd.n%markEvery != firstMark && hd.size <= maxBody &&
+	return hd.kind == sample.Float && hd.n >= 2 && hd.n < maxSamples && hd.size <= maxBody &&
 		hd.flags&hasST == 0 && t > hd.lastT && uint64(t-hd.lastT) <= math.MaxUint32
 }
 
 // maxBody is the most bytes of the body of a stream that surely takes another sample.
 const maxBody = maxStream - chunk.EndBytes - chunk.MaxFloatBytes
 
-// appendMovingLocked appends to an open stream of floats after the bytes of its end have moved to its body. It reports
-// false, and what readers see is as it was, where memory has run out or the sample is a rare one.
-func (s *shard) appendMovingLocked(hd *header, t int64, v uint64) bool {
+// appendPlainLocked appends to the open stream of floats of a series that has an id. It reports false, and what readers see
+// is as it was, where memory has run out or the sample is a rare one.
+func (s *shard) appendPlainLocked(id uint32, hd *header, t int64, v uint64) bool {
+	if hd.n%markEvery == firstMark {
+		s.markLocked(s.head.local(id), hd)
+	}
+	if hd.end.Append(hd.lastT, t, hd.last, v) {
+		return true
+	}
 	if hd.room < chunk.EndBytes && !s.growLocked(hd, chunk.EndBytes) {
 		return false
 	}

@@ -145,8 +145,7 @@ func (s *shard) appendFloatLocked(local uint32, hd *header, r *row) bool {
 		hd.end, hd.open, hd.size, hd.room = chunk.FloatEnd{}, 0, 0, 0
 	}
 	if hd.n%markEvery == firstMark {
-		ft := s.footers.at(local)
-		ft.mark = hd.end.Mark(hd.lastT, hd.last, ft.mint, int(hd.n), int(hd.size))
+		s.markLocked(local, hd)
 	}
 	var aside [chunk.MaxMove + 8]byte
 	end := hd.end
@@ -155,6 +154,12 @@ func (s *shard) appendFloatLocked(local uint32, hd *header, r *row) bool {
 	}
 	hd.end = end
 	return true
+}
+
+// markLocked sets the mark of the open chunk of floats, behind all of its samples.
+func (s *shard) markLocked(local uint32, hd *header) {
+	ft := s.footers.at(local)
+	ft.mark = hd.end.Mark(hd.lastT, hd.last, ft.mint, int(hd.n), int(hd.size))
 }
 
 // firstBody is the least room of the body of a stream: what ten samples of a counter need beyond the end.
