@@ -58,6 +58,14 @@ func (v *view) Scan(ctx context.Context, s *column.SeriesSet, ids []uint32, n co
 	}
 	x := v.db.scanner(h, ids[0], n, dst)
 	done, err := x.scan(ctx, ids, dst)
+	if err == nil && dst.Spoilt() {
+		v.db.rest(x, nil)
+		dst.Reset()
+		dst.Want(n)
+		dst.WantWhole()
+		x = v.db.scanner(h, ids[0], n, dst)
+		done, err = x.scan(ctx, ids, dst)
+	}
 	if err != nil {
 		v.db.rest(x, nil)
 		return done, err

@@ -219,6 +219,11 @@ func (d *columnDecoder) pass() error {
 	for range 5 {
 		d.c.Sized()
 	}
+	return d.passBuckets()
+}
+
+// passBuckets passes over the columns of buckets.
+func (d *columnDecoder) passBuckets() error {
 	for range d.has.len() {
 		d.bucket()
 	}
@@ -279,6 +284,9 @@ func (d *columnDecoder) columns(n, from, to int, t []int64) error {
 
 // emitWanted reads the buckets and puts out the rows.
 func (d *columnDecoder) emitWanted(n, from, to int, t []int64) error {
+	if d.steady && d.dst.WantsThin() {
+		return d.emitThin(n, from, to, t)
+	}
 	if d.dst.WantsFloat() {
 		buckets := d.c.Off
 		if done, err := d.emitFloats(n, from, to, t); done || err != nil {
@@ -295,7 +303,7 @@ func (d *columnDecoder) emitWanted(n, from, to int, t []int64) error {
 // buckets reads the columns of the buckets.
 func (d *columnDecoder) buckets(n, from, to int) error {
 	columns := d.has.len()
-	if err := errors.Join(grow(d, &d.words, (to-from)*columns), grow(d, &d.line, columns)); err != nil {
+	if err := grow(d, &d.words, (to-from)*columns); err != nil {
 		return err
 	}
 	d.words = d.words[:(to-from)*columns]
@@ -419,32 +427,39 @@ func (d *columnDecoder) corrupt(err error, rows, want int) error {
 // emit puts out the rows that were decoded, whose times are t.
 func (d *columnDecoder) emit(t []int64) error {
 	columns := d.has.len()
-	var kind byte
-	if d.float {
-		kind = histFloat
-	}
-	s := &d.row.s
 	for i := range t {
-		number := d.numbers[i]
-		flags := kind | byte(d.hints[i])
-		if number == 0 {
-			flags |= histBare
-			s.buckets = nil
-		} else {
-			l := &d.layouts[number-1]
-			s.layout, s.buckets = l.layout, d.words[i*columns:(i+1)*columns]
-			if len(l.columns) < columns {
-				s.buckets = d.line[:len(l.columns)]
-				for k, at := range l.columns {
-					s.buckets[k] = d.words[i*columns+int(at)]
-				}
-			}
-		}
-		s.stream.t, s.stream.v = t[i], math.Float64bits(d.sums[i])
-		s.count, s.zero = d.counts[i], d.zeros[i]
-		if err := d.row.emit(d.dst, flags); err != nil {
+		if err := d.emitRow(i, t[i], d.words[i*columns:(i+1)*columns]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// emitRow puts out row i, whose words are those of all columns of buckets.
+func (d *columnDecoder) emitRow(i int, t int64, words []uint64) error {
+	flags := byte(d.hints[i])
+	if d.float {
+		flags |= histFloat
+	}
+	s := &d.row.s
+	number := d.numbers[i]
+	if number == 0 {
+		flags |= histBare
+		s.buckets = nil
+	} else {
+		l := &d.layouts[number-1]
+		s.layout, s.buckets = l.layout, words
+		if len(l.columns) < len(words) {
+			if err := grow(d, &d.line, len(words)); err != nil {
+				return err
+			}
+			s.buckets = d.line[:len(l.columns)]
+			for k, at := range l.columns {
+				s.buckets[k] = words[at]
+			}
+		}
+	}
+	s.stream.t, s.stream.v = t, math.Float64bits(d.sums[i])
+	s.count, s.zero = d.counts[i], d.zeros[i]
+	return d.row.emit(d.dst, flags)
 }

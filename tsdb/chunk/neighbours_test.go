@@ -181,3 +181,63 @@ func hintsOf(t *testing.T, n column.Need, page []byte, rows []row, from, to int,
 	}
 	return hints
 }
+
+// Counts, sums and hints are the same whether buckets are read for them or not, before and behind other rows.
+func TestColumnsWithoutTheirBucketsTellTheSame(t *testing.T) {
+	r := rand.New(rand.NewPCG(65, 66))
+	read := func(page []byte, rows []row, from, to int, whole bool) *column.Block {
+		var b column.Block
+		b.Want(column.Need{HistStats: true})
+		if whole {
+			b.WantWhole()
+		}
+		before, behind := rows[0], rows[len(rows)-1]
+		if from > 0 {
+			b.AppendHistogram(-1, 0, cloneInt(before.h), cloneFloat(before.fh))
+		}
+		if err := chunk.DecodeColumns(page, len(rows), from, timesOf(rows[from:to]), &b); err != nil {
+			t.Fatal(err)
+		}
+		if to == len(rows) {
+			b.AppendHistogram(behind.t+1, 0, cloneInt(behind.h), cloneFloat(behind.fh))
+		}
+		b.EndSeries()
+		return &b
+	}
+	for i := range 400 {
+		var rows []row
+		if i%2 == 0 {
+			rows = bursts(r, 1+r.IntN(60))
+		} else {
+			rows = latencies(r, 1+r.IntN(60), i%3 == 0)
+		}
+		page := encodeColumns(rows)
+		if page == nil {
+			continue
+		}
+		from := r.IntN(len(rows)) * r.IntN(2)
+		to := len(rows)
+		if i%4 > 1 {
+			to = from + r.IntN(len(rows)-from+1)
+		}
+		got, want := read(page, rows, from, to, false), read(page, rows, from, to, true)
+		if !slices.Equal(encodeHistograms(rowsOf(got)), encodeHistograms(rowsOf(want))) || !slices.Equal(got.H.Stored, want.H.Stored) {
+			checkRows(t, got, rowsOf(want))
+			t.Fatalf("rows %d to %d of %d: stored hints %v, want %v", from, to, len(rows), got.H.Stored, want.H.Stored)
+		}
+	}
+}
+
+func cloneInt(h *histogram.Histogram) *histogram.Histogram {
+	if h == nil {
+		return nil
+	}
+	return h.Copy()
+}
+
+func cloneFloat(h *histogram.FloatHistogram) *histogram.FloatHistogram {
+	if h == nil {
+		return nil
+	}
+	return h.Copy()
+}

@@ -47,6 +47,9 @@ type Block struct {
 	want    Need // of the rows to come: Float and HistStats
 	floats  floatSlabs
 	steady  []steadyRows // ascending
+	thin    int          // rows before it may have no buckets
+	whole   bool         // buckets are not to be left out
+	spoilt  bool         // see Spoilt
 	columns int64        // bytes charged for the columns and slabs, kept over Reset
 	owned   int64        // bytes charged for histograms, given back by Reset
 }
@@ -56,6 +59,9 @@ type Block struct {
 type HistColumns struct {
 	Int   []*histogram.Histogram
 	Float []*histogram.FloatHistogram
+	// Stored, where Need.HistStats was asked for, are the hints that Prometheus' storage gives the rows of those series that
+	// have histograms: what is known without the row before. It may be shorter.
+	Stored []histogram.CounterResetHint
 }
 
 // Series returns how many series the block holds.
@@ -76,6 +82,8 @@ func (b *Block) Reset() {
 	b.want = Need{}
 	b.floats.reset()
 	b.steady = b.steady[:0]
+	b.thin, b.whole, b.spoilt = 0, false, false
+	b.H.Stored = b.H.Stored[:0]
 }
 
 // Want says which part of the histograms the rows from here to the next Reset are to have: Need.Float and
@@ -102,7 +110,7 @@ func (b *Block) Reserve(n int) error {
 		bytes += growth(b.ST, want) * 8
 	}
 	if len(b.Kind) > 0 {
-		bytes += growth(b.Kind, want) + growth(b.H.Int, want)*8 + growth(b.H.Float, want)*8
+		bytes += growth(b.Kind, want) + growth(b.H.Int, want)*8 + growth(b.H.Float, want)*8 + growth(b.H.Stored, want)
 	}
 	if bytes == 0 {
 		return nil
@@ -118,6 +126,7 @@ func (b *Block) Reserve(n int) error {
 	if len(b.Kind) > 0 {
 		b.Kind = reserve(b.Kind, want)
 		b.H.Int, b.H.Float = reserve(b.H.Int, want), reserve(b.H.Float, want)
+		b.H.Stored = reserve(b.H.Stored, want)
 	}
 	return nil
 }

@@ -121,7 +121,7 @@ func (b *Block) MakeSpans(n int) ([]histogram.Span, error) {
 // useHistograms brings the columns of histograms into use, with room for as many rows as the others.
 func (b *Block) useHistograms() error {
 	rows := cap(b.T)
-	bytes := growth(b.Kind, rows) + growth(b.H.Int, rows)*8 + growth(b.H.Float, rows)*8
+	bytes := growth(b.Kind, rows) + growth(b.H.Int, rows)*8 + growth(b.H.Float, rows)*8 + growth(b.H.Stored, rows)
 	if err := b.Budget.Reserve(bytes); err != nil {
 		return err
 	}
@@ -129,6 +129,7 @@ func (b *Block) useHistograms() error {
 	n := len(b.T)
 	b.Kind = lengthen(reserve(b.Kind, rows), n)
 	b.H.Int, b.H.Float = lengthen(reserve(b.H.Int, rows), n), lengthen(reserve(b.H.Float, rows), n)
+	b.H.Stored = reserve(b.H.Stored, rows)
 	return nil
 }
 
@@ -151,6 +152,7 @@ func takeOf[T any](b *Block, s *slab[T], n, size int) ([]T, error) {
 // reduce leaves of the histograms from row from on what Need.HistStats asks for, and takes back their buckets.
 func (b *Block) reduce(from int) {
 	b.setHints(from, len(b.T))
+	b.H.Stored = lengthen(b.H.Stored, len(b.T))
 	var prev *histogram.FloatHistogram
 	var hint histogram.CounterResetHint // of prev, beside that of its storage
 	for i := from; i < len(b.T); i++ {
@@ -159,6 +161,7 @@ func (b *Block) reduce(from int) {
 			continue
 		}
 		now := fh.CounterResetHint
+		b.H.Stored[i] = now
 		if !value.IsStaleNaN(fh.Sum) {
 			if now == histogram.UnknownCounterReset && prev != nil {
 				now = histogram.NotCounterReset

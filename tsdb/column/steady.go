@@ -17,7 +17,29 @@ func (b *Block) NoteSteady(from int) {
 
 // Moved says that rows from row from on will be moved or taken out: nothing is known any more of how they follow each
 // other.
-func (b *Block) Moved(from int) { b.endSteady(from) }
+func (b *Block) Moved(from int) {
+	b.endSteady(from)
+	b.spoilt = b.spoilt || b.thin > from
+}
+
+// WantsThin reports whether a decoder may leave out the buckets of steady rows: Need.HistStats was asked for. The first
+// of them it must not where ContinuesSeries says so, nor the last where rows may follow.
+func (b *Block) WantsThin() bool { return b.want.HistStats && !b.whole }
+
+// ContinuesSeries reports whether the series being filled has rows.
+func (b *Block) ContinuesSeries() bool {
+	return len(b.Off) == 0 && len(b.T) > 0 || len(b.Off) > 0 && len(b.T) > int(b.Off[len(b.Off)-1])
+}
+
+// NoteThin says that some of the rows up to now have no buckets.
+func (b *Block) NoteThin() { b.thin = len(b.T) }
+
+// Spoilt reports whether rows without buckets were moved: then it is not known which hints there are. Who scans does so
+// again, after WantWhole.
+func (b *Block) Spoilt() bool { return b.spoilt }
+
+// WantWhole makes decoders read all buckets from here to the next Reset.
+func (b *Block) WantWhole() { b.whole = true }
 
 // endSteady leaves what is known of the rows before row n.
 func (b *Block) endSteady(n int) {

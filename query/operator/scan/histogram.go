@@ -177,7 +177,7 @@ func (h *histograms) copy(f, to *histogram.FloatHistogram) {
 // stats returns what StatsOnly keeps of histogram i.
 func (h *histograms) stats(i int) histogram.FloatHistogram {
 	f := h.whole(i)
-	r := histogram.FloatHistogram{CounterResetHint: f.CounterResetHint, Schema: f.Schema, Count: f.Count, Sum: f.Sum}
+	r := histogram.FloatHistogram{CounterResetHint: h.stored(i), Schema: f.Schema, Count: f.Count, Sum: f.Sum}
 	if r.CounterResetHint != histogram.UnknownCounterReset {
 		return r
 	}
@@ -186,11 +186,23 @@ func (h *histograms) stats(i int) histogram.FloatHistogram {
 		if prev == nil || value.IsStaleNaN(prev.Sum) {
 			continue
 		}
-		r.CounterResetHint = histogram.NotCounterReset
-		if f.DetectReset(prev) {
+		switch {
+		case len(h.blk.H.Stored) > 0: // it was found out while there were buckets
+			r.CounterResetHint = f.CounterResetHint
+		case f.DetectReset(prev):
 			r.CounterResetHint = histogram.CounterReset
+		default:
+			r.CounterResetHint = histogram.NotCounterReset
 		}
 		break
 	}
 	return r
+}
+
+// stored returns the hint that the storage gives histogram i.
+func (h *histograms) stored(i int) histogram.CounterResetHint {
+	if s := h.blk.H.Stored; len(s) > 0 {
+		return s[h.from+i]
+	}
+	return h.whole(i).CounterResetHint
 }

@@ -75,7 +75,7 @@ type source struct {
 // init sets what is read: the times in (from, to].
 func (s *source) init(env *operator.Env, sel Selector, from, to int64) {
 	s.env, s.sel = env, sel
-	s.need = column.Need{MinT: max(from, math.MinInt64+1) + 1, MaxT: to, ST: sel.ST, Float: true}
+	s.need = column.Need{MinT: max(from, math.MinInt64+1) + 1, MaxT: to, ST: sel.ST, Float: true, HistStats: sel.StatsOnly}
 	h := &s.sel.Hint
 	if h.MinT == 0 && h.MaxT == 0 {
 		h.MinT, h.MaxT = s.need.MinT, s.need.MaxT

@@ -1,0 +1,122 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package chunk
+
+import (
+	"math"
+
+	"github.com/prometheus/prometheus/model/histogram"
+
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// emitThin puts out the rows [from, to) of a steady run, whose times are t, with counts and sums only. The first of them
+// and the last keep their buckets where another run may be before or behind, with which they are to be compared.
+func (d *columnDecoder) emitThin(n, from, to int, t []int64) error {
+	rows := to - from
+	first, last := d.dst.ContinuesSeries(), to == n
+	if first || last {
+		if err := d.edges(n, from, to); err != nil {
+			return err
+		}
+	} else if err := d.passBuckets(); err != nil {
+		return err
+	}
+	at := 0
+	if first {
+		if err := d.emitEdge(0, 0, t[0]); err != nil {
+			return err
+		}
+		at = 1
+	}
+	end := rows
+	if last && at < rows {
+		end--
+	}
+	for at < end {
+		upTo := min(at+maxStretch, end)
+		if err := d.emitBare(at, upTo, t[at:upTo]); err != nil {
+			return err
+		}
+		at = upTo
+	}
+	if end < rows {
+		return d.emitEdge(end, 1, t[end])
+	}
+	return nil
+}
+
+// emitBare puts out rows without their buckets.
+func (d *columnDecoder) emitBare(from, to int, t []int64) error {
+	kind := sample.Histogram
+	if d.float {
+		kind = sample.FloatHistogram
+	}
+	hists, _, err := d.dst.AddFloatHistograms(t, kind, 0)
+	if err != nil {
+		return err
+	}
+	for i := range hists {
+		k := from + i
+		count := float64(d.counts[k])
+		if d.float {
+			count = math.Float64frombits(d.counts[k])
+		}
+		hists[i] = histogram.FloatHistogram{
+			CounterResetHint: histogram.CounterResetHint(d.hints[k]), Schema: d.bounds.schema, Count: count, Sum: d.sums[k],
+		}
+	}
+	d.dst.NoteThin()
+	return nil
+}
+
+// edges reads the buckets of the first and the last of the rows [from, to) into words, one row behind the other.
+func (d *columnDecoder) edges(n, from, to int) error {
+	columns, rows := d.has.len(), to-from
+	if err := grow(d, &d.words, 2*columns+rows); err != nil {
+		return err
+	}
+	d.words = d.words[:2*columns+rows]
+	column := d.words[2*columns:]
+	rest := -1
+	for k := range columns {
+		b, near := d.bucket()
+		if len(b) == 0 && (rest >= 0 || d.float) || near && (k == 0 || rest == k-1) {
+			d.c.Fail("bucket without a column")
+		}
+		if d.c.Failed() {
+			return faultOf(&d.c)
+		}
+		if len(b) == 0 {
+			rest, d.words[k], d.words[columns+k] = k, 0, 0
+			continue
+		}
+		if err := d.decodeWords(b, column, 1, n, from, to); err != nil {
+			return err
+		}
+		d.words[k], d.words[columns+k] = column[0], column[rows-1]
+		if near {
+			d.words[k] += d.words[k-1]
+			d.words[columns+k] += d.words[columns+k-1]
+		}
+	}
+	if rest < 0 {
+		return nil
+	}
+	for edge, i := range [...]int{0, rows - 1} {
+		line := d.words[edge*columns : (edge+1)*columns]
+		left := d.counts[i] - d.zeros[i]
+		for _, x := range line {
+			left -= x
+		}
+		line[rest] = left
+	}
+	return nil
+}
+
+// emitEdge puts out row i with its buckets, which are the words of that edge.
+func (d *columnDecoder) emitEdge(i, edge int, t int64) error {
+	columns := d.has.len()
+	return d.emitRow(i, t, d.words[edge*columns:(edge+1)*columns])
+}
