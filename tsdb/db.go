@@ -174,6 +174,7 @@ func (db *DB) openWhole(ctx context.Context) error {
 }
 
 func (db *DB) open(ctx context.Context) error {
+	phase := phasesFrom(time.Now())
 	meta, err := db.layout.create(db.opts)
 	if err != nil {
 		return err
@@ -196,10 +197,12 @@ func (db *DB) open(ctx context.Context) error {
 	if err := db.newHead(); err != nil {
 		return err
 	}
+	phase(&db.recovery.Phases.Files)
 	from, err := db.loadCheckpoint()
 	if err != nil {
 		return err
 	}
+	phase(&db.recovery.Phases.Checkpoint)
 	db.restoring.checkpoint = from
 	if err := db.lookAtQuarantine(); err != nil {
 		return err
@@ -218,6 +221,7 @@ func (db *DB) open(ctx context.Context) error {
 	if err := db.survey(ctx); err != nil {
 		return fmt.Errorf("read the log: %w", err)
 	}
+	phase(&db.recovery.Phases.Series)
 	return nil
 }
 

@@ -4,6 +4,7 @@
 package tsdb
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -43,4 +44,42 @@ func TestUsedUpMemoryIsAConditionUntilNothingWasRefusedForAMinute(t *testing.T) 
 	db.now = func() time.Time { return now }
 	db.watchDisk()
 	has(false)
+}
+
+func TestARestartTakesNoMoreMemoryThanRunningDid(t *testing.T) {
+	for _, checkpoint := range []bool{false, true} {
+		o := small(fsx.NewCrashable())
+		o.Slot = time.Hour
+		o.Budget = budget.NewRoot("running", 0)
+		db := openTest(t, o)
+		ls := fleet(20 / raceFactor)
+		fill(t, db, ls, 0, 60)
+		if checkpoint {
+			if err := errors.Join(db.Spill(t.Context()), db.Checkpoint(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		fill(t, db, ls, 60*15_000, 60)
+		if err := db.Durable(t.Context(), db.journal.Last()); err != nil {
+			t.Fatal(err)
+		}
+		running := o.Budget.Peak()
+		o.FS = fsx.NewOverlay(o.FS)
+		o.Budget = budget.NewRoot("restart", 0)
+		o.NoLock = true
+		again := openTest(t, o)
+		if rows := again.Recovery().Samples; rows < 60*len(ls) {
+			t.Fatalf("%d rows were replayed, want %d at least", rows, 60*len(ls))
+		}
+		// The records on their way to the head are charged too; a running store has those of requests, which are not.
+		if restart := o.Budget.Peak(); restart > running+2<<20 {
+			t.Errorf("checkpoint %t: a start took %d bytes, running took %d", checkpoint, restart, running)
+		}
+		if used, was := again.memory.Used(), db.memory.Used(); used > was+was/100 {
+			t.Errorf("checkpoint %t: the head takes %d bytes after a start, it took %d before", checkpoint, used, was)
+		}
+		if used, at := again.memory.Used(), again.memory.Peak(); at > used+2<<20 {
+			t.Errorf("checkpoint %t: the head took %d bytes during a start, %d at its end", checkpoint, at, used)
+		}
+	}
 }

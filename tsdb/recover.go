@@ -29,7 +29,24 @@ type Recovery struct {
 	Unknown    int        // rows of series the log does not name: lost to corruption
 	Lost       int        // series with rows in parts of the head that the log does not name: the same
 	Took       time.Duration
+	Phases     Phases
 	Log        journal.Recovery
+}
+
+// Phases is what a start took its time for. The store takes samples after the first three.
+type Phases struct {
+	Files      time.Duration // opening blocks and parts
+	Checkpoint time.Duration // loading it
+	Series     time.Duration // reading the log for who there is
+	Rows       time.Duration // applying the log, and what came meanwhile
+}
+
+// phasesFrom returns a function that notes the time since its last call, the first time that since start.
+func phasesFrom(start time.Time) func(phase *time.Duration) {
+	return func(phase *time.Duration) {
+		now := time.Now()
+		*phase, start = now.Sub(start), now
+	}
 }
 
 // Recovery returns what the start found; nothing while the store is being restored.
@@ -138,6 +155,7 @@ func (db *DB) checkpointLocked(ctx context.Context) error {
 		if err := db.head.Snapshot(pin, countingWriter{w, &size}); err != nil {
 			return err
 		}
+		pin.Close() // the disk may take its time, and a pin costs a version of each series that gets a sample
 		// It knows series that came since the pin and that will not be logged again: their records must not
 		// be lost either.
 		return db.Durable(ctx, db.journal.Last())

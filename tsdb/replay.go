@@ -18,8 +18,8 @@ import (
 const (
 	// replayAhead is how many records may be on their way from the log to the shards, and replayBytes how many bytes of
 	// them: decoded, a record takes about five times as much. One record may be larger.
-	replayAhead = 64
-	replayBytes = 2 << 20
+	replayAhead = 16
+	replayBytes = 512 << 10
 )
 
 // replayer brings the records of the log to the head:
@@ -59,6 +59,7 @@ type replayed struct {
 	err     error         // of decoding
 
 	decoder wal.Decoder
+	charged int64 // for payload, decoder and batch
 	batch   sample.Batch
 	work    *head.Work
 	result  sample.Result
@@ -97,6 +98,9 @@ func (db *DB) replay(ctx context.Context, next sample.LSN, source func(put func(
 	close(p.order)
 	p.decoded.Wait()
 	p.applied.Wait()
+	for range replayAhead {
+		db.memory.Release((<-p.free).charged)
+	}
 	if p.err != nil {
 		err = p.err // of a record before the one at which reading ended
 	}
@@ -133,8 +137,19 @@ func (p *replayer) runDecode() {
 	defer p.decoded.Done()
 	for x := range p.decode {
 		x.err = p.decodeRecord(x)
+		p.charge(x)
 		x.ready <- struct{}{}
 	}
+}
+
+// charge charges the head for the memory of a record, as far as it was not before; nothing is refused meanwhile.
+func (p *replayer) charge(x *replayed) {
+	const row = 8 + 8 + 8 // Ref, T and V; the other columns are rare
+	size := int64(cap(x.payload)+x.decoder.Size()) + int64(row*cap(x.batch.Ref))
+	if size <= x.charged || p.db.memory.Reserve(size-x.charged) != nil {
+		return
+	}
+	x.charged = size
 }
 
 func (p *replayer) decodeRecord(x *replayed) error {

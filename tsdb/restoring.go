@@ -193,12 +193,15 @@ func (db *DB) queueBatch(b *sample.Batch, payload []byte, r *sample.Result) (lsn
 // restore makes the head whole.
 func (db *DB) restore(ctx context.Context) {
 	x := &db.restoring
+	phase := phasesFrom(time.Now())
 	x.err = db.applyAll(ctx)
+	phase(&db.recovery.Phases.Rows)
 	if r := &db.recovery; x.err == nil {
 		r.Took = time.Since(x.start)
 		if r.Checkpoint > 0 || r.Records > 0 {
 			db.log.Info("store recovered", "checkpoint", r.Checkpoint, "records", r.Records, "samples", r.Samples,
-				"unknown", r.Unknown, "torn_bytes", r.Log.TornBytes, "lost_records", r.Log.LostRecords, "took", r.Took)
+				"unknown", r.Unknown, "torn_bytes", r.Log.TornBytes, "lost_records", r.Log.LostRecords, "took", r.Took,
+				"files", r.Phases.Files, "load", r.Phases.Checkpoint, "series", r.Phases.Series, "rows", r.Phases.Rows)
 		}
 	} else if ctx.Err() == nil {
 		db.log.Error("the store cannot be restored", "err", x.err)

@@ -107,6 +107,9 @@ func appendColumns(dst []byte, b *sample.Batch) []byte {
 // Decoder decodes batches, one after the other, in memory that it uses again.
 type Decoder struct{ plain []byte }
 
+// Size returns the bytes of that memory.
+func (d *Decoder) Size() int { return cap(d.plain) }
+
 // DecodeBatch is Decoder.Batch for a single batch.
 func DecodeBatch(p []byte, b *sample.Batch) error { return new(Decoder).Batch(p, b) }
 
