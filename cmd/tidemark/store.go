@@ -44,9 +44,19 @@ func (s *server) storeOptions() tsdb.Options {
 	o.Late = lateWindows(c)
 	o.MinFree, o.DeleteOldest = s.minFreeSpace(c), deleteOldest(c)
 	o.Scrub, o.ScrubBytes = scrubRate(c)
+	o.BlockCache, o.SeriesCache = cacheSize(s.memory.Limit()), cacheSize(s.memory.Limit())
 	o.Foreign = prom.Directory{Logger: s.log.With("component", "tsdb"), Account: o.Budget}
 	o.DeleteForeign = c.Tidemark.Storage.PrometheusOriginals == "delete"
 	return o
+}
+
+// cacheSize is the size of each of the store's caches where the process may take so much memory; 0: the store's default.
+func cacheSize(limit int64) int64 {
+	const most, share = 64 << 20, 16
+	if limit <= 0 {
+		return 0
+	}
+	return min(most, limit/share)
 }
 
 // minFreeSpace is the reserve of the disk that holds the data path, in bytes. On a disk of which the floor of

@@ -57,3 +57,11 @@ func TestMemoryOfABurstGoesBackToTheSystem(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 }
+
+func TestCachesAreASmallPartOfLittleMemory(t *testing.T) {
+	for limit, want := range map[int64]int64{0: 0, 64 << 20: 4 << 20, 1 << 30: 64 << 20, 64 << 30: 64 << 20} {
+		if got := cacheSize(limit); got != want {
+			t.Errorf("with %d bytes: %d, want %d", limit, got, want)
+		}
+	}
+}
