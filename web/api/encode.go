@@ -33,6 +33,11 @@ type encoder struct {
 	// an answer lie close together, and most of their digits need not be worked out again.
 	high    []byte
 	highSec uint64
+
+	// last is the digits of lastBits, the float that was written last; lastLen 0: none was.
+	last     [32]byte
+	lastLen  int
+	lastBits uint64
 }
 
 var encoders = sync.Pool{New: func() any { return &encoder{buf: make([]byte, 0, flushAt+4096)} }}
@@ -243,9 +248,22 @@ func (e *encoder) seconds(sec uint64) {
 // exactInt is the bound below which every whole float64 prints as the integer it is.
 const exactInt = 1 << 53
 
-// float writes f in quotes, because JSON has no infinities and no NaN.
+// float writes f in quotes, because JSON has no infinities and no NaN. Of a series that stands still the digits are
+// found once.
 func (e *encoder) float(f float64) {
 	e.buf = append(e.buf, '"')
+	if bits := math.Float64bits(f); bits != e.lastBits || e.lastLen == 0 {
+		from := len(e.buf)
+		e.digits(f)
+		e.lastBits, e.lastLen = bits, copy(e.last[:], e.buf[from:])
+	} else {
+		e.buf = append(e.buf, e.last[:e.lastLen]...)
+	}
+	e.buf = append(e.buf, '"')
+}
+
+// digits writes the fewest digits that are read as f.
+func (e *encoder) digits(f float64) {
 	abs := math.Abs(f)
 	switch {
 	case abs < exactInt && f == math.Trunc(f) && (f != 0 || !math.Signbit(f)):
@@ -256,7 +274,6 @@ func (e *encoder) float(f float64) {
 	default:
 		e.buf = strconv.AppendFloat(e.buf, f, 'f', -1, 64)
 	}
-	e.buf = append(e.buf, '"')
 }
 
 // histogram writes count, sum and the buckets that are not empty. A bucket is [bounds, lower, upper, count], where

@@ -129,6 +129,11 @@ func TestResultsAreEncodedAsPrometheusDoes(t *testing.T) {
 			Metric: labels.FromStrings(rapid.String().Draw(rt, "name")+"n", rapid.String().Draw(rt, "value")),
 			Floats: rapid.SliceOfN(point, 0, 20).Draw(rt, "points"),
 		}}
+		for i := range m[0].Floats { // some stand still
+			if i > 0 && rapid.Bool().Draw(rt, "again") {
+				m[0].Floats[i].F = m[0].Floats[i-1].F
+			}
+		}
 		want := string(theirEncoding(t, m))
 		got := `{"status":"success","data":` + encode(t, &queryData{result: m}) + `}`
 		if got != want {
@@ -205,6 +210,22 @@ func reportCPU(b *testing.B) func() {
 	}
 	began := used()
 	return func() { b.ReportMetric(float64((used()-began).Nanoseconds())/float64(b.N), "cpu-ns/op") }
+}
+
+// BenchmarkEncodeFloats writes floats of many digits: each another one, or the same again.
+func BenchmarkEncodeFloats(b *testing.B) {
+	for name, step := range map[string]float64{"moving": 1, "still": 0} {
+		b.Run(name, func(b *testing.B) {
+			e := newEncoder(io.Discard)
+			defer e.release()
+			f := 1.0
+			for b.Loop() {
+				e.buf = e.buf[:0]
+				f += step
+				e.float(f / 60)
+			}
+		})
+	}
 }
 
 func BenchmarkEncodeMatrix(b *testing.B) {
