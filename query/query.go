@@ -174,14 +174,27 @@ func (q *Query) execute(ctx context.Context, run runner) (warnings annotations.A
 	defer e.active.remove(entry)
 
 	total, ctx := q.timers.GetSpanTimer(ctx, stats.ExecTotalTime)
-	err = q.inTurn(ctx, func(ctx context.Context) (err error) {
-		warnings, err = q.evaluate(ctx, entry, run)
-		return err
-	})
+	// Before it takes a place: those that can be answered shall not wait for those that cannot yet.
+	if err = q.awaitSource(ctx); err == nil {
+		err = q.inTurn(ctx, func(ctx context.Context) (err error) {
+			warnings, err = q.evaluate(ctx, entry, run)
+			return err
+		})
+	}
 	total.Finish()
 	err = explainLimit(err)
 	q.account(ctx, entry, err)
 	return warnings, err
+}
+
+// awaitSource waits until the source answers about the times of the query.
+func (q *Query) awaitSource(ctx context.Context) error {
+	mint, maxt := q.plan.TimeRange()
+	err := column.Await(ctx, q.src, mint, maxt)
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return operator.ContextError(ctx, "query execution")
+	}
+	return err
 }
 
 // entry is what the list of active queries says about q.

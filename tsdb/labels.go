@@ -92,6 +92,9 @@ func mergeSorted(t *budget.Task, a, b []string, limit int) []string {
 
 // Exemplars returns the exemplars of the series that match any of the matcher sets, series in label order.
 func (v *view) Exemplars(ctx context.Context, mint, maxt int64, sets ...[]*labels.Matcher) ([]column.ExemplarSeries, error) {
+	if v.pin == nil { // the head may hold exemplars that are older than its samples
+		return nil, v.db.restoring.unavailable()
+	}
 	mint, maxt = v.span(mint, maxt)
 	found := map[string]*column.ExemplarSeries{}
 	var b labels.ScratchBuilder

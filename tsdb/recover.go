@@ -120,7 +120,7 @@ func (db *DB) loadCheckpointFile(lsn sample.LSN) error {
 // Checkpoint writes the head as it is now into a file, so that a restart need not replay the log before it.
 // Ingestion goes on meanwhile.
 func (db *DB) Checkpoint(ctx context.Context) error {
-	if err := db.users.enter(); err != nil {
+	if err := db.enterWhole(ctx); err != nil {
 		return err
 	}
 	defer db.users.leave()

@@ -77,6 +77,15 @@ func (db *DB) whole() bool {
 // next start. Await tells which.
 func (db *DB) Restored() <-chan struct{} { return db.restoring.over }
 
+// Restoring returns how many records of the log are to be applied before the head is whole, and how many are; zero when
+// it is.
+func (db *DB) Restoring() (done, all int) {
+	if db.whole() {
+		return 0, 0
+	}
+	return db.restoring.counts()
+}
+
 // Await waits until a View of [mint, maxt] is answered: at once but for a store that is being restored, and there where
 // blocks hold all of the range. When ctx is over before, the error is a *sample.UnavailableError that says how far the
 // store is; where ctx was cancelled, its cause.
@@ -117,14 +126,18 @@ func (x *restoring) unavailable() error {
 	return &sample.UnavailableError{Condition: ConditionRestoring, RetryAfter: retryRestoring, Err: errors.New(x.progress())}
 }
 
+// counts returns how many records of the log are applied, or about to be, and how many there are.
+func (x *restoring) counts() (done, all int) {
+	at := min(sample.LSN(x.at.Load()), x.last)
+	return int(at - min(at, x.checkpoint)), int(x.last - min(x.last, x.checkpoint))
+}
+
 // progress says how far the store is.
 func (x *restoring) progress() string {
-	all := x.last - x.checkpoint
-	at := min(sample.LSN(x.at.Load()), x.last)
-	if all == 0 || at >= x.last {
-		return "the log is read; what was written since the start is being applied"
+	done, all := x.counts()
+	if done >= all {
+		return "the log is read, and what was written since the start is being applied"
 	}
-	done := at - min(at, x.checkpoint)
 	return fmt.Sprintf("%d of %d records of the log are read, %d %%", done, all, 100*done/all)
 }
 

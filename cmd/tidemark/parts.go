@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 
 	"github.com/prometheus/common/model"
@@ -19,10 +20,12 @@ import (
 	"github.com/tidemarkdb/tidemark/query"
 	"github.com/tidemarkdb/tidemark/rules"
 	"github.com/tidemarkdb/tidemark/rules/notify"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
 )
 
 // parts is what runs on the open store.
 type parts struct {
+	store       column.Waiter
 	engine      *query.Engine
 	remoteWrite *remotewrite.Handler
 	scraper     *scrape.Scraper
@@ -30,14 +33,14 @@ type parts struct {
 	notifier    *notify.Notifier
 	receivers   *discovery.Manager // finds the Alertmanagers
 
-	endScraping, endReceivers, endNotifying, endTrimming context.CancelFunc
-	scraping, receiving, notifying, ruling, trimming     sync.WaitGroup
-	errs                                                 chan error
+	endScraping, endReceivers, endNotifying, endTrimming, endWaiting context.CancelFunc
+	scraping, receiving, notifying, ruling, trimming                 sync.WaitGroup
+	errs                                                             chan error
 }
 
 // newParts makes the parts, without configuration.
 func (s *server) newParts() (*parts, error) {
-	p := &parts{errs: make(chan error, 4)}
+	p := &parts{store: s.db, errs: make(chan error, 4)}
 	metrics, err := discovery.CreateAndRegisterSDMetrics(s.registry)
 	if err != nil {
 		return nil, err
@@ -137,7 +140,8 @@ func (p *parts) start(ctx context.Context) <-chan error {
 		})
 	}
 	base := context.WithoutCancel(ctx) // each part is told to stop in its turn
-	var scraping, notifying, trimming context.Context
+	var scraping, notifying, trimming, waiting context.Context
+	waiting, p.endWaiting = context.WithCancel(base)
 	trimming, p.endTrimming = context.WithCancel(base)
 	p.trimming.Go(func() { trimHeap(trimming, trimEvery) })
 	scraping, p.endScraping = context.WithCancel(base)
@@ -145,13 +149,20 @@ func (p *parts) start(ctx context.Context) <-chan error {
 	run(&p.receiving, p.receivers.Run)
 	run(&p.notifying, func() error { return p.notifier.Run(notifying, p.receivers.SyncCh()) })
 	run(&p.scraping, func() error { return p.scraper.Run(scraping) })
-	run(&p.ruling, func() error { return p.rules.Run(base) })
+	run(&p.ruling, func() error {
+		// No rule looks at half a head, and no alert resolves because of one.
+		if err := p.store.Await(waiting, math.MinInt64, math.MaxInt64); err != nil {
+			return fmt.Errorf("wait for the store: %w", err)
+		}
+		return p.rules.Run(base)
+	})
 	return p.errs
 }
 
 // stop ends the parts in the reverse order of start: no rule is evaluated any more before scraping ends, and what
 // the rules raised is delivered before the notifier ends.
 func (p *parts) stop() error {
+	p.endWaiting()
 	p.rules.Stop()
 	p.ruling.Wait()
 	p.endScraping()

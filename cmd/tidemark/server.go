@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -92,7 +93,7 @@ func (s *server) run(ctx context.Context) (err error) {
 	}()
 	s.log.Info("tidemark starts", "version", version, "emulates", "Prometheus "+emulated, "config", s.opts.ConfigFile,
 		"data", s.opts.Storage.Path, "listen", s.web.Addresses(), "shadow", s.shadow())
-	if s.db, err = tsdb.Open(ctx, s.storeOptions()); err == nil {
+	if s.db, err = tsdb.Start(ctx, s.storeOptions()); err == nil {
 		s.store.Store(s.db)
 		err = s.serve(ctx)
 	} else if ctx.Err() != nil {
@@ -126,21 +127,29 @@ func (s *server) serve(ctx context.Context) error {
 	if err := s.web.Open(s.apiSources()); err != nil {
 		return errors.Join(err, p.stop(), p.close())
 	}
-	s.log.Info("tidemark is ready", "took", time.Since(s.started).Round(time.Millisecond))
 	err = s.watch(ctx, failed)
 	s.log.Info("tidemark stops")
 	return errors.Join(err, p.stop(), p.close())
 }
 
-// watch reloads when it is told to, until ctx ends or a part fails, whose error it returns.
+// watch reloads when it is told to, until ctx ends or a part fails, whose error it returns. A store that cannot be
+// restored is such a part.
 func (s *server) watch(ctx context.Context, failed <-chan error) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
 	auto := newAutoReload(s)
 	defer auto.stop()
+	restored := s.db.Restored()
 	for {
 		select {
+		case <-restored:
+			if err := s.db.Await(ctx, math.MinInt64, math.MaxInt64); err != nil {
+				return fmt.Errorf("restore the store: %w", err)
+			}
+			s.log.Info("tidemark is ready", "took", time.Since(s.started).Round(time.Millisecond))
+			restored = nil
+			continue
 		case <-ctx.Done():
 			return nil
 		case err := <-failed:

@@ -180,8 +180,11 @@ func (v storeView) Blocks() []api.Block {
 	return out
 }
 
-// Replay says that the start is over: the API is there only when it is.
-func (v storeView) Replay() api.Replay { return api.Replay{} }
+// Replay says how far the start is, in records of the log; zero when it is over.
+func (v storeView) Replay() api.Replay {
+	done, all := v.db.Restoring()
+	return api.Replay{Max: all, Current: done}
+}
 
 // conditions are the states of the store that are not normal.
 func (s *server) conditions() []api.Condition {

@@ -35,7 +35,6 @@ func newStoreCollector(db *tsdb.DB) *storeCollector {
 		rejected: prometheus.NewDesc("tidemark_store_rows_not_stored_total", "Samples that were refused or were there already, by reason.", []string{"reason"}, nil),
 		restored: prometheus.NewGauge(prometheus.GaugeOpts{Name: "prometheus_tsdb_data_replay_duration_seconds", Help: "Time the recovery at the start took."}),
 	}
-	c.restored.Set(db.Recovery().Took.Seconds())
 	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
 	add := func(kind prometheus.ValueType, name, help string, value func(tsdb.Stats) float64) {
 		c.metrics = append(c.metrics, storeMetric{prometheus.NewDesc(name, help, nil, nil), kind, value})
@@ -54,8 +53,7 @@ func newStoreCollector(db *tsdb.DB) *storeCollector {
 	c.addMerges(add)
 	c.addRetention(add)
 	c.addScrub(add)
-	corrupt := float64(len(db.Recovery().Log.Corrupt))
-	add(counter, "prometheus_tsdb_wal_corruptions_total", "Damaged ranges of the log found at the start.", func(tsdb.Stats) float64 { return corrupt })
+	add(counter, "prometheus_tsdb_wal_corruptions_total", "Damaged ranges of the log found at the start.", func(tsdb.Stats) float64 { return float64(len(db.Recovery().Log.Corrupt)) })
 	add(gauge, "tidemark_store_head_bytes", "Memory of the head outside the Go heap, and of its index.", func(s tsdb.Stats) float64 { return float64(s.Head.Bytes) })
 	add(gauge, "tidemark_store_part_bytes", "Size of the files that hold samples of the head.", func(s tsdb.Stats) float64 { return float64(s.PartBytes) })
 	add(gauge, "tidemark_store_parts", "Files that hold samples of the head.", func(s tsdb.Stats) float64 { return float64(s.Parts) })
@@ -138,5 +136,6 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(c.rejected, counter, float64(s.Head.Reasons[r]), reason.String())
 		}
 	}
+	c.restored.Set(c.db.Recovery().Took.Seconds())
 	c.restored.Collect(ch)
 }

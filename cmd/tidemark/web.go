@@ -5,6 +5,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"time"
@@ -29,7 +30,7 @@ func (s *server) webOptions() web.Options {
 			SampleLimit: s.opts.Storage.RemoteReadSampleLimit, ConcurrencyLimit: s.opts.Storage.RemoteReadConcurrency,
 			MaxBytesInFrame: s.opts.Storage.RemoteReadBytesInFrame,
 		},
-		Healthy: s.healthy, Ready: s.healthy, Reload: s.reload, Quit: func() { s.quit() },
+		Healthy: s.healthy, Ready: s.ready, Reload: s.reload, Quit: func() { s.quit() },
 		Gatherer: s.registry, Registerer: s.registry, Logger: s.log.With("component", "web"),
 	}
 }
@@ -54,6 +55,27 @@ func (s *server) healthy() error {
 		}
 	}
 	return nil
+}
+
+// ready says why no requests should come here: the server is not healthy, or its head is not whole.
+func (s *server) ready() error {
+	if err := s.healthy(); err != nil {
+		return err
+	}
+	if db := s.store.Load(); db != nil && !isClosed(db.Restored()) {
+		done, all := db.Restoring()
+		return fmt.Errorf("restoring: %d of %d records of the log are read", done, all)
+	}
+	return nil
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 func (s *server) queryOptions() query.Options {

@@ -23,8 +23,23 @@ import (
 // Source opens views. It is implemented by the storage.
 type Source interface {
 	// View pins the state of the store as of now for samples in [mint, maxt]. It sees every batch whose
-	// Commit returned before the call, and each batch wholly or not at all. The caller must Close it.
+	// Commit returned before the call, and each batch wholly or not at all. The caller must Close it. What the
+	// source cannot answer yet is a *sample.UnavailableError; see Waiter.
 	View(mint, maxt int64) (View, error)
+}
+
+// Waiter is what a Source offers that may have to be waited for: a store that is being restored.
+type Waiter interface {
+	// Await waits until a View of [mint, maxt] is answered, or ctx is done; then the error says why it is not.
+	Await(ctx context.Context, mint, maxt int64) error
+}
+
+// Await waits for a View of src over [mint, maxt], where it has to be waited for.
+func Await(ctx context.Context, src Source, mint, maxt int64) error {
+	if w, ok := src.(Waiter); ok {
+		return w.Await(ctx, mint, maxt)
+	}
+	return nil
 }
 
 // StampReader is what a Source offers to who keeps answers. A stamp counts what has changed of the past: late samples
