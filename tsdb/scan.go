@@ -17,15 +17,20 @@ import (
 // level cache while a kernel reads it.
 const scanRows = 1 << 14
 
-// scanHistograms is the same where rows are native histograms, of some 250 B each.
-const scanHistograms = 1 << 12
+// scanHistograms is the same where rows are native histograms, of some 250 B each, and scanHistogramBytes where they take
+// more.
+const (
+	scanHistograms     = 1 << 12
+	scanHistogramBytes = 1 << 20
+)
 
 // room returns how many rows dst is to have.
 func room(dst *column.Block) int {
-	if len(dst.Kind) > 0 {
-		return scanHistograms
+	if len(dst.Kind) == 0 {
+		return scanRows
 	}
-	return scanRows
+	rows := int64(len(dst.T))
+	return int(min(scanHistograms, rows*scanHistogramBytes/max(1, dst.FloatBytes())+1))
 }
 
 // scanRun is how many series are read at a time, at most: the bytes of the head are copied for all of them before the

@@ -30,6 +30,7 @@ const (
 type slab[T any] struct {
 	chunks [][]T
 	mark
+	taken int // entries, since the last Reset
 }
 
 // mark is how far a slab is used.
@@ -37,6 +38,7 @@ type mark struct{ chunk, used int }
 
 // take returns n entries, not cleared; nil where a chunk has to be added first.
 func (s *slab[T]) take(n int) []T {
+	s.taken += n
 	for ; s.chunk < len(s.chunks); s.chunk, s.used = s.chunk+1, 0 {
 		if c := s.chunks[s.chunk]; s.used+n <= len(c) {
 			s.used += n
@@ -48,6 +50,13 @@ func (s *slab[T]) take(n int) []T {
 
 func (f *floatSlabs) reset() {
 	f.hists.mark, f.counts.mark, f.spans.mark = mark{}, mark{}, mark{}
+	f.hists.taken, f.counts.taken, f.spans.taken = 0, 0, 0
+}
+
+// FloatBytes returns what the float histograms that were made since the last Reset take, for who fills the block no further
+// than suits the cache.
+func (b *Block) FloatBytes() int64 {
+	return int64(b.floats.hists.taken)*int64(unsafe.Sizeof(histogram.FloatHistogram{})) + 8*int64(b.floats.counts.taken)
 }
 
 // AddFloatHistogram adds a row for a decoder: a histogram, stored as kind k, with room for n buckets, both to be filled
@@ -146,6 +155,7 @@ func takeOf[T any](b *Block, s *slab[T], n, size int) ([]T, error) {
 	}
 	b.columns += bytes
 	s.chunks = append(s.chunks, make([]T, size))
+	s.taken -= n // it was asked for already
 	return s.take(n), nil
 }
 
