@@ -65,7 +65,7 @@ func (db *DB) openParts() ([]*storedPart, error) {
 	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, block.PartSuffix) })
 	opened, failed := make([]*block.Part, len(names)), make([]error, len(names))
 	sideBySide(len(names), func(i int) {
-		opened[i], failed[i] = block.OpenPart(db.opts.FS, path.Join(db.layout.spill(), names[i]), db.cache, block.Options{Account: db.upkeep})
+		opened[i], failed[i] = block.OpenPartUnread(db.opts.FS, path.Join(db.layout.spill(), names[i]), db.cache, block.Options{Account: db.upkeep})
 	})
 	var all []*storedPart
 	var errs []error

@@ -45,6 +45,18 @@ type Part struct {
 
 // OpenPart opens a part; the errors are those of Open.
 func OpenPart(fsys fsx.FS, name string, cache *Cache, o Options) (*Part, error) {
+	p, err := OpenPartUnread(fsys, name, cache, o)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := p.Members(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// OpenPartUnread is OpenPart for who calls Members anyway, and does so before the part is read: it does not look at them.
+func OpenPartUnread(fsys fsx.FS, name string, cache *Cache, o Options) (*Part, error) {
 	if cache == nil {
 		cache = NewCache(0, nil)
 	}
@@ -94,10 +106,7 @@ func (p *Part) load() error {
 		return b.corrupt(meta.off, fmt.Sprintf("meta: %d series from %d to %d in the slot of %d at %d", m.Series, m.MinT, m.MaxT, m.Slot, m.SlotStart))
 	}
 	b.series, p.members = int(m.Series), parts[sectionMembers]
-	if err := b.loadDirectory(parts[sectionDirectory], parts[sectionStripes]); err != nil {
-		return err
-	}
-	return p.locate()
+	return b.loadDirectory(parts[sectionDirectory], parts[sectionStripes])
 }
 
 // maxMembers bounds what a reader allocates for the series of a part.
@@ -125,7 +134,7 @@ type Members struct {
 	First, Last []int64  // the times of its first and its last row
 }
 
-// Members reads what the part says of its series.
+// Members reads what the part says of its series. The first call is not for more than one goroutine.
 func (p *Part) Members() (Members, error) {
 	s := p.members
 	raw, err := p.b.readChecked(s.off, s.size, s.crc)
@@ -156,7 +165,10 @@ func (p *Part) Members() (Members, error) {
 	if c.Failed() {
 		return Members{}, c.fault(&p.b, s.off, "members")
 	}
-	return m, nil
+	if p.places != nil {
+		return m, nil
+	}
+	return m, p.locate(&m)
 }
 
 // narrow reads n integers of 32 bits.
@@ -172,11 +184,7 @@ func (c *cursor) narrow(n int, what string) []uint32 {
 }
 
 // locate finds out where each series is.
-func (p *Part) locate() error {
-	m, err := p.Members()
-	if err != nil {
-		return err
-	}
+func (p *Part) locate(m *Members) error {
 	top := uint32(0)
 	for _, n := range m.Number {
 		top = max(top, n+1)
@@ -187,13 +195,14 @@ func (p *Part) locate() error {
 	if err := p.b.charge(4 * int64(top)); err != nil {
 		return err
 	}
-	p.places = make([]uint32, top)
+	places := make([]uint32, top)
 	for i, n := range m.Number {
-		if p.places[n] != 0 {
+		if places[n] != 0 {
 			return p.b.corrupt(p.members.off, fmt.Sprintf("members: number %d twice", n))
 		}
-		p.places[n] = uint32(i) + 1
+		places[n] = uint32(i) + 1
 	}
+	p.places = places
 	return nil
 }
 
