@@ -424,7 +424,7 @@ func TestWriteIsChargedForItsCells(t *testing.T) {
 	if _, err := block.Write(fs, "blocks", testMeta(), src); err != nil {
 		t.Fatal(err)
 	}
-	if root.Peak() < 1500*cells {
+	if root.Peak() < 1000*cells {
 		t.Errorf("%d bytes for %d cells", root.Peak(), cells)
 	}
 }

@@ -90,7 +90,7 @@ func (x *frameReader) next(f *rawFrame) error {
 		return x.short(err, n)
 	}
 	size := int(binary.LittleEndian.Uint32(f.lead[:]))
-	if size == 0 || size > maxFrame {
+	if size <= 0 || size > maxFrame {
 		return &CorruptError{Off: f.off, Msg: fmt.Sprintf("a length of %d", size)}
 	}
 	f.payload = f.payload[:0]
