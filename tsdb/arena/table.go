@@ -66,6 +66,15 @@ func (t *Table[T]) Grow(n uint32) error {
 // At returns record i, which Grow has made.
 func (t *Table[T]) At(i uint32) *T { return &t.pages[i>>t.shift][i&(1<<t.shift-1)] }
 
+// PerPage returns how many records share a page of memory that Vacate gives back: n of them from a multiple of n on.
+func (t *Table[T]) PerPage() uint32 { return 1 << t.shift }
+
+// Vacate gives the memory of the page that record i is in to the operating system. All of its records are zero, and stay
+// so until they are used again; for that the page stays charged.
+func (t *Table[T]) Vacate(i uint32) {
+	_ = dropPages(t.raw[i>>t.shift]) // what is not dropped is zero all the same
+}
+
 // Close gives all memory back. The table is empty then; closing twice is harmless.
 func (t *Table[T]) Close() error {
 	var errs []error

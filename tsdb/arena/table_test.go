@@ -56,6 +56,38 @@ func TestTableRecordsStayWhereTheyAre(t *testing.T) {
 	}
 }
 
+func TestVacatedRecordsAreZeroAndTheOthersStay(t *testing.T) {
+	tab := arena.NewTable[header](arena.Options{})
+	per := tab.PerPage()
+	if err := tab.Grow(3 * per); err != nil {
+		t.Fatal(err)
+	}
+	for round := range int64(2) {
+		for i := range 3 * per {
+			if tab.At(i).t != 0 && round == 0 {
+				t.Fatalf("record %d is not zero", i)
+			}
+			tab.At(i).t = int64(i) + 1 + round
+		}
+		for i := per; i < 2*per; i++ {
+			*tab.At(i) = header{}
+		}
+		tab.Vacate(per + 5)
+		for i := range 3 * per {
+			want := int64(i) + 1 + round
+			if i/per == 1 {
+				want = 0
+			}
+			if got := tab.At(i).t; got != want {
+				t.Fatalf("record %d is %d, want %d", i, got, want)
+			}
+		}
+	}
+	if err := tab.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestTableRefusedByTheBudgetStays(t *testing.T) {
 	acct := budget.NewRoot("table", 200_000)
 	tab := arena.NewTable[header](arena.Options{Account: acct})

@@ -207,16 +207,20 @@ func (h *Head) reclaimLocked() {
 	}
 }
 
-// releaseEndedLocked empties the headers of the series that no pin sees, and appends their ids to gone.
+// releaseEndedLocked empties the headers of the series that no pin sees, and appends their ids to gone. Series that came
+// together leave together: where all of a page have, its memory goes too.
 func (s *shard) releaseEndedLocked(drops uint32, epoch sample.LSN, gone []uint32) []uint32 {
+	var empty []uint32
 	for local, e := range s.ended {
 		if e.lsn > epoch || e.drops > drops {
 			continue
 		}
 		s.emptySeriesLocked(local)
-		gone = append(gone, s.id(local))
+		gone, empty = append(gone, s.id(local)), append(empty, local)
 		delete(s.ended, local)
 	}
+	vacate(&s.headers, empty)
+	vacate(&s.footers, empty)
 	return gone
 }
 

@@ -32,6 +32,27 @@ func (t *table[T]) take() (uint32, error) {
 	return t.next - 1, nil
 }
 
+// vacate gives back the pages of memory of which all records are zero again, among those of the records given.
+func vacate[T comparable](t *table[T], used []uint32) {
+	var zero T
+	per := t.records.PerPage()
+	looked := map[uint32]bool{}
+	for _, i := range used {
+		page := i / per
+		if looked[page] {
+			continue
+		}
+		looked[page] = true
+		empty := true
+		for k := page * per; k < (page+1)*per && empty; k++ {
+			empty = *t.at(k) == zero
+		}
+		if empty {
+			t.records.Vacate(i)
+		}
+	}
+}
+
 // put copies b into a new block of a.
 func put(a *arena.Arena, b []byte) (arena.Ref, error) {
 	ref, err := a.Alloc(len(b))
