@@ -50,14 +50,14 @@ func (e *FloatEnd) Append(lastT, t int64, last, v uint64) bool {
 		ctl, n = 0b10<<14|uint64(dod)&(1<<14-1), 2+14
 	}
 	width, lead, trail := uint(0), uint(e.lead), uint(e.trail)
-	switch clear, behind := uint(bits.LeadingZeros64(x)), uint(bits.TrailingZeros64(x)); {
+	switch before, behind := uint(bits.LeadingZeros64(x)), uint(bits.TrailingZeros64(x)); {
 	case x == 0:
 		ctl, n = ctl<<1, n+1
-	case clear >= lead && behind >= trail: // never without a window: noWindow is more than 64
+	case before >= lead && behind >= trail: // never without a window: noWindow is more than 64
 		ctl, n, width = ctl<<2|0b10, n+2, 64-lead-trail
 		x >>= trail & 63
 	default:
-		lead, trail = min(clear, 31), behind
+		lead, trail = min(before, 31), behind
 		width = 64 - lead - trail
 		ctl, n = ctl<<13|0b11<<11|uint64(lead)<<6|uint64(width&63), n+13
 		x >>= trail & 63

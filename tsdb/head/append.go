@@ -79,48 +79,66 @@ func (a *appending) headersOf(at int) *[touchRun]*header {
 
 // headersAhead finds the headers of a run and asks for them.
 func (a *appending) headersAhead(at int) {
-	s, n, found := a.shard, 0, a.headersOf(at)
-	var lines [touchRun]unsafe.Pointer
+	s, found := a.shard, a.headersOf(at)
+	var want wanted
 	for k, i := range a.run(at) {
 		found[k] = nil
 		if local := s.head.local(a.b.Ref[i].ID()); local < s.headers.len() {
-			hd := s.headers.at(local)
-			found[k], lines[n] = hd, unsafe.Pointer(hd)
-			n++
+			found[k] = s.headers.at(local)
+			want.add(unsafe.Pointer(found[k]))
 		}
 	}
-	arena.Prefetch(lines[:n])
+	want.ask()
 }
 
-// bodiesAhead asks for the ends of the bodies that a run will move bytes to, and for all of those that will be copied to
-// a larger block.
+// bodiesAhead asks for the ends of the bodies that a run will move bytes to, for all of those that will be copied to a
+// larger block, and for the footers of series whose state a pin wants kept.
 func (a *appending) bodiesAhead(at int) {
-	s, n, found := a.shard, 0, a.headersOf(at)
-	var lines [touchRun + maxStream/cacheLine]unsafe.Pointer
-	for k := range a.run(at) {
+	s, found := a.shard, a.headersOf(at)
+	var want wanted
+	for k, i := range a.run(at) {
 		hd := found[k]
-		if hd == nil || hd.size == 0 || !hd.end.Full() {
+		if hd == nil {
+			continue
+		}
+		if hd.changed <= a.work.guard {
+			want.add(unsafe.Pointer(s.footers.at(s.head.local(a.b.Ref[i].ID()))))
+		}
+		if hd.size == 0 || !hd.end.Full() {
 			continue
 		}
 		body := s.bytes.At(hd.open)
-		lines[n] = unsafe.Add(body, hd.size)
-		n++
+		want.add(unsafe.Add(body, hd.size))
 		if hd.room >= chunk.EndBytes {
 			continue
 		}
 		for off := uint16(0); off < hd.size; off += cacheLine {
-			lines[n] = unsafe.Add(body, off)
-			n++
-		}
-		if n >= touchRun {
-			arena.Prefetch(lines[:n])
-			n = 0
+			want.add(unsafe.Add(body, off))
 		}
 	}
-	arena.Prefetch(lines[:n])
+	want.ask()
+}
+
+// wanted is cache lines to ask for.
+type wanted struct {
+	lines [touchRun]unsafe.Pointer
+	n     int
 }
 
 const cacheLine = 64
+
+func (w *wanted) add(line unsafe.Pointer) {
+	if w.n == len(w.lines) {
+		w.ask()
+	}
+	w.lines[w.n] = line
+	w.n++
+}
+
+func (w *wanted) ask() {
+	arena.Prefetch(w.lines[:w.n])
+	w.n = 0
+}
 
 // aim is what the times of rows that floatRows appends are within: the slot that the last row went to, and the limits.
 type aim struct {
@@ -155,19 +173,21 @@ func (a *appending) settle() {
 }
 
 // floatRows does row for the run at an index, of floats without start timestamps. What nearly all of them are it does
-// itself, in a few instructions: rows of a series that has a chunk of floats open in the slot that the last row went to, and
-// whose state no pin wants kept.
+// itself, in a few instructions: rows of a series that has a chunk of floats open in the slot that the last row went to.
 func (a *appending) floatRows(at int) {
 	s, b, lsn, guard, found := a.shard, a.b, a.work.lsn, a.work.guard, a.headersOf(at)
 	a.aimAgain()
 	for k, i := range a.run(at) {
-		t, v, hd := b.T[i], math.Float64bits(b.V[i]), found[k&(touchRun-1)]
-		if hd == nil || hd.gen == 0 || hd.gen != b.Ref[i].Generation() || !hd.takesFloat(t) || hd.changed <= guard ||
-			hd.lastT < a.aim.start || t < a.aim.mint || t > a.aim.maxt || !s.appendPlainLocked(b.Ref[i].ID(), hd, t, v) {
+		t, v, hd, ref := b.T[i], math.Float64bits(b.V[i]), found[k&(touchRun-1)], b.Ref[i]
+		if hd == nil || hd.gen == 0 || hd.gen != ref.Generation() || !hd.takesFloat(t) ||
+			hd.lastT < a.aim.start || t < a.aim.mint || t > a.aim.maxt || !s.appendPlainLocked(ref.ID(), hd, t, v) {
 			a.settle()
 			a.row(int(i))
 			a.aimAgain()
 			continue
+		}
+		if hd.changed <= guard { // the header says as yet what was before
+			s.saveLocked(s.stateLocked(s.head.local(ref.ID()), hd), lsn)
 		}
 		hd.n++
 		hd.lastT, hd.last, hd.changed = t, v, lsn

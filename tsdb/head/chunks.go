@@ -65,7 +65,7 @@ func (c *closedChunk) starts() []byte {
 func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.Reason {
 	slot := s.slotLocked(r.t)
 	var before version // where a pin may want it
-	if w.guard != 0 && hd.changed != 0 && hd.changed <= w.guard {
+	if hd.changed != 0 && hd.changed <= w.guard {
 		before = s.stateLocked(local, hd)
 	}
 	joins := hd.n == 0 && s.emptyLocked(local, hd)
@@ -86,16 +86,21 @@ func (s *shard) appendLocked(local uint32, hd *header, r *row, w *Work) sample.R
 		}
 	}
 	if before.from != 0 {
-		if s.versions.full() {
-			s.versions.compact(s.head.pins.epochs(), func(id uint32) *uint64 { return &s.footers.at(id).version })
-		}
-		ft := s.footers.at(local)
-		before.older, before.to = ft.version, w.lsn
-		ft.version = s.versions.push(before)
+		s.saveLocked(before, w.lsn)
 	}
 	hd.lastT, hd.last, hd.changed = r.t, r.v, w.lsn
 	hd.flags &^= wasIdle | newestGone | newestKept
 	return sample.Accepted
+}
+
+// saveLocked keeps the state that a series had before the work of an LSN, for pins.
+func (s *shard) saveLocked(before version, lsn sample.LSN) {
+	if s.versions.full() {
+		s.versions.compact(s.head.pins.epochs(), func(id uint32) *uint64 { return &s.footers.at(id).version })
+	}
+	ft := s.footers.at(before.id)
+	before.older, before.to = ft.version, lsn
+	ft.version = s.versions.push(before)
 }
 
 // stateLocked returns the in-order state of a series as a version that is good from now on.
