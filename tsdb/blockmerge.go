@@ -31,8 +31,10 @@ type blockMerge struct {
 	// lost is told of what of a series cannot be read and is left out; nil: it ends the merge.
 	lost func(error)
 	same []*mergeInput // that have the series at hand
-	hide hideMerge
-	out  uint32 // series yielded that are written
+	// pages are those of the series at hand where they may be copied.
+	pages []block.Page
+	hide  hideMerge
+	out   uint32 // series yielded that are written
 }
 
 // mergeInput is one of the blocks.
@@ -142,19 +144,64 @@ func (m *blockMerge) read(ctx context.Context) (block.Series, error) {
 	if err := m.each(ctx); err != nil {
 		return s, err
 	}
-	m.rows.Reset()
-	m.rows.Want(column.Need{ST: true})
-	m.merge.runs, m.merge.crossed = m.merge.runs[:0], false
-	m.hide.begin(m.same)
-	for i, in := range m.same {
-		if err := m.tolerate(m.append(ctx, in, sample.LSN(i))); err != nil {
-			return s, fmt.Errorf("block %s: %w", in.b.Meta().ULID, err)
-		}
+	for _, in := range m.same {
 		more, err := in.b.Exemplars(ctx, in.id, math.MinInt64, math.MaxInt64)
 		if err = m.tolerate(err); err != nil {
 			return s, fmt.Errorf("block %s: exemplars: %w", in.b.Meta().ULID, err)
 		}
 		s.Exemplars = joinExemplars(s.Exemplars, more)
+	}
+	copies, err := m.copies(ctx)
+	switch {
+	case err != nil:
+		return s, err
+	case copies:
+		s.Pages = m.pages
+		s.Decode = func() (block.Series, error) {
+			err := m.decode(ctx, &s)
+			return s, err
+		}
+	default:
+		if err := m.decode(ctx, &s); err != nil {
+			return s, err
+		}
+	}
+	if s.To > 0 || len(s.Pages) > 0 || len(s.Exemplars) > 0 {
+		m.out++
+	}
+	return s, nil
+}
+
+// copies finds the pages of the series at hand, and reports whether they may be copied: where nothing of them is left out
+// or hidden, and they come one after the other. The rows that the merge holds are reset.
+func (m *blockMerge) copies(ctx context.Context) (bool, error) {
+	m.rows.Reset()
+	m.rows.Want(column.Need{ST: true})
+	m.pages = m.pages[:0]
+	if m.lost != nil {
+		return false, nil // what is damaged within a page must be found
+	}
+	for _, in := range m.same {
+		if m.hide.touches(in) {
+			return false, nil
+		}
+		var ok bool
+		var err error
+		if m.pages, ok, err = in.rows.Pages(ctx, in.id, &m.rows, m.pages); err != nil || !ok {
+			return false, err
+		}
+	}
+	return block.InOrder(m.pages), nil
+}
+
+// decode reads the rows of the series at hand.
+func (m *blockMerge) decode(ctx context.Context, s *block.Series) error {
+	m.merge.runs, m.merge.crossed = m.merge.runs[:0], false
+	m.hide.begin(m.same)
+	for i, in := range m.same {
+		if err := m.tolerate(m.append(ctx, in, sample.LSN(i))); err != nil {
+			return fmt.Errorf("block %s: %w", in.b.Meta().ULID, err)
+		}
 	}
 	switch {
 	case m.hide.any:
@@ -162,10 +209,8 @@ func (m *blockMerge) read(ctx context.Context) (block.Series, error) {
 	case m.merge.crossed:
 		m.merge.merge(&m.rows, 0)
 	}
-	if s.To = len(m.rows.T); s.To > 0 || len(s.Exemplars) > 0 {
-		m.out++
-	}
-	return s, nil
+	s.To = len(m.rows.T)
+	return nil
 }
 
 // append appends the rows of an input, over which those of a lower place win.

@@ -71,8 +71,14 @@ func slotOfHosts(hosts int, start int64) block.Source {
 }
 
 // BenchmarkMerge merges the blocks of the slots of a day: CPU time of the process, bytes, and the most memory that the
-// merge held at a time beside what open blocks take. MERGE_HOSTS sets the number of hosts, of 420 series each.
+// merge held at a time beside what open blocks take. They are as they come from the head, or as merges write them.
+// MERGE_HOSTS sets the number of hosts, of 420 series each.
 func BenchmarkMerge(b *testing.B) {
+	b.Run("first", func(b *testing.B) { benchmarkMerge(b, 0) })
+	b.Run("again", func(b *testing.B) { benchmarkMerge(b, 1) })
+}
+
+func benchmarkMerge(b *testing.B, level int) {
 	hosts, err := strconv.Atoi(os.Getenv("MERGE_HOSTS"))
 	if err != nil {
 		hosts = 4
@@ -91,7 +97,7 @@ func BenchmarkMerge(b *testing.B) {
 			if start == 20_001*day {
 				of = 1 // it says that the day is over
 			}
-			m, err := block.Write(fsx.OS(), blocks, block.Meta{SlotStart: start, SlotEnd: start + slot}, slotOfHosts(of, start))
+			m, err := block.Write(fsx.OS(), blocks, block.Meta{SlotStart: start, SlotEnd: start + slot, Level: level}, slotOfHosts(of, start))
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -60,6 +60,11 @@ func (h *hideMerge) begin(same []*mergeInput) {
 	}
 }
 
+// touches reports whether something of the series that an input is at is left out or hidden.
+func (h *hideMerge) touches(in *mergeInput) bool {
+	return len(h.purge[in.b.Block].hidden(in.id)) > 0 || len(h.carry[in.b.Block].hidden(in.id)) > 0
+}
+
 // merge brings the rows of a series into one order, one for each time, and notes what hides them. The runs are of the
 // inputs that their priorities number.
 func (h *hideMerge) merge(b *column.Block, runs []run, series uint32) {

@@ -37,6 +37,12 @@
 // chain is not referred to, so that no read decodes more than five pages for one. A Reader keeps the columns that
 // later pages of the stripe refer to: reading a family in order decodes each of its pages once.
 //
+// # Copies
+//
+// Who writes a block out of blocks may give a series as Pages of theirs instead of rows. They are copied where each has a
+// cell of its own and what it is expressed by is in the same stripe again, be it copied or encoded anew; else the
+// series is decoded. A Reader gives no pages of a block of level 0, whose columns may not be of the smallest forms.
+//
 // # Cost
 //
 // A read of n series in k cells finds its stripes by two binary searches, loads n/300 · k stripes of 64 KiB, and then

@@ -35,6 +35,9 @@ type stripesWriter struct {
 	stripes map[cellKey]*stripeWriter
 	spare   []*stripeWriter
 	full    bool
+	same    []Page // that hold the rows of the series being added and could not be copied
+	placed  []placed
+	column  []int64
 	memory  int64 // of its stripes, the spare ones included
 	size    int   // of its pages
 }
@@ -50,7 +53,7 @@ func (w *stripesWriter) init(out io.Writer, off, slot int64, cold bool) {
 // bytes returns the memory that the writer holds.
 func (w *stripesWriter) bytes() int64 {
 	fixed := cellBytes*int64(len(w.cells)) + stripeBytes*int64(len(w.stripes)+len(w.spare))
-	return w.memory + w.times.bytes() + w.histograms.columns.Bytes() + int64(cap(w.buf)+cap(w.directory.b)) + fixed
+	return w.memory + w.times.bytes() + w.histograms.columns.Bytes() + int64(cap(w.buf)+cap(w.directory.b)) + 8*int64(cap(w.column)) + fixed
 }
 
 const (
@@ -79,6 +82,11 @@ func (w *stripesWriter) add(src *column.Block, from, to int) error {
 		}
 		from += n
 	}
+	return w.endSeries()
+}
+
+// endSeries begins the next series.
+func (w *stripesWriter) endSeries() error {
 	w.series++
 	if w.full || w.series == groupSeries || w.size >= groupTarget {
 		return w.flush()
@@ -109,6 +117,9 @@ func (w *stripesWriter) page(key cellKey, src *column.Block, from, to int) error
 		s.begin(w.series, src.T[from], src.T[to-1])
 		s.data = chunk.EncodePage(s.data, src, from, to)
 		s.end(kindRows, size)
+	}
+	if len(w.same) > 0 {
+		w.noteSame(s, src.T[from:to])
 	}
 	w.memory += s.bytes() - had
 	w.size += len(s.data) - size

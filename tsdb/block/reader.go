@@ -75,9 +75,7 @@ func (r *Reader) Read(ctx context.Context, id uint32, mint, maxt int64, withST b
 	if int(id) >= r.block.series {
 		return fmt.Errorf("read block %s: series %d of %d", r.block.name, id, r.block.series)
 	}
-	if r.group < 0 || id < d.groups[r.group].first || id-d.groups[r.group].first >= d.groups[r.group].series {
-		r.begin(d.find(id))
-	}
+	r.enter(id)
 	g := &d.groups[r.group]
 	stripes := d.stripes[g.from:g.to]
 	i := sort.Search(len(stripes), func(i int) bool { return stripes[i].maxT >= mint })
@@ -101,6 +99,14 @@ func (r *Reader) Read(ctx context.Context, id uint32, mint, maxt int64, withST b
 	return damage
 }
 
+// enter makes the Reader hold the group of a series.
+func (r *Reader) enter(id uint32) {
+	d := &r.block.directory
+	if r.group < 0 || id < d.groups[r.group].first || id-d.groups[r.group].first >= d.groups[r.group].series {
+		r.begin(d.find(id))
+	}
+}
+
 // begin makes the Reader hold a group, nothing of which it has read.
 func (r *Reader) begin(g int) {
 	r.group, r.stripes = g, 0
@@ -119,25 +125,34 @@ func (r *Reader) readStripe(ctx context.Context, i int, id uint32, w wanted) err
 	if r.block.version == 1 {
 		return r.readRegion(id, w)
 	}
+	x, err := r.holdStripe(ctx, i, id, w)
+	if err != nil {
+		return err
+	}
+	return r.readPage(&x)
+}
+
+// holdStripe makes the Reader hold the i-th stripe of the group, and returns the page of a series as one to be read.
+func (r *Reader) holdStripe(ctx context.Context, i int, id uint32, w wanted) (pageRead, error) {
 	h := &r.held[i]
 	g := &r.block.directory.groups[r.group]
 	if h.damage != nil {
-		return h.damage
+		return pageRead{}, h.damage
 	}
 	if h.stripe == nil {
 		if err := ctx.Err(); err != nil {
-			return err
+			return pageRead{}, err
 		}
 		s, err := r.stripe(g.from+uint32(i), g.series, w.dst)
 		if err != nil {
 			if _, ok := errors.AsType[*CorruptError](err); ok {
 				h.damage = err
 			}
-			return err
+			return pageRead{}, err
 		}
 		h.stripe = s
 	}
-	return r.readPage(&pageRead{wanted: w, reader: r, held: h, stripe: &r.block.directory.stripes[g.from+uint32(i)], series: id - g.first})
+	return pageRead{wanted: w, reader: r, held: h, stripe: &r.block.directory.stripes[g.from+uint32(i)], series: id - g.first}, nil
 }
 
 // stripe returns the i-th stripe, of a group of that many series.

@@ -45,18 +45,21 @@ type stripeWriter struct {
 	recent     candidates
 	alone      bool // no page refers to another
 	minT, maxT int64
-	grown      int64 // memory of the columns in recent
+	grown      int64    // memory of the columns in recent
+	copied     []copied // of the series of the group up to the last that has one
+	chain      uint8    // how many references lead on from the last page of floats
 }
 
 func (w *stripeWriter) reset(key cellKey, cell uint32) {
 	w.key, w.cell = key, cell
 	w.kinds, w.sizes, w.times, w.refs, w.data = w.kinds[:0], w.sizes[:0], w.times[:0], w.refs[:0], w.data[:0]
+	w.copied = w.copied[:0]
 	w.minT, w.maxT = math.MaxInt64, math.MinInt64
 	w.recent.reset()
 }
 
 func (w *stripeWriter) bytes() int64 {
-	return int64(cap(w.data)) + 8*int64(cap(w.kinds)+cap(w.sizes)+cap(w.times)+cap(w.refs)) + w.grown
+	return int64(cap(w.data)) + 8*int64(cap(w.kinds)+cap(w.sizes)+cap(w.times)+cap(w.refs)) + copiedBytes*int64(cap(w.copied)) + w.grown
 }
 
 // begin makes series, by its place in the group, the one whose page comes next.
@@ -227,7 +230,7 @@ func (w *stripeWriter) appendFloats(e *encoding.Encoder, series int, src *column
 	if _, ok := encoding.ValueRef(w.data[values:]); ok && by != nil {
 		ref, chain = int64(series)-int64(by.series), by.chain+1
 	}
-	w.times, w.refs = append(w.times, int64(time)), append(w.refs, ref)
+	w.times, w.refs, w.chain = append(w.times, int64(time)), append(w.refs, ref), chain
 	w.end(kind, start)
 	if !flat {
 		w.grown += w.recent.add(v, candidate{series: uint32(series), time: time, chain: chain})

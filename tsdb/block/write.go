@@ -34,6 +34,10 @@ type Series struct {
 	From, To int
 	// Exemplars are in time order.
 	Exemplars []exemplar.Exemplar
+	// Pages are the samples where there are any, and there are no rows. Where they cannot be copied, Decode gives the
+	// series with its rows.
+	Pages  []Page
+	Decode func() (Series, error)
 }
 
 // Source is what a block is made of.
@@ -141,7 +145,7 @@ func (w *writer) write(src Source) error {
 		if err != nil {
 			return err
 		}
-		if s.From == s.To && len(s.Exemplars) == 0 {
+		if s.From == s.To && len(s.Pages) == 0 && len(s.Exemplars) == 0 {
 			continue
 		}
 		if err := w.series(s); err != nil {
@@ -163,6 +167,21 @@ func (w *writer) series(s Series) error {
 	if err := w.index.AddSeries(s.Labels); err != nil {
 		return err
 	}
+	if len(s.Pages) > 0 {
+		if err := w.pages(&s); err != nil {
+			return err
+		}
+	} else if err := w.rows(&s); err != nil {
+		return err
+	}
+	w.extras.add(id, s.Exemplars)
+	w.meta.Exemplars += uint64(len(s.Exemplars))
+	w.meta.Series++
+	return w.charge()
+}
+
+// rows adds the rows of a series.
+func (w *writer) rows(s *Series) error {
 	for i := s.From; i < s.To; i++ {
 		if i > s.From && s.Rows.T[i] <= s.Rows.T[i-1] {
 			return fmt.Errorf("time %d after %d: rows must ascend", s.Rows.T[i], s.Rows.T[i-1])
@@ -176,13 +195,36 @@ func (w *writer) series(s Series) error {
 	if s.From < s.To {
 		w.meta.MinT, w.meta.MaxT = min(w.meta.MinT, s.Rows.T[s.From]), max(w.meta.MaxT, s.Rows.T[s.To-1])
 	}
-	if err := w.stripes.add(s.Rows, s.From, s.To); err != nil {
+	return w.stripes.add(s.Rows, s.From, s.To)
+}
+
+// pages copies the pages of a series, or adds the rows that they hold.
+func (w *writer) pages(s *Series) error {
+	done, fit, err := w.stripes.copy(s.Pages)
+	if err != nil {
 		return err
 	}
-	w.extras.add(id, s.Exemplars)
-	w.meta.Exemplars += uint64(len(s.Exemplars))
-	w.meta.Series++
-	return w.charge()
+	if !done {
+		rows, err := s.Decode()
+		if err != nil {
+			return err
+		}
+		if fit {
+			w.stripes.same = s.Pages
+			defer func() { w.stripes.same = nil }()
+		}
+		return w.rows(&rows)
+	}
+	for i := range s.Pages {
+		t := s.Pages[i].times
+		if s.Pages[i].page().kind&kindMask == kindFloats {
+			w.meta.Floats += uint64(t.Len())
+		} else {
+			w.meta.Histograms += uint64(t.Len())
+		}
+		w.meta.MinT, w.meta.MaxT = min(w.meta.MinT, t.First()), max(w.meta.MaxT, t.Last())
+	}
+	return nil
 }
 
 func (w *writer) emit(b []byte) error {
