@@ -4,91 +4,138 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tidemarkdb/tidemark/cmd/tidemark/internal/peers"
 )
 
-// TestAcknowledgedSamplesSurviveKill writes from several clients, ends the server with kill -9 in
-// the middle of their requests, starts it again, and asks for every sample that was acknowledged.
-func TestAcknowledgedSamplesSurviveKill(t *testing.T) {
-	const (
-		clients = 4
-		series  = 50
-		rounds  = 4
-	)
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
+// crashWriter is a client that remembers what it sent and what was acknowledged: the oracle of the test.
+type crashWriter struct {
+	number int
+	sent   map[string]map[int64]bool // by metric, by time: whether it was acknowledged
+	last   int64                     // the newest time tried
+	acked  int
+}
 
-	s := newInstance(t, "scrape_configs: []\n")
-	s.start(t)
-	acked := make([][]int64, clients) // by client: times that were acknowledged, all series at each
-	last := make([]int64, clients)    // by client: the newest time tried
-	begin := time.Now()
-	for round := range rounds {
-		stop := make(chan struct{})
-		var wg sync.WaitGroup
-		for c := range clients {
-			wg.Go(func() {
-				metric := fmt.Sprintf("crash_%d", c)
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					ts := max(time.Now().UnixMilli(), last[c]+1)
-					last[c] = ts
-					if push(s.url("/api/v1/write"), writeRequest(t, metric, series, ts, float64(ts))) == nil {
-						acked[c] = append(acked[c], ts)
-					}
-				}
-			})
+const crashSeries = 20 // in a request
+
+// run writes until stop is closed, whether a server is there or not: in order, now and then late, and new series every
+// hundred requests.
+func (w *crashWriter) run(t *testing.T, rng *rand.Rand, url string, stop <-chan struct{}) {
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			return
+		default:
 		}
-		time.Sleep(time.Duration(300+rng.IntN(700)) * time.Millisecond)
-		s.Kill()
-		close(stop)
-		wg.Wait()
-		s.start(t)
-		for c := range clients {
-			if len(acked[c]) <= round {
-				t.Fatalf("client %d: %d writes acknowledged after %d rounds: the test shows nothing", c, len(acked[c]), round+1)
-			}
-			checkAcked(t, s, c, series, acked[c], begin)
+		metric := fmt.Sprintf("crash_%d_%d", w.number, n/100)
+		w.last = max(time.Now().UnixMilli(), w.last+1)
+		ts := w.last
+		if rng.IntN(8) == 0 {
+			ts -= 60_000 + rng.Int64N(60_000)
+		}
+		if w.sent[metric] == nil {
+			w.sent[metric] = map[int64]bool{}
+		}
+		if _, ok := w.sent[metric][ts]; ok {
+			continue
+		}
+		w.sent[metric][ts] = false
+		switch err := push(url, writeRequest(t, metric, crashSeries, ts, float64(ts))); {
+		case err == nil:
+			w.sent[metric][ts] = true
+			w.acked++
+		case errors.Is(err, errRefused):
+		default:
+			time.Sleep(5 * time.Millisecond) // nobody listens
 		}
 	}
 }
 
-// checkAcked asks for all samples of a client.
-func checkAcked(t *testing.T, s *instance, client, series int, acked []int64, begin time.Time) {
+// check asks for all samples of the client.
+func (w *crashWriter) check(t *testing.T, s *instance, begin time.Time) {
 	t.Helper()
-	to := time.UnixMilli(acked[len(acked)-1])
-	got, err := instant(s.url(""), fmt.Sprintf(`crash_%d[%dms]`, client, time.Since(begin).Milliseconds()+1000), to)
+	window := time.Since(begin) + 3*time.Minute
+	got, err := instant(s.url(""), fmt.Sprintf(`{__name__=~"crash_%d_.+"}[%dms]`, w.number, window.Milliseconds()), time.Now().Add(time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != series {
-		t.Fatalf("client %d: %d series, want %d", client, len(got), series)
-	}
+	series := map[string]int{}
 	for labels, points := range got {
-		have := map[int64]string{}
+		metric := strings.Trim(strings.TrimPrefix(strings.Fields(labels)[0], "__name__="), `"`)
+		series[metric]++
+		have := map[int64]bool{}
 		for _, p := range points {
-			have[p.T] = p.V
+			v, err := strconv.ParseFloat(p.V, 64)
+			if _, sent := w.sent[metric][p.T]; !sent || err != nil || v != float64(p.T) {
+				t.Fatalf("%s: %s at %d was never sent", labels, p.V, p.T)
+			}
+			have[p.T] = true
 		}
-		for _, ts := range acked {
-			v, err := strconv.ParseFloat(have[ts], 64)
-			if err != nil || v != float64(ts) {
-				t.Fatalf("%s: the sample acknowledged at %d is %q after kill -9", labels, ts, have[ts])
+		for ts, acked := range w.sent[metric] {
+			if acked && !have[ts] {
+				t.Fatalf("%s: the sample acknowledged at %d is gone after kill -9", labels, ts)
 			}
 		}
+	}
+	for metric, times := range w.sent {
+		for ts, acked := range times {
+			if acked && series[metric] != crashSeries {
+				t.Fatalf("%s was acknowledged at %d and has %d series, want %d", metric, ts, series[metric], crashSeries)
+			}
+		}
+	}
+}
+
+// TestAcknowledgedSamplesSurviveKill ends the server with kill -9 again and again while clients write to it: in the middle
+// of requests, and while a start before restores the head. In the end it asks for every sample that was acknowledged.
+func TestAcknowledgedSamplesSurviveKill(t *testing.T) {
+	rounds := 6
+	if os.Getenv("TIDEMARK_TEST") == "long" {
+		rounds = 60
+	}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	s := newInstance(t, "scrape_configs: []\n")
+	writers := make([]*crashWriter, 4)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	begin := time.Now()
+	s.start(t)
+	for i := range writers {
+		w := &crashWriter{number: i, sent: map[string]map[int64]bool{}}
+		writers[i] = w
+		wg.Go(func() { w.run(t, rand.New(rand.NewPCG(seed, uint64(i)+1)), s.url("/api/v1/write"), stop) })
+	}
+	for round := range rounds {
+		time.Sleep(time.Duration(100+rng.IntN(700)) * time.Millisecond)
+		s.Kill()
+		s.Process = peers.Run(t, s.spec(t))
+		if round%3 > 0 { // else it is killed soon, ready or not
+			s.WaitReady(t, s.url("/-/ready"))
+		}
+	}
+	s.WaitReady(t, s.url("/-/ready"))
+	close(stop)
+	wg.Wait()
+	for _, w := range writers {
+		t.Logf("client %d: %d writes were acknowledged", w.number, w.acked)
+		if w.acked < 10*rounds {
+			t.Errorf("client %d: %d writes acknowledged in %d rounds: the test shows nothing", w.number, w.acked, rounds)
+		}
+		w.check(t, s, begin)
 	}
 }
 
@@ -150,8 +197,8 @@ tidemark:
 
 	// The same configuration without the flag does send: the silence above was not an accident.
 	s = run()
-	eventually(t, 30*time.Second, "the alert is sent", func() error {
-		if slices.Contains(received(), "POST /api/v2/alerts") {
+	eventually(t, 30*time.Second, "the alert and the samples are sent", func() error {
+		if slices.Contains(received(), "POST /api/v2/alerts") && slices.Contains(received(), "POST /remote-write") {
 			return nil
 		}
 		return fmt.Errorf("came: %v", received())
