@@ -252,7 +252,7 @@ func BenchmarkKeyTablePut(b *testing.B) {
 
 func BenchmarkKeyTableGet(b *testing.B) {
 	k := NewKeyTable(nil)
-	const n = 1 << 18
+	const n = 213_500
 	keys := make([]Key, n)
 	for i := range keys {
 		keys[i] = key(k, i)
@@ -263,4 +263,5 @@ func BenchmarkKeyTableGet(b *testing.B) {
 			b.Fatal("lost a key")
 		}
 	}
+	b.ReportMetric(float64(k.Bytes())/n, "B/key")
 }
