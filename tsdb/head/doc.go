@@ -41,8 +41,8 @@
 // Series records, chunks, versions for pins and labels live in arenas, outside the Go heap and free of pointers. Who uses
 // the head takes the samples of full shards away with Seal, Spills and Attach, so that what a series takes does not grow
 // with the age of a slot: 190 bytes at rest, and some 80 for samples. Gather keeps what the arenas take near to what is in
-// them, and the records of series that have left go back to the operating system by the page. On the Go heap are the rare things: late samples,
-// native histograms being appended to, exemplars, metadata. All of it is charged to Options.Account.
+// them, and the records of series that have left go back to the operating system by the page. On the Go heap are the rare
+// things: late samples, native histograms being appended to, exemplars, metadata. All of it is charged to Options.Account.
 //
 // # Concurrency
 //
