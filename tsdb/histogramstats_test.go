@@ -150,3 +150,57 @@ func TestHistogramStatisticsNeedNoBuckets(t *testing.T) {
 		t.Errorf("hints that were seen: %v", hints)
 	}
 }
+
+// Of histograms of which the ends are asked for, those are whole where they begin, end or reset, and the others have their
+// times, hints and sizes.
+func TestEndsOfHistogramsAreWhole(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	db := steadyStore(t, rng)
+	v, err := db.View(minTime, maxTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	set, err := v.Series(t.Context(), nil, column.Hint{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var whole, ends column.Block
+	others := 0
+	for range 300 {
+		n := column.Need{MinT: rng.Int64N(400_000), Float: true}
+		n.MaxT = n.MinT + rng.Int64N(200_000)
+		ids := []uint32{uint32(rng.IntN(set.N))}
+		if _, err := v.Scan(t.Context(), set, ids, n, &whole); err != nil {
+			t.Fatal(err)
+		}
+		column.SetHints(&whole)
+		n.Ends = true
+		if _, err := v.Scan(t.Context(), set, ids, n, &ends); err != nil {
+			t.Fatal(err)
+		}
+		column.SetHints(&ends)
+		if len(ends.T) != len(whole.T) {
+			t.Fatalf("series %d from %d to %d: %d rows, want %d", ids[0], n.MinT, n.MaxT, len(ends.T), len(whole.T))
+		}
+		unknown := func(i int) bool {
+			return i == len(whole.T) || whole.H.Float[i].CounterResetHint != histogram.NotCounterReset
+		}
+		for i, want := range whole.H.Float {
+			got := ends.H.Float[i]
+			same := histText(got) == histText(want)
+			if ends.T[i] != whole.T[i] || ends.Kind[i] != whole.Kind[i] || got.CounterResetHint != want.CounterResetHint ||
+				got.Size() != want.Size() || !same && (unknown(i) || unknown(i+1)) {
+				t.Fatalf("series %d from %d to %d, row %d of %d: %s, want %s", ids[0], n.MinT, n.MaxT, i, len(whole.T), histText(got), histText(want))
+			}
+			if !same {
+				others++
+			}
+		}
+	}
+	if others < 1000 {
+		t.Errorf("%d histograms were left out", others)
+	}
+}

@@ -291,6 +291,7 @@ func (b *builder) rangesOf(n plan.Node, st bool) (operator.Ranges, error) {
 			s.At, s.Offset = &at, 0
 		}
 		s.AnyFirst = !st && !s.Anchored && !s.Smoothed && differs(s.Hint.Use.Func)
+		s.Differs = s.AnyFirst
 		r := scan.NewRange(b.env, s, n.Range, when.Grid())
 		b.noting(n, r)
 		return r, nil

@@ -260,7 +260,7 @@ func (d *columnDecoder) columns(n, from, to int, t []int64) error {
 		return err
 	}
 	for i, number := range d.numbers {
-		if hint := d.hints[i]; number < 0 || number > int64(len(d.layouts)) || hint < 0 || hint > histHint {
+		if hint := d.hints[i]; number < 0 || number == 0 && d.steady || number > int64(len(d.layouts)) || hint < 0 || hint > histHint {
 			return &CorruptError{Msg: "layout or hint of a histogram out of range", Off: d.c.Off}
 		}
 	}
@@ -284,8 +284,12 @@ func (d *columnDecoder) columns(n, from, to int, t []int64) error {
 
 // emitWanted reads the buckets and puts out the rows.
 func (d *columnDecoder) emitWanted(n, from, to int, t []int64) error {
-	if d.steady && d.dst.WantsThin() {
+	switch {
+	case !d.steady:
+	case d.dst.WantsThin():
 		return d.emitThin(n, from, to, t)
+	case d.dst.WantsEnds() && len(t) >= leastEnds:
+		return d.emitEnds(n, from, to, t)
 	}
 	if d.dst.WantsFloat() {
 		buckets := d.c.Off

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/histogram"
 
+	"github.com/tidemarkdb/tidemark/tsdb/encoding"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -44,6 +45,59 @@ func (d *columnDecoder) emitThin(n, from, to int, t []int64) error {
 	if end < rows {
 		return d.emitEdge(end, 1, t[end])
 	}
+	return nil
+}
+
+// emitEnds puts out the rows [from, to) of a steady run, whose times are t. Of those but the first and the last nothing is
+// looked at but that they are no resets and what buckets they have: all of one layout are one histogram.
+func (d *columnDecoder) emitEnds(n, from, to int, t []int64) error {
+	if err := d.edges(n, from, to); err != nil {
+		return err
+	}
+	if err := d.emitEdge(0, 0, t[0]); err != nil {
+		return err
+	}
+	end := len(t) - 1
+	for at := 1; at < end; {
+		upTo := at + 1
+		for upTo < end && d.numbers[upTo] == d.numbers[at] {
+			upTo++
+		}
+		if err := d.emitAlike(&d.layouts[d.numbers[at]-1], t[at:upTo]); err != nil {
+			return err
+		}
+		at = upTo
+	}
+	return d.emitEdge(end, 1, t[end])
+}
+
+// leastEnds is from how many rows on emitEnds saves something.
+const leastEnds = 4
+
+// emitAlike puts out one histogram as several rows.
+func (d *columnDecoder) emitAlike(l *runLayout, t []int64) error {
+	kind := sample.Histogram
+	if d.float {
+		kind = sample.FloatHistogram
+	}
+	h, counts, err := d.dst.AddAlike(t, kind, len(l.columns))
+	if err != nil {
+		return err
+	}
+	clear(counts)
+	*h = histogram.FloatHistogram{
+		CounterResetHint: histogram.NotCounterReset, Schema: l.schema, ZeroThreshold: math.Float64frombits(l.zeroT),
+		PositiveSpans: l.pos, NegativeSpans: l.neg, CustomValues: l.custom,
+	}
+	h.PositiveBuckets, h.NegativeBuckets = split(counts, l.npos)
+	switch {
+	case d.float:
+	case l.schema == histogram.CustomBucketsSchema: // as Histogram.ToFloat has it
+		h.ZeroThreshold, h.NegativeSpans, h.NegativeBuckets = 0, nil, nil
+	default:
+		h.CustomValues = nil
+	}
+	d.dst.NoteThin()
 	return nil
 }
 
@@ -92,10 +146,18 @@ func (d *columnDecoder) edges(n, from, to int) error {
 			rest, d.words[k], d.words[columns+k] = k, 0, 0
 			continue
 		}
-		if err := d.decodeWords(b, column, 1, n, from, to); err != nil {
+		if d.float {
+			if err := d.decodeWords(b, column, 1, n, from, to); err != nil {
+				return err
+			}
+			d.words[k], d.words[columns+k] = column[0], column[rows-1]
+			continue
+		}
+		first, last, err := encoding.IntEnds(d.ints, b, n, from, to)
+		if err = d.corrupt(err, 0, 0); err != nil {
 			return err
 		}
-		d.words[k], d.words[columns+k] = column[0], column[rows-1]
+		d.words[k], d.words[columns+k] = uint64(first), uint64(last)
 		if near {
 			d.words[k] += d.words[k-1]
 			d.words[columns+k] += d.words[columns+k-1]

@@ -86,10 +86,10 @@ func (b *Block) Reset() {
 	b.H.Stored = b.H.Stored[:0]
 }
 
-// Want says which part of the histograms the rows from here to the next Reset are to have: Need.Float and
-// Need.HistStats. A Scan calls it after Reset.
+// Want says which part of the histograms the rows from here to the next Reset are to have: Need.Float,
+// Need.HistStats and Need.Ends. A Scan calls it after Reset.
 func (b *Block) Want(n Need) {
-	b.want = Need{Float: n.Float || n.HistStats, HistStats: n.HistStats}
+	b.want = Need{Float: n.Float || n.HistStats || n.Ends, HistStats: n.HistStats, Ends: n.Ends && !n.HistStats}
 }
 
 // WantsFloat reports whether histograms are to be float histograms of the block.

@@ -143,6 +143,10 @@ type Need struct {
 	// are those that promql.HistogramStatsIterator gives who reads all rows of the series one after the other:
 	// where Prometheus' storage knows of no reset, the buckets were looked at.
 	HistStats bool
+	// Ends says that of native histograms that go on counting the reader looks at nothing but the first and the last of a
+	// series. It includes Float. Those between may have the numbers of others; they have their own times, kinds and
+	// layouts, and the hint that they are no resets. A histogram that is a reset, and the one before it, are whole.
+	Ends bool
 }
 
 // SeriesSet is the answer of Series: N series, rows 0..N-1 in label order, each with its labels as symbols.

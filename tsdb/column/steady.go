@@ -3,6 +3,12 @@
 
 package column
 
+import (
+	"github.com/prometheus/prometheus/model/histogram"
+
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
 // steadyRows are rows of native histograms of one series of which each goes on counting where the one before it was: a
 // decoder knows that without a look at the buckets.
 type steadyRows struct{ from, to int }
@@ -25,6 +31,29 @@ func (b *Block) Moved(from int) {
 // WantsThin reports whether a decoder may leave out the buckets of steady rows: Need.HistStats was asked for. The first
 // of them it must not where ContinuesSeries says so, nor the last where rows may follow.
 func (b *Block) WantsThin() bool { return b.want.HistStats && !b.whole }
+
+// WantsEnds reports whether of steady rows a decoder may give one histogram for all but the first and the last: Need.Ends
+// was asked for.
+func (b *Block) WantsEnds() bool { return b.want.Ends && !b.whole }
+
+// AddAlike is AddFloatHistogram for rows that are one histogram.
+func (b *Block) AddAlike(t []int64, k sample.Kind, n int) (*histogram.FloatHistogram, []float64, error) {
+	if err := b.Reserve(len(t)); err != nil {
+		return nil, nil, err
+	}
+	h, counts, err := b.AddFloatHistogram(t[0], k, n)
+	for _, at := range t[1:] {
+		if err != nil {
+			break
+		}
+		b.T, b.V, b.Kind = append(b.T, at), append(b.V, 0), append(b.Kind, k)
+		b.H.Int, b.H.Float = append(b.H.Int, nil), append(b.H.Float, h)
+	}
+	if len(b.ST) > 0 {
+		b.ST = lengthen(b.ST, len(b.T))
+	}
+	return h, counts, err
+}
 
 // ContinuesSeries reports whether the series being filled has rows.
 func (b *Block) ContinuesSeries() bool {

@@ -261,30 +261,57 @@ func (c *integers) sum(x []int64) {
 // isLine tells whether any row is known without those before it: all differences of some order are the same.
 func (c *integers) isLine() bool { return c.order > 0 && c.form == formConst }
 
-// line fills in the rows asked for of a column of which isLine holds. The differences of row i are those of the first
-// row and i times what they grow by.
-func (c *integers) line(x []int64) error {
+// slope returns the difference of a column of which isLine holds.
+func (c *integers) slope() (int64, error) {
 	d := c.h.varint() * c.divisor
 	if c.h.bad {
-		return c.h.corrupt("constant")
+		return 0, c.h.corrupt("constant")
 	}
-	if err := c.h.end(); err != nil {
+	return d, c.h.end()
+}
+
+// lineAt returns row i of a line, how much more the next is, and how much more than that the one behind it: the
+// differences of row i are those of the first row and i times what they grow by.
+func (c *integers) lineAt(i, slope int64) (row, delta, grow int64) {
+	if c.order == 2 {
+		return c.first + i*c.delta + int64(uint64(i)*uint64(i-1)/2)*slope, c.delta + i*slope, slope
+	}
+	return c.first + i*slope, slope, 0
+}
+
+// line fills in the rows asked for of a column of which isLine holds.
+func (c *integers) line(x []int64) error {
+	slope, err := c.slope()
+	if err != nil {
 		return err
 	}
-	i := int64(c.from)
-	delta := d
-	row := c.first + i*d
-	if c.order == 2 {
-		delta = c.delta + i*d
-		row = c.first + i*c.delta + int64(uint64(i)*uint64(i-1)/2)*d
-	}
-	grow := d * int64(c.order-1)
+	row, delta, grow := c.lineAt(int64(c.from), slope)
 	for k := range x {
 		x[k] = row
 		row += delta
 		delta += grow
 	}
 	return nil
+}
+
+// IntEnds returns the first and the last of the rows [from, to) of a column of n rows, from < to. It may use scratch, which
+// has room for n.
+func IntEnds(scratch []int64, src []byte, n, from, to int) (first, last int64, err error) {
+	c := integers{h: header{src: src}, from: from, to: to}
+	if err := c.parse(n); err != nil {
+		return 0, 0, err
+	}
+	if c.isLine() {
+		slope, err := c.slope()
+		first, _, _ = c.lineAt(int64(from), slope)
+		last, _, _ = c.lineAt(int64(to-1), slope)
+		return first, last, err
+	}
+	x, err := DecodeInts(scratch[:0], src, n, from, to)
+	if err != nil {
+		return 0, 0, err
+	}
+	return x[0], x[len(x)-1], nil
 }
 
 // DecodeInts appends the rows [from, to) of a column of n rows to dst; 0 <= from <= to <= n. A *CorruptError

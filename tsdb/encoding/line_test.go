@@ -41,6 +41,12 @@ func TestRowsOfALineNeedNoneBeforeThem(t *testing.T) {
 		if err != nil || gotX[0] != -1 || !slices.Equal(gotX[1:], x[from:to]) {
 			t.Fatalf("integers %d to %d of %d: %v, %v", from, to, n, gotX, err)
 		}
+		if from < to {
+			first, last, err := encoding.IntEnds(make([]int64, n), ints, n, from, to)
+			if err != nil || first != x[from] || last != x[to-1] {
+				t.Fatalf("ends %d and %d of %d: %d, %d, %v", from, to-1, n, first, last, err)
+			}
+		}
 		gotF, err := encoding.DecodeValues(nil, values, n, from, to, nil)
 		if err != nil || !slices.Equal(gotF, f[from:to]) {
 			t.Fatalf("values %d to %d of %d: %v, %v", from, to, n, gotF, err)

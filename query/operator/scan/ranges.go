@@ -30,6 +30,7 @@ func NewRange(env *operator.Env, sel Selector, length int64, g vector.Grid) oper
 		to += env.LookbackDelta
 	}
 	n.init(env, sel, from, to)
+	n.need.Ends = sel.Differs && g.N == 1
 	return n
 }
 

@@ -34,6 +34,8 @@ type Selector struct {
 	// AnyFirst says that nothing depends on whether the first histogram read goes on counting where one before it was:
 	// none before it is looked for.
 	AnyFirst bool
+	// Differs says that of the histograms in a window nothing is looked at but the first, the last, and resets between them.
+	Differs bool
 	// Hint is what the view is told. Where it has no range, that is found out from the steps.
 	Hint column.Hint
 }

@@ -60,7 +60,7 @@ func sameBounds(a, b *histogram.FloatHistogram) bool {
 }
 
 func sameLayout(a, b *histogram.FloatHistogram) bool {
-	return sameBounds(a, b) &&
+	return a == b || sameBounds(a, b) &&
 		len(a.PositiveBuckets) == len(b.PositiveBuckets) && len(a.NegativeBuckets) == len(b.NegativeBuckets) &&
 		same(a.PositiveSpans, b.PositiveSpans) && same(a.NegativeSpans, b.NegativeSpans)
 }
