@@ -6,6 +6,8 @@ package tsdb
 import (
 	"context"
 	"math"
+	"math/rand/v2"
+	"runtime"
 	"syscall"
 	"testing"
 	"time"
@@ -18,67 +20,123 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
-// BenchmarkCommit is the storage alone: batches of 2,000 floats to 100,000 known series, ours and Prometheus' with its
-// server's options. Both write their logs; neither waits for the disk.
+// BenchmarkCommit is the storage alone: batches of floats to known series, ours and Prometheus' with its server's
+// options. Both write their logs; neither waits for the disk. Making the values is not measured.
 func BenchmarkCommit(b *testing.B) {
-	ls := fleet(250)
-	b.Run("tidemark", func(b *testing.B) {
-		db := openTest(b, Options{Dir: b.TempDir(), MaxFuture: -1})
-		refs := make([]sample.Ref, len(ls))
-		if err := db.Resolve(ls, refs); err != nil {
-			b.Fatal(err)
-		}
-		var batch sample.Batch
-		var r sample.Result
-		benchCommit(b, len(refs), func(from, to, step int) error {
-			batch.Reset()
-			for i, ref := range refs[from:to] {
-				batch.AppendFloat(ref, 0, int64(step)*15_000, movingValue(from+i, step), 0)
-			}
-			_, err := db.Commit(b.Context(), &batch, &r)
-			return err
-		})
-	})
-	b.Run("prometheus", func(b *testing.B) {
-		db := openPrometheus(b)
-		refs := make([]storage.SeriesRef, len(ls))
-		benchCommit(b, len(refs), func(from, to, step int) error {
-			app := db.Appender(b.Context())
-			for i := from; i < to; i++ {
-				var err error
-				if refs[i], err = app.Append(refs[i], ls[i], int64(step)*15_000, movingValue(i, step)); err != nil {
-					return err
-				}
-			}
-			return app.Commit()
-		})
-	})
+	for _, x := range []commitShape{
+		{name: "17k", hosts: 40, batch: 2000},
+		{name: "100k", hosts: 250, batch: 2000},
+		{name: "100k-any-order", hosts: 250, batch: 2000, shuffle: true},
+		{name: "200k-at-once", hosts: 500, batch: 200_000},
+	} {
+		b.Run(x.name+"/tidemark", func(b *testing.B) { benchCommit(b, x, ourCommit(b, fleet(x.hosts))) })
+		b.Run(x.name+"/prometheus", func(b *testing.B) { benchCommit(b, x, theirCommit(b, fleet(x.hosts))) })
+	}
 }
 
-// benchCommit commits to all series in turns, once beforehand.
-func benchCommit(b *testing.B, series int, commit func(from, to, step int) error) {
-	b.Helper()
-	const size = 2000
-	from, step := 0, 0
-	next := func() {
-		if err := commit(from, from+size, step); err != nil {
+// commitShape is series that get a sample each in turns, so many at a time.
+type commitShape struct {
+	name         string
+	hosts, batch int
+	shuffle      bool
+}
+
+// order returns which series come one after the other.
+func (x commitShape) order() []int {
+	n := x.hosts * fleetSeries
+	if x.shuffle {
+		return rand.New(rand.NewPCG(1, 2)).Perm(n)
+	}
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	return order
+}
+
+// commitFunc appends a value at t to each of the series.
+type commitFunc func(series []int, t int64, values []float64) error
+
+func ourCommit(b *testing.B, ls []labels.Labels) commitFunc {
+	db := openTest(b, Options{Dir: b.TempDir(), MaxFuture: -1})
+	refs := make([]sample.Ref, len(ls))
+	if err := db.Resolve(ls, refs); err != nil {
+		b.Fatal(err)
+	}
+	var batch sample.Batch
+	var r sample.Result
+	return func(series []int, t int64, values []float64) error {
+		batch.Reset()
+		for i, k := range series {
+			batch.AppendFloat(refs[k], 0, t, values[i], 0)
+		}
+		_, err := db.Commit(b.Context(), &batch, &r)
+		return err
+	}
+}
+
+func theirCommit(b *testing.B, ls []labels.Labels) commitFunc {
+	db := openPrometheus(b)
+	refs := make([]storage.SeriesRef, len(ls))
+	app := db.Appender(b.Context())
+	for i, l := range ls {
+		var err error
+		if refs[i], err = app.Append(0, l, time.Now().UnixMilli()-60_000, 0); err != nil {
 			b.Fatal(err)
 		}
-		if from += size; from == series {
+	}
+	if err := app.Commit(); err != nil {
+		b.Fatal(err)
+	}
+	return func(series []int, t int64, values []float64) error {
+		app := db.Appender(b.Context())
+		for i, k := range series {
+			var err error
+			if refs[k], err = app.Append(refs[k], ls[k], t, values[i]); err != nil {
+				return err
+			}
+		}
+		return app.Commit()
+	}
+}
+
+// benchCommit commits to all series in turns, once beforehand. It tells the time of committing, the CPU time of the
+// goroutine that does it, and that of the process, in which are making the values and what goes on in the background.
+func benchCommit(b *testing.B, x commitShape, commit commitFunc) {
+	b.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	order, from, step, start := x.order(), 0, 0, time.Now().UnixMilli()
+	values := make([]float64, x.batch)
+	var took, own time.Duration
+	next := func() {
+		series := order[from : from+x.batch]
+		for i, k := range series {
+			values[i] = movingValue(k, step)
+		}
+		at, before := time.Now(), threadTime()
+		if err := commit(series, start+int64(step)*15_000, values); err != nil {
+			b.Fatal(err)
+		}
+		took, own = took+time.Since(at), own+threadTime()-before
+		if from += x.batch; from == len(order) {
 			from, step = 0, step+1
 		}
 	}
 	for step == 0 {
 		next()
 	}
+	took, own = 0, 0
 	b.ReportAllocs()
 	before := processTime(b)
 	for b.Loop() {
 		next()
 	}
-	samples := float64(b.N) * size
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/samples, "ns/sample")
+	samples := float64(b.N * x.batch)
+	b.ReportMetric(float64(took.Nanoseconds())/samples, "ns/sample")
+	b.ReportMetric(float64(own.Nanoseconds())/samples, "own-CPU-ns/sample")
 	b.ReportMetric(float64((processTime(b)-before).Nanoseconds())/samples, "CPU-ns/sample")
+	b.ReportMetric(0, "ns/op")
 }
 
 // movingValue is a third constants, a third counters and a third seconds with two decimals.

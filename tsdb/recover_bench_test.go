@@ -14,11 +14,14 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
+// fleetSeries is how many series a host of fleet has.
+const fleetSeries = 400
+
 // fleet returns the label sets of hosts with 400 series each.
 func fleet(hosts int) []labels.Labels {
 	var out []labels.Labels
 	for h := range hosts {
-		for i := range 400 {
+		for i := range fleetSeries {
 			out = append(out, labels.FromStrings(
 				labels.MetricName, fmt.Sprintf("node_metric_%02d_total", i/10), "cluster", fmt.Sprintf("eu-west-%d", h%4),
 				"device", fmt.Sprintf("dev%d", i%10), "env", "prod", "instance", fmt.Sprintf("host-%05d.example:9100", h),
