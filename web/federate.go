@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/klauspost/compress/gzhttp"
@@ -64,8 +65,9 @@ func (f *federation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		f.server.metrics.federationErrors.Inc()
 		status := http.StatusInternalServerError
-		if _, ok := errors.AsType[*sample.UnavailableError](err); ok {
+		if e, ok := errors.AsType[*sample.UnavailableError](err); ok {
 			status = http.StatusServiceUnavailable
+			w.Header().Set("Retry-After", strconv.Itoa(int(e.RetryAfter.Seconds())+1))
 		}
 		http.Error(w, err.Error(), status)
 		return

@@ -62,8 +62,16 @@ func newHosted(t *testing.T) *hosted {
 	return h
 }
 
-// run starts the server with so many bytes of memory, 0: as many as the machine gives, and stops it with the test.
+// run starts the server with so many bytes of memory, 0: as many as the machine gives, waits until it is ready, and stops
+// it with the test.
 func (h *hosted) run(t *testing.T, memory int64) {
+	t.Helper()
+	h.begin(t, memory, fsx.NewFaulty(fsx.OS()))
+	eventually(t, 30*time.Second, "the server is ready", func() error { return status(h.url("/-/ready"), 200) })
+}
+
+// begin is run on a disk, without the wait.
+func (h *hosted) begin(t *testing.T, memory int64, disk *fsx.Faulty) {
 	t.Helper()
 	o, err := parseFlags(h.args, io.Discard)
 	if err != nil {
@@ -73,8 +81,7 @@ func (h *hosted) run(t *testing.T, memory int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.disk = fsx.NewFaulty(fsx.OS())
-	h.server, s.fs = s, h.disk
+	h.server, h.disk, s.fs = s, disk, disk
 	s.now = func() time.Time { return time.Now().Add(time.Duration(h.later.Load())) }
 	if memory > 0 {
 		s.memory = budget.NewRoot("process", memory)
@@ -94,7 +101,6 @@ func (h *hosted) run(t *testing.T, memory int64) {
 			t.Errorf("the server ended with %v", err)
 		}
 	})
-	eventually(t, 30*time.Second, "the server is ready", func() error { return status(h.url("/-/ready"), 200) })
 	go func() {
 		defer close(written)
 		for ctx.Err() == nil {
@@ -217,7 +223,7 @@ func (h *hosted) condition(r row) error {
 		list[0].Since.IsZero() || time.Since(list[0].Since) > time.Minute) {
 		return fmt.Errorf("conditions %+v, want %s with %q", list, r.code, r.effect)
 	}
-	for _, code := range []string{tsdb.ConditionReadOnly, tsdb.ConditionFailedSync, tsdb.ConditionQuarantined, tsdb.ConditionMemory} {
+	for _, code := range []string{tsdb.ConditionRestoring, tsdb.ConditionReadOnly, tsdb.ConditionFailedSync, tsdb.ConditionQuarantined, tsdb.ConditionMemory} {
 		if line := fmt.Sprintf("tidemark_condition{code=%q} 1\n", code); strings.Contains(metrics, line) != (code == r.code) {
 			return fmt.Errorf("the metrics say %t of %s", code != r.code, line)
 		}
