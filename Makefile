@@ -64,9 +64,9 @@ test: deps ## every test
 	$(GOTEST) $(PKG)
 
 .PHONY: test-long
-test-long: ## the grids of faults in the storage, every point of them
+test-long: ## the grids of faults in the storage, every point of them, and more kills
 	@$(timed)
-	TIDEMARK_TEST=long $(GOTEST) -count=1 -run 'Crash|Fault|Failed|Flipped|Truncat|Model' ./tsdb/...
+	TIDEMARK_TEST=long $(GOTEST) -count=1 -run 'Crash|Fault|Failed|Flipped|Truncat|Model|PrometheusStorage|SurviveKill' ./tsdb/... ./cmd/tidemark
 
 .PHONY: test-race
 test-race: deps ## every test under the race detector

@@ -112,3 +112,50 @@ func TestExampleConfigurationLoads(t *testing.T) {
 		t.Errorf("the example sets keys without effect: %q", c.Inert)
 	}
 }
+
+var (
+	promiseTests = regexp.MustCompile("`([a-z/]+)` (Test[A-Za-z0-9_]+(?:, Test[A-Za-z0-9_]+)*)")
+	testName     = regexp.MustCompile(`Test[A-Z][A-Za-z0-9_]*`)
+)
+
+// TestEveryTestThatHoldsAPromiseExists looks up the tests of the table in docs/testing.md, and the states in it.
+func TestEveryTestThatHoldsAPromiseExists(t *testing.T) {
+	root := peers.Root(t)
+	text, err := os.ReadFile(filepath.Join(root, "docs", "testing.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, m := range promiseTests.FindAllStringSubmatch(string(text), -1) {
+		files, err := filepath.Glob(filepath.Join(root, filepath.FromSlash(m[1]), "*_test.go"))
+		if err != nil || len(files) == 0 {
+			t.Errorf("%s has no tests, %v", m[1], err)
+			continue
+		}
+		var all strings.Builder
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all.Write(source)
+		}
+		for _, name := range testName.FindAllString(m[2], -1) {
+			if named++; !strings.Contains(all.String(), "\nfunc "+name+"(t *testing.T)") {
+				t.Errorf("docs/testing.md names %s of %s, which there is not", name, m[1])
+			}
+		}
+	}
+	if all := len(testName.FindAllString(string(text), -1)); named != all || named < 50 {
+		t.Errorf("%d of %d tests were looked up: the others are not named behind their package", named, all)
+	}
+	states, err := os.ReadFile(filepath.Join(root, "docs", "states.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\| \[([a-z -]+)\]\(#`).FindAllStringSubmatch(string(states), -1) {
+		if m[1] != "normal" && !strings.Contains(string(text), "| State *"+m[1]+"*") {
+			t.Errorf("docs/testing.md names no test of the state %s", m[1])
+		}
+	}
+}
