@@ -217,7 +217,7 @@ func (s *shard) appendPlainLocked(id uint32, hd *header, t int64, v uint64) bool
 	if hd.end.Append(hd.lastT, t, hd.last, v) {
 		return true
 	}
-	if hd.room < chunk.EndBytes && !s.growLocked(hd, chunk.EndBytes) {
+	if hd.room < chunk.EndBytes && !s.growLocked(hd, 2*chunk.EndBytes) {
 		return false
 	}
 	moved := uint16(hd.end.Shed(s.roomLocked(hd)))
