@@ -6,6 +6,7 @@ package block
 import (
 	"errors"
 	"math"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -137,4 +138,47 @@ func TestADamagedStripeIsReadOnceByAReader(t *testing.T) {
 	}
 	check("stripe", func(b *Block) int64 { return b.directory.stripes[0].off }, 1)
 	check("stripe of times", func(b *Block) int64 { return b.directory.times[0].off }, 2)
+}
+
+// Series whose times are all their own, over many slots, are more than the stripes of times being filled may take: some are
+// written early, and every series comes back.
+func TestABlockOfManySlotsKeepsToItsMemoryAndComesBack(t *testing.T) {
+	const slots, rows, series = 240, 1200, 9
+	disk := fsx.NewCrashable()
+	if err := fsx.MakeDir(disk, "blocks"); err != nil {
+		t.Fatal(err)
+	}
+	fill := func(b *column.Block, k int) {
+		b.Reset()
+		for i := range slots * rows {
+			b.AppendFloat(int64(6000*i+i*i*(k+7)%997+k), 0, float64(k))
+		}
+	}
+	account := budget.NewRoot("root", 0)
+	var b column.Block
+	m, err := Write(disk, "blocks", Meta{ULID: id, Slot: 6000 * rows}, Source{Account: account, Series: func(yield func(Series, error) bool) {
+		for k := range series {
+			if fill(&b, k); !yield(Series{Labels: labels.FromStrings("i", strconv.Itoa(k)), Rows: &b, To: len(b.T)}, nil) {
+				return
+			}
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most := int64(timesFilling + groupTarget); account.Peak() > most || account.Used() > 0 {
+		t.Errorf("%d bytes at most, want %d; %d are left", account.Peak(), most, account.Used())
+	}
+	got := openCharged(t, disk, Path("blocks", m.ULID), nil)
+	if n := len(got.directory.times); n < slots+slots/2 {
+		t.Errorf("%d stripes of times for %d slots: none was written early", n, slots)
+	}
+	r, dst := got.Reader(), column.Block{}
+	for k := range series {
+		fill(&b, k)
+		dst.Reset()
+		if err := r.Read(t.Context(), uint32(k), math.MinInt64, math.MaxInt64, false, &dst); err != nil || !slices.Equal(b.T, dst.T) || !slices.Equal(b.V, dst.V) {
+			t.Errorf("series %d: %d rows, error %v", k, len(dst.T), err)
+		}
+	}
 }
