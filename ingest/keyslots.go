@@ -56,11 +56,12 @@ func (t *keySlots) room() int { return len(t.pages) * pageKeys }
 
 func (t *keySlots) bucket(i uint64) *keyBucket { return &t.pages[i/pageBuckets][i%pageBuckets] }
 
-// find returns the place of a key and its ref, or the empty place where it belongs and 0.
+// find returns the place of a key and its ref, or the empty place where it belongs and 0. Of pages that have become those
+// of others meanwhile it may return anything, but it does return: those may have no empty place.
 func (t *keySlots) find(key Key) (keySlot, uint64) {
 	end := uint64(len(t.pages) * pageBuckets)
 	at, _ := bits.Mul64(key.Lo, end)
-	for {
+	for range end {
 		b := t.bucket(at)
 		for i := range bucketKeys {
 			ref := b.refs[i].Load()
@@ -72,6 +73,7 @@ func (t *keySlots) find(key Key) (keySlot, uint64) {
 			at = 0
 		}
 	}
+	return keySlot{}, 0
 }
 
 // put fills an empty place.
