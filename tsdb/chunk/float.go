@@ -107,19 +107,26 @@ func (s *FloatState) putValue(buf []byte, vb uint64) []byte {
 
 // RestoreFloatState reads a stream of n samples and returns the state to go on appending with.
 func RestoreFloatState(stream []byte, n int) (FloatState, error) {
+	st, _, err := RestoreFloatPrefix(stream, n)
+	return st, err
+}
+
+// RestoreFloatPrefix reads the first n samples of a stream, which may have more, and returns the state behind them and how
+// many bytes they take. The bits of the last one that the state has free are those of what follows.
+func RestoreFloatPrefix(stream []byte, n int) (st FloatState, size int, err error) {
 	d := floatDecoder{s: stream, n: n, mint: math.MaxInt64, maxt: math.MaxInt64}
 	if n == 0 {
-		return FloatState{}, nil
+		return FloatState{}, 0, nil
 	}
 	if err := d.check(); err != nil {
-		return FloatState{}, err
+		return FloatState{}, 0, err
 	}
 	var t [1]int64
 	var v [1]float64
 	if _, err := d.run(t[:], v[:]); err != nil {
-		return FloatState{}, err
+		return FloatState{}, 0, err
 	}
-	return d.end, nil
+	return d.end, d.size, nil
 }
 
 // DecodeFloats appends those of the first n samples of a stream that lie within [mint, maxt] to dst.T and

@@ -220,6 +220,15 @@ func TestRestoredFloatStateGoesOnAsIfNeverLeft(t *testing.T) {
 			if cut > 0 && (st.LastT() != ts[cut-1] || st.LastV() != vs[cut-1]) {
 				t.Fatalf("last sample %d %v, want %d %v", st.LastT(), st.LastV(), ts[cut-1], vs[cut-1])
 			}
+			// The same off the stream that has more.
+			longer, size, err := chunk.RestoreFloatPrefix(want, cut)
+			if err != nil || longer != st || size != len(buf) {
+				t.Fatalf("%s cut at %d: %d bytes, state %+v, %v, want %d and %+v", s.name, cut, size, longer, err, len(buf), st)
+			}
+			end, body, _ := st.End(buf)
+			if e, b, _ := longer.End(want[:size]); e != end || b != body {
+				t.Fatalf("%s cut at %d: end %+v behind %d bytes, want %+v behind %d", s.name, cut, e, b, end, body)
+			}
 			for i := cut; i < len(ts); i++ {
 				buf = chunk.AppendFloat(buf, i, &st, ts[i], vs[i])
 			}

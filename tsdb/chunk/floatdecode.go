@@ -21,6 +21,7 @@ type floatDecoder struct {
 
 	read int        // out: samples looked at that are not beyond maxt
 	end  FloatState // out: the writer's state behind the last sample read
+	size int        // out: bytes up to there
 }
 
 // check refuses counts that the stream cannot hold, before anything is allocated for them.
@@ -154,9 +155,11 @@ func (d *floatDecoder) finish(pos, have, wrapped uint) error {
 	if d.n == 1 && d.from == nil {
 		have = 0 // the made-up bit was not used
 	}
-	if used := pos*8 - have; used > 8*uint(len(d.s)) {
+	used := pos*8 - have
+	if used > 8*uint(len(d.s)) {
 		return &CorruptError{Msg: "fewer samples than promised", Off: len(d.s)}
 	}
+	d.size = int(used+7) / 8
 	if d.end.trail == noTrail {
 		d.end.lead, d.end.trail = noWindow, 0
 	}

@@ -153,7 +153,7 @@ func (s *FloatState) End(stream []byte) (e FloatEnd, body int, ok bool) {
 	e = FloatEnd{delta: uint32(s.delta), lead: s.lead, trail: s.trail}
 	if s.free > 0 {
 		body--
-		e.tail[0], e.used = stream[body], uint8(8-s.free)
+		e.tail[0], e.used = stream[body]&^(1<<s.free-1), uint8(8-s.free)
 	}
 	return e, body, s.delta <= math.MaxUint32
 }

@@ -116,10 +116,10 @@ type openCopy struct {
 	stream, starts []byte
 }
 
-// openLocked makes the open chunk, with the encoders as they were. Where the stream is longer than the chunk was,
-// the samples are decoded and appended anew: the same samples make the same bytes.
+// openLocked makes the open chunk, with the encoders as they were. Where the stream is longer than the chunk was, it is
+// cut; one of histograms, or with start timestamps, is decoded and appended anew: the same samples make the same bytes.
 func (l *bodyLoader) openLocked(s *shard, local uint32, hd *header, o openCopy) error {
-	if o.long || len(o.starts) > 0 {
+	if len(o.starts) > 0 || o.long && hd.kind != sample.Float {
 		return l.appendAnewLocked(s, local, hd, o)
 	}
 	ft := s.footers.at(local)
@@ -139,9 +139,12 @@ func (l *bodyLoader) openLocked(s *shard, local uint32, hd *header, o openCopy) 
 	if len(o.stream) > maxStream {
 		return l.corrupt("an open stream of %d bytes", len(o.stream))
 	}
-	state, err := chunk.RestoreFloatState(o.stream, o.n)
+	state, size, err := chunk.RestoreFloatPrefix(o.stream, o.n)
 	if err != nil || state.LastT() != hd.lastT || math.Float64bits(state.LastV()) != hd.last {
 		return l.corrupt("an open chunk that ends elsewhere than its series: %v", err)
+	}
+	if o.long {
+		o.stream = o.stream[:size]
 	}
 	end, body, ok := state.End(o.stream)
 	if !ok {
