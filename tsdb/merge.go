@@ -64,7 +64,7 @@ func (m *seriesMerge) find(ms []*labels.Matcher, limit int) (column.SeriesSet, *
 			m.parts = append(m.parts, part{source: uint32(i), ids: ids})
 		}
 	}
-	some := m.cut(limit)
+	some := m.cut(ms, limit)
 	m.union()
 	m.collect()
 	if err := m.task.Err(); err != nil {

@@ -20,7 +20,7 @@ const lookupCost = 64
 // cut leaves the first limit series in label order of each part where far more match, and reports whether it did. All
 // parts together have the limit's series, but a part may lack some of those that are taken from others: complete looks
 // for them.
-func (m *seriesMerge) cut(limit int) bool {
+func (m *seriesMerge) cut(ms []*labels.Matcher, limit int) bool {
 	total, most := 0, 0
 	for _, p := range m.parts {
 		total, most = total+len(p.ids), max(most, len(p.ids))
@@ -31,15 +31,15 @@ func (m *seriesMerge) cut(limit int) bool {
 	for i := range m.parts {
 		p := &m.parts[i]
 		if p.cut = len(p.ids) > limit; p.cut {
-			p.ids = m.firstInOrder(m.sources[p.source], p.ids, limit)
+			p.ids = m.firstInOrder(m.sources[p.source], ms, p.ids, limit)
 		}
 	}
 	return true
 }
 
-// firstInOrder returns the first limit of ids in label order, ascending. Those of a block are in that order; of the head
-// each one is compared with the last of those that are kept, which mostly differs at the first label.
-func (m *seriesMerge) firstInOrder(s source, ids []uint32, limit int) []uint32 {
+// firstInOrder returns the first limit of ids, which match ms, in label order, ascending. Those of a block are in that
+// order; of the head those of the first metrics are compared, each with the last of those that are kept.
+func (m *seriesMerge) firstInOrder(s source, ms []*labels.Matcher, ids []uint32, limit int) []uint32 {
 	h, ok := s.(headSource)
 	if !ok {
 		return ids[:limit:limit]
@@ -47,6 +47,9 @@ func (m *seriesMerge) firstInOrder(s source, ids []uint32, limit int) []uint32 {
 	first := firstSeries{head: h, limit: limit}
 	before := m.task.Taken()
 	defer func() { m.task.Settle(before) }()
+	if some := m.ofFirstMetrics(h, ms, ids, limit); len(some) >= limit {
+		ids = some
+	}
 	if !m.task.Reserve(2 * namedSeriesBytes * int64(limit)) {
 		return nil
 	}
@@ -66,6 +69,38 @@ func (m *seriesMerge) firstInOrder(s source, ids []uint32, limit int) []uint32 {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// ofFirstMetrics returns those of ids that belong to the first metrics, as many metrics as have limit series, ascending;
+// fewer than limit where it cannot tell. Where no label name comes before that of metrics, all other series come later.
+func (m *seriesMerge) ofFirstMetrics(h headSource, ms []*labels.Matcher, ids []uint32, limit int) []uint32 {
+	names, err := h.labelNames(m.task, nil, 1)
+	if err != nil || len(names) == 0 || names[0] != labels.MetricName {
+		return nil
+	}
+	metrics, err := h.labelValues(m.task, labels.MetricName, ms, limit)
+	if err != nil {
+		return nil
+	}
+	var some []uint32
+	for _, metric := range metrics {
+		of, err := h.selectIDs(m.task, []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, metric)})
+		if err != nil || !m.task.Reserve(numberBytes*int64(len(of))) {
+			return nil
+		}
+		left := ids
+		for _, id := range of {
+			at, ok := slices.BinarySearch(left, id)
+			if left = left[at:]; ok {
+				some = append(some, id)
+			}
+		}
+		if len(some) >= limit {
+			break
+		}
+	}
+	slices.Sort(some)
+	return some
 }
 
 // firstSeries keeps the limit series of the head that are first in label order.

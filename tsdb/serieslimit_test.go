@@ -75,6 +75,41 @@ func TestALimitBoundsTheWorkOfListingSeries(t *testing.T) {
 	check(3, 4000, 1000) // all are listed
 }
 
+// The first series are those of the first metrics, unless labels come before the name of the metric, or series have none.
+func TestALimitGivesTheFirstOfManyMetrics(t *testing.T) {
+	check := func(what string, more ...labels.Labels) {
+		t.Helper()
+		db := openTest(t, small(fsx.NewCrashable()))
+		var ls []labels.Labels
+		for i := range 12_000 {
+			ls = append(ls, labels.FromStrings(labels.MetricName, fmt.Sprintf("m%03d", i*7919%301), "id", fmt.Sprint(i*7%12_000), "job", "x"))
+		}
+		fillAt(t, db, append(ls, more...), 0)
+		v := viewOf(t, db)
+		for _, ms := range [][]*labels.Matcher{{equal("job", "x")}, {labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, "m1.*|")}} {
+			all, err := v.Series(t.Context(), ms, column.Hint{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, limit := range []int{1, 7, 130} {
+				some, err := v.Series(t.Context(), ms, column.Hint{Limit: limit})
+				if err != nil || some.N != limit {
+					t.Fatalf("%s, limit %d: %d series, %v", what, limit, some.N, err)
+				}
+				var a, b labels.ScratchBuilder
+				for r := range uint32(limit) {
+					if got, want := some.Labels(r, &a), all.Labels(r, &b); !labels.Equal(got, want) {
+						t.Fatalf("%s, %v, limit %d: series %d is %s, want %s", what, ms, limit, r, got, want)
+					}
+				}
+			}
+		}
+	}
+	check("metrics alone")
+	check("series without one", labels.FromStrings("job", "x"), labels.FromStrings("id", "0", "job", "x"))
+	check("a label before", labels.FromStrings("A", "1", labels.MetricName, "m299", "job", "x"), labels.FromStrings("A", "2", "job", "x"))
+}
+
 // rowsBySeries returns the times and values of each series of a set.
 func rowsBySeries(t *testing.T, v *view, set *column.SeriesSet) map[string]string {
 	t.Helper()
