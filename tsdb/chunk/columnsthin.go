@@ -71,8 +71,8 @@ func (d *columnDecoder) emitEnds(n, from, to int, t []int64) error {
 	return d.emitEdge(end, 1, t[end])
 }
 
-// leastEnds is from how many rows on emitEnds saves something.
-const leastEnds = 4
+// leastEnds is from how many rows on emitEnds saves something: the ends are put out one by one.
+const leastEnds = 24
 
 // emitAlike puts out one histogram as several rows.
 func (d *columnDecoder) emitAlike(l *runLayout, t []int64) error {
