@@ -4,7 +4,7 @@
 // Package tsdb is the storage: it takes batches of samples in, keeps them through kill -9 and power loss, and
 // answers consistent views of them. This package is the facade; its folders hold the parts.
 //
-//	db, err := tsdb.Open(ctx, tsdb.Options{Dir: "data"})
+//	db, err := tsdb.Open(ctx, tsdb.Options{Dir: "data"}) // or Start, and Await before a view
 //	err = db.Resolve(labelSets, refs)            // series get or created
 //	lsn, err := db.Commit(ctx, &batch, &result)  // atomic and visible
 //	err = db.Durable(ctx, lsn)                   // survives a crash from here on
@@ -22,7 +22,8 @@
 // # Lifetime and concurrency
 //
 // All methods are safe for concurrent use. Close waits for the background loops, writes a checkpoint and leaves
-// a directory that opens fast; calls and views that are under way keep the head's memory until they end. Lock
+// a directory that opens fast; calls and views that are under way keep the head's memory until they end. A store that
+// Start has returned takes samples while its head is restored. Lock
 // order: merge, maintenance, sequencer, block list, shard. A merge takes the maintenance lock when its blocks are
 // complete. Only the maintenance lock, which lets one flush, checkpoint,
 // delete or snapshot run at a time, is held during a disk access.

@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -559,4 +561,47 @@ func TestBlocksDoNotAnswerForTimesThatTheLogHasRowsOf(t *testing.T) {
 		return err
 	})
 	check("a delete", 12_345, func(db *DB) error { return db.Delete(t.Context(), 12_345, 40_000, equal("i", "0001")) })
+}
+
+// TestALogThatCannotBeReadAgainEndsTheStart fails where the rows of the log are read: Await says so, and Open does.
+func TestALogThatCannotBeReadAgainEndsTheStart(t *testing.T) {
+	disk := fsx.NewCrashable()
+	db := openTest(t, small(disk))
+	commit(t, db, []labels.Labels{seriesName(0)}, 1000, one(1))
+	image := disk.Crash(0, 1)
+	opens := segmentOpens(t, image)
+	failing := func() *fsx.Faulty {
+		return fsx.NewFaulty(image.Crash(0, 1), fsx.Fault{Op: fsx.OpOpen, Path: "*.seg", After: opens - 1, Err: syscall.EMFILE})
+	}
+	db, err := Start(t.Context(), small(failing()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Await(t.Context(), minTime, maxTime); !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("Await: %v, want the error of the disk", err)
+	}
+	if _, err := db.View(minTime, maxTime); !isRestoring(err) {
+		t.Errorf("a view of a store that could not be restored: %v", err)
+	}
+	mustClose(t, db)
+	if _, err := Open(t.Context(), small(failing())); !errors.Is(err, syscall.EMFILE) {
+		t.Errorf("Open: %v, want the error of the disk", err)
+	}
+	wantContents(t, openTest(t, small(image)), map[string][]point{seriesName(0).String(): {{1000, 0x3ff0000000000000}}})
+}
+
+// segmentOpens returns how often a start opens a segment of the log.
+func segmentOpens(t *testing.T, image *fsx.Crashable) int {
+	t.Helper()
+	disk := fsx.NewFaulty(image.Crash(0, 1))
+	var n atomic.Int64
+	disk.Observe(func(op fsx.Op, name string) {
+		if op == fsx.OpOpen && strings.HasSuffix(name, ".seg") {
+			n.Add(1)
+		}
+	})
+	db := openTest(t, small(disk))
+	opens := int(n.Load())
+	mustClose(t, db)
+	return opens
 }

@@ -127,8 +127,11 @@ func (h *hosted) putsOff(path string) error {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
 	if resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.Contains(string(text), "restoring") || !strings.Contains(string(text), "%") {
-		return fmt.Errorf("%s during a restore: %s %q, %v", path, resp.Status, text, err)
+		return fmt.Errorf("%s during a restore: %s %q", path, resp.Status, text)
 	}
 	return nil
 }

@@ -236,6 +236,23 @@ func TestAnExemptAccountCountsAndIsNeverRefused(t *testing.T) {
 	}
 }
 
+func TestWhatIsBelowAnExemptAccountIsExemptForAsLong(t *testing.T) {
+	root := budget.NewRoot("root", 10)
+	a := root.Exempt("head")
+	b := a.Child("index", 0)
+	if err := b.Reserve(100); err != nil || root.Used() != 100 {
+		t.Errorf("reserve below an exempt account: %v, %d used", err, root.Used())
+	}
+	a.SetExempt(false)
+	if a.Reserve(1) == nil || b.Reserve(1) == nil || root.Used() != 100 {
+		t.Errorf("an account that is not exempt any more got memory above the limit: %d used", root.Used())
+	}
+	b.Release(100)
+	if a.Used() != 0 || root.Used() != 0 {
+		t.Errorf("%d and %d bytes are in use", a.Used(), root.Used())
+	}
+}
+
 func TestGuaranteeLeavesRoomWhateverSiblingsTake(t *testing.T) {
 	root := budget.NewRoot("process", 100)
 	rules, err := root.Guarantee("rules", 30, 0)

@@ -325,7 +325,7 @@ func (l *snapshotLoader) loadSeries(ref sample.Ref) error {
 	if _, err := l.head.reserve(ls, ref); err != nil {
 		return fmt.Errorf("series %s: %w", ls, err)
 	}
-	if err := l.head.publish(ref, 0); err != nil {
+	if err := l.head.Publish(ref, 0); err != nil {
 		return err
 	}
 	l.registry.series++

@@ -346,9 +346,7 @@ func (h *Head) Unreserve(ref sample.Ref) {
 // Publish makes a reserved series findable. The caller holds the sequencer lock, has logged the series as lsn, and
 // enqueues or skips that in its turn. On error, a *budget.ExceededError, the series is gone again: its rows will be
 // StaleRef.
-func (h *Head) Publish(ref sample.Ref, lsn sample.LSN) error { return h.publish(ref, lsn) }
-
-func (h *Head) publish(ref sample.Ref, lsn sample.LSN) error {
+func (h *Head) Publish(ref sample.Ref, lsn sample.LSN) error {
 	if err := h.dir.publish(ref, lsn); err != nil {
 		h.Unreserve(ref)
 		return fmt.Errorf("publish series: %w", err)

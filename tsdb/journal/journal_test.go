@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -144,6 +146,41 @@ func TestRecordsComeBackInOrder(t *testing.T) {
 		o.FS = fsx.NewCrashable()
 		check(o, 10, 64<<10, 200<<10, 5, 1<<20, 3)
 	}
+}
+
+// TestRecordsComeBackAgainWhileOthersAreWritten reads a damaged log twice: the second time, while records are appended,
+// the same ones come, and nothing is put aside once more.
+func TestRecordsComeBackAgainWhileOthersAreWritten(t *testing.T) {
+	base, _ := sessions(t)
+	flip(t, base, path.Join(dir, segments(t, base)[1]), 1024+40, 1)
+	j := open(t, small(base))
+	want, rec := replay(t, j, 2)
+	if rec.LostRecords == 0 {
+		t.Fatal("nothing is damaged")
+	}
+	for _, c := range rec.Corrupt {
+		ok(t, base.Remove(c.Quarantine))
+	}
+	last := j.Last()
+	var got []entry
+	ok(t, j.Reread(2, last, func(lsn sample.LSN, kind byte, p []byte) error {
+		got = append(got, entry{lsn, kind, string(p)})
+		ok(t, j.Durable(t.Context(), appendOne(t, j, 3, 10)))
+		return nil
+	}))
+	if !slices.Equal(want, got) {
+		t.Errorf("records %v, want %v", got, want)
+	}
+	for _, c := range rec.Corrupt {
+		if _, err := base.Stat(c.Quarantine); err == nil {
+			t.Errorf("%s was put aside again", c.Quarantine)
+		}
+	}
+	failure := errors.New("enough")
+	if err := j.Reread(2, last, func(sample.LSN, byte, []byte) error { return failure }); !errors.Is(err, failure) {
+		t.Errorf("the error of the callback is answered with %v", err)
+	}
+	ok(t, j.Close())
 }
 
 func TestFailedSyncPoisons(t *testing.T) {
