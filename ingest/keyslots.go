@@ -42,8 +42,9 @@ type keyMetas [pageKeys]atomic.Uint32
 // Pages are used again when the table has been replaced. Who looks up without the lock of the shard has to see, after
 // it has read, that it has not been.
 type keySlots struct {
-	pages []*keyPage
-	metas []atomic.Pointer[keyMetas] // by page
+	pages   []*keyPage
+	hasMeta atomic.Bool                // metas has some
+	metas   []atomic.Pointer[keyMetas] // by page
 }
 
 // keySlot is a place in a keySlots.
@@ -63,17 +64,47 @@ func (t *keySlots) find(key Key) (keySlot, uint64) {
 	at, _ := bits.Mul64(key.Lo, end)
 	for range end {
 		b := t.bucket(at)
-		for i := range bucketKeys {
-			ref := b.refs[i].Load()
-			if ref == 0 || b.lo[i].Load() == key.Lo && b.hi[i].Load() == uint32(key.Hi) {
+		if i := b.match(key.Lo); i < bucketKeys && b.hi[i].Load() == uint32(key.Hi) {
+			if ref := b.refs[i].Load(); ref != 0 {
 				return keySlot{at, i}, ref
 			}
+		}
+		if b.refs[bucketKeys-1].Load() == 0 {
+			return b.search(at, key)
 		}
 		if at++; at == end {
 			at = 0
 		}
 	}
 	return keySlot{}, 0
+}
+
+// match returns the first entry that has this, or bucketKeys. It does without branches: which entry it is nobody can
+// foresee, and a wrong guess costs as much as a look into the cache.
+func (b *keyBucket) match(lo uint64) int {
+	x, y, z := b.lo[0].Load(), b.lo[1].Load(), b.lo[2].Load()
+	i := bucketKeys
+	if z == lo {
+		i = 2
+	}
+	if y == lo {
+		i = 1
+	}
+	if x == lo {
+		i = 0
+	}
+	return i
+}
+
+// search is find in a bucket with an empty place.
+func (b *keyBucket) search(at uint64, key Key) (keySlot, uint64) {
+	for i := range bucketKeys {
+		ref := b.refs[i].Load()
+		if ref == 0 || b.lo[i].Load() == key.Lo && b.hi[i].Load() == uint32(key.Hi) {
+			return keySlot{at, i}, ref
+		}
+	}
+	return keySlot{}, 0 // it was filled meanwhile: the table has been replaced
 }
 
 // put fills an empty place.
@@ -98,6 +129,9 @@ func (b *keyBucket) setUsed(i int, epoch uint8) {
 }
 
 func (t *keySlots) meta(at keySlot) uint32 {
+	if !t.hasMeta.Load() {
+		return 0
+	}
 	m := t.metas[at.bucket/pageBuckets].Load()
 	if m == nil {
 		return 0
@@ -107,6 +141,9 @@ func (t *keySlots) meta(at keySlot) uint32 {
 
 // setMeta notes the hash of a key's metadata, unless there is no memory for it. The caller holds the lock of the shard.
 func (t *keySlots) setMeta(at keySlot, meta uint32, account *budget.Account) {
+	if meta == 0 && !t.hasMeta.Load() {
+		return
+	}
 	m := t.metas[at.bucket/pageBuckets].Load()
 	if m == nil {
 		if meta == 0 || account.Reserve(metaBytes) != nil {
@@ -114,6 +151,7 @@ func (t *keySlots) setMeta(at keySlot, meta uint32, account *budget.Account) {
 		}
 		m = new(keyMetas)
 		t.metas[at.bucket/pageBuckets].Store(m)
+		t.hasMeta.Store(true)
 	}
 	m[at.bucket%pageBuckets*bucketKeys+uint64(at.entry)].Store(meta)
 }
