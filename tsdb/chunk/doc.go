@@ -15,9 +15,10 @@
 //   - A page is the immutable form in block files: the rows of one series, cut into runs of one kind, each
 //     behind its Codec id. EncodePage picks the codecs, DecodePage reads every codec there ever was.
 //   - Histogram columns are how block files hold native histograms whose times are stored elsewhere: what they say of
-//     their buckets once, then counts, sums and each bucket of all rows as a column of package encoding. ColumnEncoder
-//     and ColumnDecoder hold scratch memory, and each belongs to one goroutine. A histogram of 80 buckets takes some
-//     250 ns to read, four fifths of which are the columns'.
+//     their buckets once, then counts, sums and each bucket of all rows as a column of package encoding. A ColumnEncoder
+//     holds scratch memory and belongs to one goroutine; what DecodeColumns needs stays with the block of columns that
+//     is filled. A histogram of 80 buckets takes some 250 ns to read, four fifths of which are the columns'. A run says
+//     whether it is steady: of its rows DecodeColumns reads no more than the block wants (Need.HistStats, Need.Ends).
 //
 // All samples of a stream or a page of runs ascend strictly in time; decoders check it. Every value comes back bit for
 // bit: NaN payloads, stale markers, negative zero, counter reset hints.
