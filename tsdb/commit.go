@@ -205,12 +205,19 @@ func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sa
 	if slices.Contains(r.Reason, sample.OverLimit) {
 		db.raiseMemory()
 	}
+	db.tell(b, r)
 	return lsn, nil
 }
 
 // Durable waits until everything up to lsn survives a crash; see sample.Appender.
 func (db *DB) Durable(ctx context.Context, lsn sample.LSN) error {
-	return db.unavailable(db.journal.Durable(ctx, lsn))
+	if err := db.journal.Durable(ctx, lsn); err != nil {
+		return db.unavailable(err)
+	}
+	if t := db.tap.Load(); t != nil {
+		(*t).Await(ctx)
+	}
+	return nil
 }
 
 // limits are the bounds that rows of a batch committed now are held to. They are logged with the batch, so

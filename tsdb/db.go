@@ -69,6 +69,7 @@ type DB struct {
 	late           atomic.Pointer[LateWindows]
 	started        time.Time
 	now            func() time.Time // time.Now; tests of retention set the clock
+	tap            atomic.Pointer[Tap]
 	recovery       Recovery
 	converted      []string      // ids of foreign blocks that are done; replaced, never changed; guarded by maintain
 	foreignAt      foreignCounts // how far the conversion is

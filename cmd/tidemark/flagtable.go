@@ -37,7 +37,6 @@ var withoutEffect = map[string]string{
 	"storage.tsdb.delayed-compaction.max-percent": "blocks are written in the background and need no delay",
 	"storage.tsdb.delay-compact-file.path":        "uploaders read exported blocks, not the live ones",
 	"storage.tsdb.block-reload-interval":          "blocks are announced when they are written",
-	"storage.remote.flush-deadline":               "this version sends no remote write",
 	"web.max-notifications-subscribers":           "this version has no live notifications",
 	"web.search.max-limit":                        "this version has no search API",
 	"web.enable-otlp-receiver":                    "this version does not receive OTLP",

@@ -15,6 +15,7 @@ import (
 	promscrape "github.com/prometheus/prometheus/scrape"
 
 	"github.com/tidemarkdb/tidemark/ingest"
+	"github.com/tidemarkdb/tidemark/ingest/forward"
 	"github.com/tidemarkdb/tidemark/ingest/remotewrite"
 	"github.com/tidemarkdb/tidemark/ingest/scrape"
 	"github.com/tidemarkdb/tidemark/query"
@@ -28,14 +29,15 @@ type parts struct {
 	store       column.Waiter
 	engine      *query.Engine
 	remoteWrite *remotewrite.Handler
+	forwarder   *forward.Forwarder
 	scraper     *scrape.Scraper
 	rules       *rules.Manager
 	notifier    *notify.Notifier
 	receivers   *discovery.Manager // finds the Alertmanagers
 
-	endScraping, endReceivers, endNotifying, endTrimming, endWaiting context.CancelFunc
-	scraping, receiving, notifying, ruling, trimming                 sync.WaitGroup
-	errs                                                             chan error
+	endScraping, endReceivers, endNotifying, endTrimming, endWaiting, endForwarding context.CancelFunc
+	scraping, receiving, notifying, ruling, trimming, forwarding                    sync.WaitGroup
+	errs                                                                            chan error
 }
 
 // newParts makes the parts, without configuration.
@@ -103,6 +105,14 @@ func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
 	if err != nil {
 		return err
 	}
+	p.forwarder, err = forward.New(forward.Options{
+		FS: s.fs, Dir: s.stateDir("forward"), Labels: s.db, Flush: s.opts.Storage.RemoteFlushDeadline,
+		Registerer: s.registry, Logger: s.log.With("component", "remote write out"),
+	})
+	if err != nil {
+		return err
+	}
+	s.db.SetTap(p.forwarder)
 	f := s.opts.Features
 	p.scraper, err = scrape.New(scrape.Options{
 		Appendable: s.db.Storage(), Registerer: s.registry, SDMetrics: metrics, Logger: s.log.With("component", "scrape"),
@@ -140,14 +150,16 @@ func (p *parts) start(ctx context.Context) <-chan error {
 		})
 	}
 	base := context.WithoutCancel(ctx) // each part is told to stop in its turn
-	var scraping, notifying, trimming, waiting context.Context
+	var scraping, notifying, trimming, waiting, forwarding context.Context
 	waiting, p.endWaiting = context.WithCancel(base)
 	trimming, p.endTrimming = context.WithCancel(base)
 	p.trimming.Go(func() { trimHeap(trimming, trimEvery) })
+	forwarding, p.endForwarding = context.WithCancel(base)
 	scraping, p.endScraping = context.WithCancel(base)
 	notifying, p.endNotifying = context.WithCancel(base)
 	run(&p.receiving, p.receivers.Run)
 	run(&p.notifying, func() error { return p.notifier.Run(notifying, p.receivers.SyncCh()) })
+	run(&p.forwarding, func() error { return p.forwarder.Run(forwarding) })
 	run(&p.scraping, func() error { return p.scraper.Run(scraping) })
 	run(&p.ruling, func() error {
 		// No rule looks at half a head, and no alert resolves because of one.
@@ -167,6 +179,8 @@ func (p *parts) stop() error {
 	p.ruling.Wait()
 	p.endScraping()
 	p.scraping.Wait()
+	p.endForwarding()
+	p.forwarding.Wait()
 	p.notifier.Stop()
 	p.notifying.Wait()
 	p.endNotifying()
@@ -184,8 +198,12 @@ func (p *parts) stop() error {
 // close gives back what newParts took.
 func (p *parts) close() error {
 	p.endReceivers()
-	if p.engine == nil {
-		return nil
+	var err error
+	if p.forwarder != nil {
+		err = p.forwarder.Close()
 	}
-	return p.engine.Close()
+	if p.engine != nil {
+		err = errors.Join(err, p.engine.Close())
+	}
+	return err
 }

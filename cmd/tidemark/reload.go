@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/util/logging"
 
 	"github.com/tidemarkdb/tidemark/ingest/config"
+	"github.com/tidemarkdb/tidemark/ingest/forward"
 	"github.com/tidemarkdb/tidemark/rules"
 	"github.com/tidemarkdb/tidemark/rules/notify"
 )
@@ -105,7 +107,7 @@ func (s *server) apply(c *config.Config) error {
 	if err := s.check(c); err != nil {
 		return err
 	}
-	steps := []func(*config.Config) error{s.applyNotifier, s.applyScrape, s.applyRules}
+	steps := []func(*config.Config) error{s.applyNotifier, s.applyForward, s.applyScrape, s.applyRules}
 	for i, step := range steps {
 		err := step(c)
 		if err == nil {
@@ -168,6 +170,20 @@ func (s *server) check(c *config.Config) error {
 }
 
 func (s *server) applyScrape(c *config.Config) error { return s.parts.scraper.ApplyConfig(c.Prom) }
+
+// applyForward sets who is sent what the store accepts: in a trial beside another server, nobody.
+func (s *server) applyForward(c *config.Config) error {
+	limits := c.Tidemark.RemoteWriteQueue
+	total := int64(0)
+	if _, all, err := s.fs.Usage(existingParent(s.opts.Storage.Path)); err == nil {
+		total = int64(all)
+	}
+	s.parts.forwarder.SetLimits(forward.Limits{Bytes: limits.MaxSize.Of(total), Age: time.Duration(limits.MaxAge)})
+	if s.opts.Shadow || c.Tidemark.Shadow {
+		return s.parts.forwarder.ApplyConfig(&promconfig.Config{})
+	}
+	return s.parts.forwarder.ApplyConfig(c.Prom)
+}
 
 func (s *server) applyNotifier(c *config.Config) error {
 	n := notifyConfig(c)

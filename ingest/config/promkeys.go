@@ -42,7 +42,7 @@ var promKeys = []promKey{
 	{"storage.tsdb.stale_series_compaction_threshold", inert, "the head of this storage needs no such compaction"},
 	{"storage.tsdb.chunk_encoding", inert, "this storage has encodings of its own"},
 	{"tracing", inert, "spans are not exported yet"},
-	{"remote_write", inert, "nothing is sent yet"},
+	{"remote_write", acts, "as in Prometheus; what waits is on disk, within `tidemark.remote_write_queue`"},
 	{"remote_read", inert, "nothing is read from other servers yet"},
 	{"otlp", inert, "OTLP is not received yet"},
 }

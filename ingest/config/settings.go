@@ -122,12 +122,12 @@ type SeriesLimit struct {
 	Action string `yaml:"action" oneof:"warn reject_new"`
 }
 
-// RemoteWriteQueue bounds what waits on disk for each remote_write endpoint.
+// RemoteWriteQueue bounds what waits on disk for the receivers of remote_write.
 type RemoteWriteQueue struct {
-	// The most bytes kept for one endpoint.
-	MaxSize Size `yaml:"max_size" acts:"no" of:"the file system's size"`
-	// Samples older than this are not sent any more.
-	MaxAge Duration `yaml:"max_age" acts:"no"`
+	// The most bytes that wait; the oldest go first.
+	MaxSize Size `yaml:"max_size" of:"the file system's size"`
+	// What has waited longer is not sent any more.
+	MaxAge Duration `yaml:"max_age"`
 }
 
 // Rules is about rule evaluation.

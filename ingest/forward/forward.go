@@ -87,6 +87,13 @@ func (f *Forwarder) Accepted(b *sample.Batch, r *sample.Result) {
 	}
 }
 
+// Await waits until the operating system has what was accepted, so that it outlives the process; ctx ends the wait.
+func (f *Forwarder) Await(ctx context.Context) {
+	if q := f.queue.Load(); q != nil {
+		_ = q.journal.Durable(ctx, q.journal.Last()) // who appends is told that the disk is full
+	}
+}
+
 // ApplyConfig makes the receivers those of a configuration. Those that stay as they were go on; one that is new begins
 // with what comes now. On an error nothing has changed.
 func (f *Forwarder) ApplyConfig(cfg *promconfig.Config) error {
@@ -219,8 +226,26 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		}
 	}
 	f.flush(tick.C)
+	return f.Close()
+}
+
+// SetLimits changes what may wait.
+func (f *Forwarder) SetLimits(l Limits) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.o.Limits = l
+	if f.open != nil {
+		f.open.setLimits(l)
+	}
+}
+
+// Close ends all endpoints, as the end of Run does, for who does not run it.
+func (f *Forwarder) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stopped {
+		return nil
+	}
 	f.stopped = true
 	f.queue.Store(nil)
 	for _, e := range f.endpoints {

@@ -68,7 +68,6 @@ type LabelSource interface {
 type queue struct {
 	fs      fsx.FS
 	dir     string
-	limits  Limits
 	source  LabelSource
 	now     func() time.Time
 	journal *journal.Journal
@@ -83,13 +82,15 @@ type queue struct {
 		out   record
 		buf   []byte
 	}
-	mu    sync.Mutex
-	state queueState // guarded by mu
-	dirty bool       // guarded by mu: not written yet
+	mu     sync.Mutex
+	state  queueState // guarded by mu
+	dirty  bool       // guarded by mu: not written yet
+	limits Limits     // guarded by mu
 }
 
 func openQueue(o Options) (*queue, error) {
-	q := &queue{fs: o.FS, dir: o.Dir, limits: o.Limits, source: o.Labels, now: o.Now, wake: make(chan struct{}, 1)}
+	q := &queue{fs: o.FS, dir: o.Dir, source: o.Labels, now: o.Now, wake: make(chan struct{}, 1)}
+	q.limits = o.Limits
 	if err := q.fs.MkdirAll(q.dir); err != nil {
 		return nil, fmt.Errorf("open the queue of remote write: %w", err)
 	}
@@ -253,6 +254,10 @@ func (q *queue) attach(key string) (position, error) {
 	last := q.journal.Last()
 	p = position{Epoch: last, Sent: last}
 	q.advance(key, p)
+	// What comes from now on is sent, whatever happens.
+	if _, _, err := q.maintain(); err != nil {
+		return position{}, err
+	}
 	return p, nil
 }
 
@@ -352,6 +357,12 @@ func (q *queue) push(ctx context.Context) {
 			_ = q.journal.DurableLazy(ctx, q.journal.Last()) // who appends is told that the disk is full
 		}
 	}
+}
+
+func (q *queue) setLimits(l Limits) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.limits = l
 }
 
 // behind reports whether an endpoint has not sent all there is.

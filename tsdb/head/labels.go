@@ -3,7 +3,12 @@
 
 package head
 
-import "github.com/tidemarkdb/tidemark/tsdb/index"
+import (
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/tsdb/index"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
 
 // labelRun is how many series are looked at under one hold of the directory's lock: about 50 us.
 const labelRun = 1024
@@ -37,4 +42,26 @@ func (p *Pin) Hashes(ids []uint32, dst []index.Hash128) []index.Hash128 {
 		d.mu.RUnlock()
 	}
 	return dst
+}
+
+// LabelsOf returns the labels of a series; ok is false where it has left.
+func (h *Head) LabelsOf(ref sample.Ref) (ls labels.Labels, ok bool) {
+	d := &h.dir
+	var stack [128]uint32
+	var b labels.ScratchBuilder
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	id := ref.ID()
+	if id >= d.entries.len() {
+		return labels.EmptyLabels(), false
+	}
+	e := d.entries.at(id)
+	if e.gen != ref.Generation() || e.labels == 0 {
+		return labels.EmptyLabels(), false
+	}
+	pairs := d.pairsLocked(e, stack[:0])
+	for i := 0; i+1 < len(pairs); i += 2 {
+		b.Add(d.index.Symbol(pairs[i]), d.index.Symbol(pairs[i+1]))
+	}
+	return b.Labels(), true
 }

@@ -1,0 +1,82 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/tidemarkdb/tidemark/cmd/tidemark/internal/peers"
+)
+
+// TestRemoteWriteReachesPrometheusOverOutagesAndKills sends what comes on to a Prometheus, which is away for a while; in
+// that time the server is killed and started again. In the end Prometheus has every sample, once.
+func TestRemoteWriteReachesPrometheusOverOutagesAndKills(t *testing.T) {
+	for _, message := range []string{"prometheus.WriteRequest", "io.prometheus.write.v2.Request"} {
+		t.Run(message, func(t *testing.T) {
+			dir, addr := t.TempDir(), peers.FreeAddr(t)
+			config := filepath.Join(dir, "prometheus.yml")
+			if err := os.WriteFile(config, []byte("global: {scrape_interval: 1m}\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			receiver := peers.Spec{
+				Name: "prometheus", Path: peers.Build(t).Prometheus, Dir: dir, Ready: "http://" + addr + "/-/ready", Owner: t,
+				Args: []string{"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(dir, "data"), "--web.listen-address=" + addr, "--web.enable-remote-write-receiver"},
+			}
+			far := peers.Start(t, receiver)
+			s := newInstance(t, fmt.Sprintf(`
+global: {external_labels: {from: tidemark}}
+remote_write:
+- url: http://%s/api/v1/write
+  protobuf_message: %s
+  queue_config: {batch_send_deadline: 100ms, max_backoff: 200ms}
+`, addr, message), "--storage.remote.flush-deadline=1ms")
+			s.start(t)
+			const series = 50
+			now, n := time.Now().Add(-time.Minute), 0
+			commit := func() {
+				t.Helper()
+				at := now.Add(time.Duration(n) * time.Second).UnixMilli()
+				if err := push(s.url("/api/v1/write"), writeRequest(t, "m", series, at, float64(n))); err != nil {
+					t.Fatal(err)
+				}
+				n++
+			}
+			arrived := func() {
+				t.Helper()
+				eventually(t, 20*time.Second, fmt.Sprintf("%d samples of %d series", n, series), func() error {
+					got, err := instant("http://"+addr, `count_values("samples", count_over_time(m{from="tidemark"}[1h]))`, time.Now())
+					if err != nil {
+						return err
+					}
+					if p := got[fmt.Sprintf("samples=%q ", fmt.Sprint(n))]; len(p) != 1 || p[0].V != fmt.Sprint(series) {
+						return fmt.Errorf("%v", got)
+					}
+					return nil
+				})
+			}
+			commit()
+			arrived()
+			far.Stop(t)
+			for range 5 {
+				commit()
+			}
+			s.Kill()
+			s.start(t)
+			for range 5 {
+				commit()
+			}
+			peers.Start(t, receiver)
+			commit()
+			arrived()
+			s.Stop(t)
+			s.start(t)
+			commit()
+			arrived()
+		})
+	}
+}
