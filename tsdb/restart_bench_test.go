@@ -5,6 +5,7 @@ package tsdb
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -14,8 +15,11 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/journal"
 )
 
-// restartScrapes is an hour of them, 15 s apart.
-const restartScrapes = 240
+// restartScrapes is an hour of them, 15 s apart; the last of them are in no checkpoint.
+const (
+	restartScrapes = 240
+	restartTail    = 16
+)
 
 // killed returns the directory of a store whose process was killed: that of hosts of 400 series with an hour of samples
 // each, of which most are in parts, as after so many in a running server. RESTART_HOSTS says how many hosts.
@@ -30,7 +34,14 @@ func killed(b *testing.B) (dir string, series int) {
 	o := Options{Dir: b.TempDir(), MaxFuture: -1, Sync: journal.Process, NoLock: true}
 	db := openTest(b, o)
 	ls := fleet(hosts)
-	fill(b, db, ls, 0, restartScrapes)
+	// Up to now: slots of long ago would be cut into blocks while they are filled.
+	const step = 15_000
+	start := time.Now().UnixMilli() - restartScrapes*step
+	fill(b, db, ls, start, restartScrapes-restartTail)
+	if err := errors.Join(db.Spill(b.Context()), db.Checkpoint(b.Context())); err != nil {
+		b.Fatal(err)
+	}
+	fill(b, db, ls, start+(restartScrapes-restartTail)*step, restartTail)
 	if err := db.Durable(b.Context(), db.journal.Last()); err != nil {
 		b.Fatal(err)
 	}
