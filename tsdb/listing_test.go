@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -273,32 +274,47 @@ func TestALargeListingIsRefusedBeforeItTakesMemory(t *testing.T) {
 	const limit = 8 << 20 / raceFactor
 	v := bigHead(t, 500_000)
 	account := budget.NewRoot("query", limit)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	_, err := v.Series(t.Context(), nil, column.Hint{Account: account})
-	runtime.ReadMemStats(&after)
-	if _, ok := errors.AsType[*budget.ExceededError](err); !ok {
-		t.Fatalf("error %v", err)
-	}
-	if took := int64(after.TotalAlloc - before.TotalAlloc); took > limit+limit/4 {
+	took := leastAllocated(func() {
+		_, err := v.Series(t.Context(), nil, column.Hint{Account: account})
+		if _, ok := errors.AsType[*budget.ExceededError](err); !ok {
+			t.Fatalf("error %v", err)
+		}
+	})
+	if took > limit+limit/4 {
 		t.Errorf("%d bytes were allocated under a limit of %d", took, limit)
 	}
 	if account.Used() != 0 || account.Peak() > limit {
 		t.Errorf("%d bytes are charged, %d were", account.Used(), account.Peak())
 	}
 
-	roomy := budget.NewRoot("query", 0)
-	runtime.ReadMemStats(&before)
-	set, err := v.Series(t.Context(), nil, column.Hint{Account: roomy})
-	runtime.ReadMemStats(&after)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var roomy *budget.Account
+	var set *column.SeriesSet
+	took = leastAllocated(func() {
+		roomy = budget.NewRoot("query", 0)
+		v.db.sets.empty() // so that the answer is made anew
+		var err error
+		if set, err = v.Series(t.Context(), nil, column.Hint{Account: roomy}); err != nil {
+			t.Fatal(err)
+		}
+	})
 	// Lists that grow are copied, and maps of what is there once are not counted one by one.
-	if took, peak := int64(after.TotalAlloc-before.TotalAlloc), roomy.Peak(); took > peak+peak/2 {
+	if peak := roomy.Peak(); took > peak+peak/2 {
 		t.Errorf("%d bytes were allocated, %d charged", took, peak)
 	}
-	t.Logf("%d series: %d bytes, %d at most, %d allocated", set.N, set.Bytes, roomy.Peak(), after.TotalAlloc-before.TotalAlloc)
+	t.Logf("%d series: %d bytes, %d at most, %d allocated", set.N, set.Bytes, roomy.Peak(), took)
+}
+
+// leastAllocated returns how many bytes f allocates, the least of three runs: others allocate meanwhile.
+func leastAllocated(f func()) int64 {
+	least := int64(math.MaxInt64)
+	for range 3 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f()
+		runtime.ReadMemStats(&after)
+		least = min(least, int64(after.TotalAlloc-before.TotalAlloc))
+	}
+	return least
 }
 
 func TestSortedListsAreMerged(t *testing.T) {
