@@ -184,7 +184,10 @@ func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sa
 		return 0, db.unavailable(err)
 	}
 	if !db.whole() {
-		if lsn, ok, err := db.queueBatch(b, *buf, r); ok || err != nil {
+		if lsn, ok, err := db.queueBatch(b, *buf, lim, r); ok || err != nil {
+			if ok {
+				db.tell(b, r) // those that turn out to be refused too: who asks for durability waits for the tap
+			}
 			return lsn, err
 		}
 	}

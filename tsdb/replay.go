@@ -246,9 +246,6 @@ func (p *replayer) runApply(share int) {
 			p.unknown += stale
 			p.mu.Unlock()
 		}
-		if x.lsn > p.db.restoring.last { // it came since the start
-			p.db.tell(&x.batch, &x.result)
-		}
 		x.batch.Reset()
 		p.release(x)
 	}

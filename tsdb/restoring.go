@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/head"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 	"github.com/tidemarkdb/tidemark/tsdb/wal"
 )
@@ -167,14 +168,16 @@ func (db *DB) chargeQueue(n int) (int64, error) {
 }
 
 // queueBatch logs a batch and queues it; not ok where the head is whole by now, and nothing was done.
-func (db *DB) queueBatch(b *sample.Batch, payload []byte, r *sample.Result) (lsn sample.LSN, ok bool, err error) {
+func (db *DB) queueBatch(b *sample.Batch, payload []byte, lim head.Limits, r *sample.Result) (lsn sample.LSN, ok bool, err error) {
 	q := queued{kind: wal.KindBatch, payload: bytes.Clone(payload)}
 	if q.charged, err = db.chargeQueue(len(payload) + queuedBytes); err != nil {
 		return 0, false, err
 	}
 	oldest := int64(maxTime)
 	for _, t := range b.T {
-		oldest = min(oldest, t)
+		if t >= lim.MinT && t <= lim.MaxT { // others will be refused
+			oldest = min(oldest, t)
+		}
 	}
 	x := &db.restoring
 	db.seq.Lock()

@@ -42,7 +42,7 @@ type parts struct {
 
 // newParts makes the parts, without configuration.
 func (s *server) newParts() (*parts, error) {
-	p := &parts{store: s.db, errs: make(chan error, 4)}
+	p := &parts{store: s.db, errs: make(chan error, 8)}
 	metrics, err := discovery.CreateAndRegisterSDMetrics(s.registry)
 	if err != nil {
 		return nil, err
@@ -112,6 +112,7 @@ func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
 	if err != nil {
 		return err
 	}
+	s.forwarder = p.forwarder
 	s.db.SetTap(p.forwarder)
 	f := s.opts.Features
 	p.scraper, err = scrape.New(scrape.Options{
@@ -198,12 +199,8 @@ func (p *parts) stop() error {
 // close gives back what newParts took.
 func (p *parts) close() error {
 	p.endReceivers()
-	var err error
-	if p.forwarder != nil {
-		err = p.forwarder.Close()
+	if p.engine == nil {
+		return nil
 	}
-	if p.engine != nil {
-		err = errors.Join(err, p.engine.Close())
-	}
-	return err
+	return p.engine.Close()
 }

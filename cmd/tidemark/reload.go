@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/util/logging"
 
 	"github.com/tidemarkdb/tidemark/ingest/config"
@@ -171,17 +170,18 @@ func (s *server) check(c *config.Config) error {
 
 func (s *server) applyScrape(c *config.Config) error { return s.parts.scraper.ApplyConfig(c.Prom) }
 
-// applyForward sets who is sent what the store accepts: in a trial beside another server, nobody.
+// applyForward sets who is sent what the store accepts. In a trial beside another server that is nobody, and what waits
+// from before stays.
 func (s *server) applyForward(c *config.Config) error {
+	if s.shadow() {
+		return nil
+	}
 	limits := c.Tidemark.RemoteWriteQueue
-	total := int64(0)
-	if _, all, err := s.fs.Usage(existingParent(s.opts.Storage.Path)); err == nil {
-		total = int64(all)
+	_, total, err := s.fs.Usage(existingParent(s.opts.Storage.Path))
+	if err != nil {
+		return fmt.Errorf("how much may wait for remote write: %w", err)
 	}
-	s.parts.forwarder.SetLimits(forward.Limits{Bytes: limits.MaxSize.Of(total), Age: time.Duration(limits.MaxAge)})
-	if s.opts.Shadow || c.Tidemark.Shadow {
-		return s.parts.forwarder.ApplyConfig(&promconfig.Config{})
-	}
+	s.parts.forwarder.SetLimits(forward.Limits{Bytes: limits.MaxSize.Of(int64(total)), Age: time.Duration(limits.MaxAge)})
 	return s.parts.forwarder.ApplyConfig(c.Prom)
 }
 

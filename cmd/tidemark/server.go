@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/tidemarkdb/tidemark/ingest/config"
+	"github.com/tidemarkdb/tidemark/ingest/forward"
 	"github.com/tidemarkdb/tidemark/tsdb"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
@@ -44,6 +45,8 @@ type server struct {
 	db    *tsdb.DB // set once it is open; probes, which come earlier, look at store
 	store atomic.Pointer[tsdb.DB]
 	parts *parts // what runs on the store; nil until it is open
+
+	forwarder *forward.Forwarder // as long as the store may accept something; nil until it is open
 
 	quit context.CancelFunc // begins the stop; set by run
 	live sync.Mutex         // held while the parts are made or reconfigured
@@ -101,6 +104,9 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 	stopWeb()
 	err = errors.Join(err, <-webDone)
+	if s.forwarder != nil {
+		err = errors.Join(err, s.forwarder.Close())
+	}
 	if s.db != nil {
 		if cerr := s.db.Close(); cerr != nil {
 			err = errors.Join(err, fmt.Errorf("close the store: %w", cerr))

@@ -16,7 +16,7 @@
 // series over as many shards as that fills, sends them side by side, and waits for all. So the rows of a series stay in
 // order, the backlog decides how many requests there are at a time, and the position is one number.
 //
-// Cost: a row takes 11 to 16 bytes in the queue and about 15 ns to get there. While nothing is to be forwarded a commit
+// Cost: a row takes 11 to 16 bytes in the queue, its part of the names of the epoch at most a quarter of that on top. While nothing is to be forwarded a commit
 // costs one atomic load. An endpoint holds the labels of the series that it has seen in the last two epochs, and two
 // rounds of rows.
 //

@@ -64,9 +64,13 @@ func (x *outRow) time() int64 {
 
 // round is what is sent side by side.
 type round struct {
-	rows []outRow
-	end  position // of the endpoint when all of it is sent
+	rows  []outRow
+	bytes int      // of their records
+	end   position // of the endpoint when all of it is sent
 }
+
+// roundBytes is how many bytes of records a round has at most, about: in memory they are several times as many.
+const roundBytes = 16 << 20
 
 // run sends until ctx is done.
 func (e *endpoint) run(ctx context.Context, from position) {
@@ -164,20 +168,21 @@ func (e *endpoint) readFrom(ctx context.Context, at position, rounds chan<- roun
 	}
 }
 
-// fill waits for rows, and then a little for more: until min_shards requests are full, or batch_send_deadline is over.
-// What is there already is taken until max_shards are.
+// fill waits for records, and then a little for more: until min_shards requests are full, or batch_send_deadline is over.
+// What is there already is taken until max_shards are, or roundBytes. A round may be without rows: then none of what was
+// read is to be sent, and the position moves all the same.
 func (e *endpoint) fill(ctx context.Context, r *journal.Reader, next *round) error {
 	least, most, size := e.bounds()
-	enough, full := least*size, most*size
-	for len(next.rows) == 0 {
-		if err := e.take(ctx, r, next); err != nil {
-			return err
-		}
-	}
-	more, stop := context.WithTimeout(ctx, time.Duration(e.config.QueueConfig.BatchSendDeadline))
+	begun := next.end
+	more, stop := context.WithCancel(ctx)
 	defer stop()
-	for len(next.rows) < full {
-		if len(next.rows) >= enough {
+	var deadline *time.Timer
+	for len(next.rows) < most*size && next.bytes < roundBytes {
+		if next.end != begun && deadline == nil {
+			deadline = time.AfterFunc(time.Duration(e.config.QueueConfig.BatchSendDeadline), stop)
+			defer deadline.Stop()
+		}
+		if len(next.rows) >= least*size {
 			stop() // what has to be waited for is for the next round
 		}
 		switch err := e.take(more, r, next); {
@@ -201,7 +206,7 @@ func (e *endpoint) take(ctx context.Context, r *journal.Reader, next *round) err
 		e.mu.Lock()
 		e.names.begin(entry.LSN)
 		e.mu.Unlock()
-		next.end.Epoch = entry.LSN
+		next.end = position{Epoch: entry.LSN, Sent: max(next.end.Sent, entry.LSN)}
 	}
 	if entry.Kind != kindRows {
 		return nil
@@ -220,6 +225,7 @@ func (e *endpoint) take(ctx context.Context, r *journal.Reader, next *round) err
 		return nil
 	}
 	next.end.Sent = entry.LSN
+	next.bytes += len(entry.Payload)
 	e.add(next, &rec.rows)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -106,7 +107,7 @@ func (f *Forwarder) ApplyConfig(cfg *promconfig.Config) error {
 	if err != nil {
 		return err
 	}
-	if len(want) > 0 && f.open == nil {
+	if f.open == nil && (len(want) > 0 || f.leftBehind()) {
 		if err := f.openLocked(); err != nil {
 			return err
 		}
@@ -114,29 +115,50 @@ func (f *Forwarder) ApplyConfig(cfg *promconfig.Config) error {
 	if f.open == nil {
 		return nil
 	}
-	keys := map[string]bool{}
-	for key, e := range want {
-		keys[key] = true
-		if old := f.endpoints[key]; old != nil && old.same(e) {
-			continue
-		}
-		if err := f.start(e); err != nil {
+	for key := range want {
+		if err := f.open.attach(key); err != nil {
+			f.keepOnly(f.endpoints)
 			return err
 		}
 	}
-	for key, e := range f.endpoints {
-		if !keys[key] {
-			f.stop(e)
-			delete(f.endpoints, key)
+	for key, old := range f.endpoints {
+		if e := want[key]; e != nil && old.same(e) {
+			want[key] = old
+			continue
+		}
+		f.stop(old)
+		if e := want[key]; e == nil || e.config.URL.Redacted() != old.config.URL.Redacted() {
+			f.metrics.forget(key, old.config.URL.Redacted())
+		}
+		delete(f.endpoints, key)
+	}
+	for key, e := range want {
+		if f.endpoints[key] == nil {
+			f.start(e)
 		}
 	}
-	f.open.keepOnly(keys)
-	if len(keys) == 0 {
+	f.keepOnly(want)
+	if len(want) == 0 {
 		f.queue.Store(nil)
 		return nil
 	}
 	f.queue.Store(f.open)
 	return nil
+}
+
+// keepOnly forgets the positions of all other endpoints.
+func (f *Forwarder) keepOnly(endpoints map[string]*endpoint) {
+	keys := map[string]bool{}
+	for key := range endpoints {
+		keys[key] = true
+	}
+	f.open.keepOnly(keys)
+}
+
+// leftBehind reports whether a queue of earlier runs is there.
+func (f *Forwarder) leftBehind() bool {
+	_, err := f.o.FS.Stat(path.Join(f.o.Dir, positionsFile))
+	return err == nil
 }
 
 func (f *Forwarder) openLocked() error {
@@ -181,20 +203,9 @@ func (f *Forwarder) endpointsOf(cfg *promconfig.Config) (map[string]*endpoint, e
 	return out, nil
 }
 
-// start lets an endpoint run, in place of the one of the same key.
-func (f *Forwarder) start(e *endpoint) error {
+// start lets an endpoint run, which has a position.
+func (f *Forwarder) start(e *endpoint) {
 	e.queue = f.open
-	at, err := f.open.attach(e.key)
-	if err != nil {
-		return err
-	}
-	if old := f.endpoints[e.key]; old != nil {
-		f.stop(old)
-		at, err = f.open.attach(e.key) // it has come further
-		if err != nil {
-			return err
-		}
-	}
 	q, url := &e.config.QueueConfig, e.config.URL.Redacted()
 	f.metrics.shardsMax.WithLabelValues(e.key, url).Set(float64(q.MaxShards))
 	f.metrics.shardsMin.WithLabelValues(e.key, url).Set(float64(q.MinShards))
@@ -202,19 +213,17 @@ func (f *Forwarder) start(e *endpoint) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
 	f.endpoints[e.key] = e
-	go e.run(ctx, at)
-	return nil
+	go e.run(ctx, f.open.positionOf(e.key))
 }
 
 // stop ends an endpoint. What it has not sent waits.
 func (f *Forwarder) stop(e *endpoint) {
 	e.cancel()
 	<-e.done
-	f.metrics.forget(e.key, e.config.URL.Redacted())
 }
 
 // Run keeps the queue within its limits until ctx is done. Then it waits for what has not been sent, for a while, and ends
-// all endpoints; what is left is sent after the next start.
+// all endpoints. What is left, and what is accepted still until Close, is sent after the next start.
 func (f *Forwarder) Run(ctx context.Context) error {
 	tick := time.NewTicker(positionsEvery)
 	defer tick.Stop()
@@ -226,7 +235,19 @@ func (f *Forwarder) Run(ctx context.Context) error {
 		}
 	}
 	f.flush(tick.C)
-	return f.Close()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.endLocked()
+	return nil
+}
+
+// endLocked ends all endpoints; there will be no others.
+func (f *Forwarder) endLocked() {
+	f.stopped = true
+	for _, e := range f.endpoints {
+		f.stop(e)
+	}
+	clear(f.endpoints)
 }
 
 // SetLimits changes what may wait.
@@ -239,24 +260,20 @@ func (f *Forwarder) SetLimits(l Limits) {
 	}
 }
 
-// Close ends all endpoints, as the end of Run does, for who does not run it.
+// Close closes the queue. Nothing that is committed later is sent.
 func (f *Forwarder) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.stopped {
-		return nil
-	}
-	f.stopped = true
+	f.endLocked()
 	f.queue.Store(nil)
-	for _, e := range f.endpoints {
-		f.stop(e)
-	}
 	if f.open == nil {
 		return nil
 	}
+	q := f.open
+	f.open = nil
 	f.endPush()
 	<-f.pushed
-	return f.open.close()
+	return q.close()
 }
 
 // maintain writes positions and cuts the queue.
@@ -280,19 +297,18 @@ func (f *Forwarder) maintain() {
 	}
 }
 
-// flush waits until everything is sent, at most as long as it may.
+// flush waits until what there is now is sent, at most as long as it may.
 func (f *Forwarder) flush(tick <-chan time.Time) {
-	end := time.Now().Add(f.o.Flush)
-	for time.Now().Before(end) && f.behind() {
+	f.mu.Lock()
+	q := f.open
+	f.mu.Unlock()
+	if q == nil {
+		return
+	}
+	last := q.journal.Last()
+	for end := time.Now().Add(f.o.Flush); time.Now().Before(end) && q.behind(last); {
 		<-tick
 	}
-}
-
-// behind reports whether an endpoint has rows to send.
-func (f *Forwarder) behind() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.open != nil && f.open.behind()
 }
 
 // Receivers returns the names of the receivers, sorted.

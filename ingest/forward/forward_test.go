@@ -5,6 +5,7 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -61,7 +62,7 @@ func (x *bench) start() {
 	go func() { ended <- f.Run(ctx) }()
 	x.stop = func() {
 		cancel()
-		if err := <-ended; err != nil {
+		if err := errors.Join(<-ended, f.Close()); err != nil {
 			x.t.Error(err)
 		}
 		x.stop = func() {}
@@ -127,12 +128,12 @@ func TestAcceptedRowsOfAllKindsAreSent(t *testing.T) {
 	fh := tsdbutil.GenerateTestFloatHistogram(4)
 	for version, want := range map[string][]string{
 		"prometheus.WriteRequest": {
-			`{__name__="a", x="1"} 1 @1000`, `{__name__="a", x="1"} 0.5 @500`,
+			`{__name__="a", x="1"} 1 @1000`, `{__name__="a", x="1"} 0.5 @500`, `{__name__="a", x="1"} 0.5 @400`,
 			fmt.Sprintf(`{__name__="h"} %s @1000`, h), fmt.Sprintf(`{__name__="fh"} float %s @1000`, fh),
 			`{__name__="a", x="1"} exemplar {trace="t"} 7 @999`,
 		},
 		"io.prometheus.write.v2.Request": {
-			`{__name__="a", x="1"} 1 @1000 since 10`, `{__name__="a", x="1"} 0.5 @500 since 0`,
+			`{__name__="a", x="1"} 1 @1000 since 10`, `{__name__="a", x="1"} 0.5 @500 since 0`, `{__name__="a", x="1"} 0.5 @400 since 0`,
 			fmt.Sprintf(`{__name__="h"} %s @1000`, h), fmt.Sprintf(`{__name__="fh"} float %s @1000`, fh),
 			`{__name__="a", x="1"} exemplar {trace="t"} 7 @999`,
 		},
@@ -245,7 +246,7 @@ func TestWhatWaitsIsSentAfterARestart(t *testing.T) {
 	down = false
 	to.mu.Unlock()
 	x.await(to, `{__name__="a"} 1 @1`, `{__name__="b"} 1 @1`, `{__name__="a"} 2 @2`, `{__name__="other"} 3 @3`)
-	for x.f.behind() { // what is on its way would be sent again
+	for q := x.f.queue.Load(); q.behind(q.journal.Last()); { // what is on its way would be sent again
 		time.Sleep(time.Millisecond)
 	}
 	x.stop()
@@ -270,8 +271,15 @@ remote_write:
 	x.row(x.store.ref(2, "__name__", "a", "x", "mine"), 1, 1)
 	x.row(x.store.ref(3, "__name__", "b"), 1, 1)
 	x.await(to, `{__name__="a", region="eu", x="mine", y="mine"} 1 @1`, `{__name__="b", region="eu", x="external", y="external"} 1 @1`)
-	if got := x.counter("prometheus_remote_storage_samples_dropped_total"); got != 1 {
-		t.Errorf("%v samples are counted as dropped, want 1", got)
+	for q := x.f.queue.Load(); q.behind(q.journal.Last()); { // also behind what is not sent
+		time.Sleep(time.Millisecond)
+	}
+	x.row(sample.MakeRef(1, 1), 2, 2)
+	for q := x.f.queue.Load(); q.behind(q.journal.Last()); {
+		time.Sleep(time.Millisecond)
+	}
+	if got := x.counter("prometheus_remote_storage_samples_dropped_total"); got != 2 {
+		t.Errorf("%v samples are counted as dropped, want 2", got)
 	}
 }
 
@@ -313,12 +321,39 @@ func TestReceiversComeAndGoWithTheConfiguration(t *testing.T) {
 	x.configure(two, `remote_write: [{name: second, url: URL`+quick+`, headers: {X-Changed: "1"}}]`)
 	x.row(a, 4, 4)
 	x.await(two, `{__name__="a"} 3 @3`, `{__name__="a"} 4 @4`)
+	for end := time.Now().Add(20 * time.Second); x.counter("prometheus_remote_storage_samples_total") != 2; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) { // of the one that stays, before and after the change
+			t.Fatalf("%v samples are counted", x.counter("prometheus_remote_storage_samples_total"))
+		}
+	}
 	x.await(one, `{__name__="a"} 2 @2`, `{__name__="a"} 3 @3`)
 	x.configure(two, ``)
 	x.row(a, 5, 5)
 	x.stop()
 	if n := len(two.got()); n != 2 {
 		t.Errorf("a receiver that is no more got %d samples, want 2", n)
+	}
+}
+
+// TestAnEpochNamesManySeriesOnce has names of more bytes than an epoch has of rows at least.
+func TestAnEpochNamesManySeriesOnce(t *testing.T) {
+	x, to := newBench(t, Options{}), newReceiver(t)
+	to.answer = func(int) int { return http.StatusBadGateway }
+	x.configure(to, `remote_write: [{url: URL`+quick+`}]`)
+	const series = 50_000
+	long := strings.Repeat("x", epochBytes/series)
+	var b sample.Batch
+	for i := range uint32(series) {
+		b.AppendFloat(x.store.ref(i, "__name__", "m", "long", long, "i", fmt.Sprint(i)), 0, 1, 1, 0)
+	}
+	q := x.f.queue.Load()
+	x.f.Accepted(&b, &sample.Result{})
+	before := q.journal.BytesSince(0)
+	for range 3 {
+		x.f.Accepted(&b, &sample.Result{})
+	}
+	if n := float64(q.journal.BytesSince(0)-before) / (3 * series); n > 16 {
+		t.Errorf("a row takes %.1f bytes", n)
 	}
 }
 

@@ -23,9 +23,10 @@ import (
 )
 
 const (
-	// epochBytes is about how many bytes of records an epoch has: the labels of all series that are active are written
-	// anew once an epoch.
+	// epochBytes is about how many bytes of rows an epoch has at least, and epochShare how many times as many as of names:
+	// the labels of all series that are active are written anew once an epoch.
 	epochBytes = 32 << 20
+	epochShare = 4
 	// positionsEvery is how often positions are written: what was sent since is sent again after a crash.
 	// epochAge is how long an epoch lasts at most, so that what is too old can be cut off.
 	epochAge       = time.Hour
@@ -77,11 +78,13 @@ type queue struct {
 	write struct { // guarded by its lock, which is taken before the other
 		sync.Mutex
 		known []uint32 // by id: the generation of the series that the epoch has named
-		bytes int      // of the epoch
+		bytes int      // of the rows of the epoch
+		names int      // bytes of its names
 		begun time.Time
 		out   record
 		buf   []byte
 	}
+	saving sync.Mutex // held while positions are written; taken before mu
 	mu     sync.Mutex
 	state  queueState // guarded by mu
 	dirty  bool       // guarded by mu: not written yet
@@ -149,7 +152,7 @@ func (q *queue) append(b *sample.Batch, r *sample.Result) error {
 	w := &q.write
 	w.Lock()
 	defer w.Unlock()
-	if w.known == nil || w.bytes >= epochBytes || q.now().Sub(w.begun) >= epochAge {
+	if w.known == nil || w.bytes >= max(epochBytes, epochShare*w.names) || q.now().Sub(w.begun) >= epochAge {
 		if err := q.beginLocked(); err != nil {
 			return err
 		}
@@ -162,6 +165,7 @@ func (q *queue) append(b *sample.Batch, r *sample.Result) error {
 	q.nameLocked()
 	buf, err := appendRecord(w.buf[:0], &w.out)
 	if err != nil {
+		w.known = nil
 		return err
 	}
 	if _, err := q.journal.Append(kindRows, buf); err != nil {
@@ -172,8 +176,12 @@ func (q *queue) append(b *sample.Batch, r *sample.Result) error {
 	case q.wake <- struct{}{}:
 	default:
 	}
+	names := 0
+	for i := range w.out.names {
+		w.out.names[i].labels.Range(func(l labels.Label) { names += len(l.Name) + len(l.Value) + 2 })
+	}
 	w.buf = buf
-	w.bytes += len(buf)
+	w.names, w.bytes = w.names+names, w.bytes+max(len(buf)-names, 0)
 	q.mu.Lock()
 	q.state.Epochs[len(q.state.Epochs)-1].Rows += int64(w.out.rows.Len())
 	q.mu.Unlock()
@@ -186,7 +194,7 @@ func (q *queue) beginLocked() error {
 	if err != nil {
 		return fmt.Errorf("begin an epoch of the queue of remote write: %w", err)
 	}
-	q.write.known, q.write.bytes, q.write.begun = make([]uint32, 1024), 0, q.now()
+	q.write.known, q.write.bytes, q.write.names, q.write.begun = make([]uint32, 1024), 0, 0, q.now()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.state.Epochs = append(q.state.Epochs, epoch{LSN: lsn, Time: q.write.begun.UnixMilli()})
@@ -194,10 +202,11 @@ func (q *queue) beginLocked() error {
 	return nil
 }
 
-// accepted makes dst the rows of b that are new in the store, with b's exemplars and metadata.
+// accepted makes dst the rows of b that are in the store, with b's exemplars and metadata. Some were there before, from a
+// request that was cut short before they came here perhaps.
 func accepted(dst, b *sample.Batch, r *sample.Result) {
 	for i, ref := range b.Ref {
-		if r.At(i) != sample.Accepted {
+		if !r.At(i).Stored() {
 			continue
 		}
 		switch b.KindAt(i) {
@@ -238,27 +247,35 @@ func (q *queue) nameLocked() {
 	}
 }
 
-// attach returns where an endpoint goes on: for a new one that is the end.
-func (q *queue) attach(key string) (position, error) {
+// attach makes sure that an endpoint has a position: a new one begins at the end.
+func (q *queue) attach(key string) error {
 	q.write.Lock()
-	defer q.write.Unlock()
 	q.mu.Lock()
-	p, ok := q.state.Endpoints[key]
+	_, ok := q.state.Endpoints[key]
 	q.mu.Unlock()
 	if ok {
-		return p, nil
+		q.write.Unlock()
+		return nil
 	}
-	if err := q.beginLocked(); err != nil { // so that it need not read what it will not send
-		return position{}, err
+	err := q.beginLocked() // so that it need not read what it will not send
+	if err == nil {
+		last := q.journal.Last()
+		q.advance(key, position{Epoch: last, Sent: last})
 	}
-	last := q.journal.Last()
-	p = position{Epoch: last, Sent: last}
-	q.advance(key, p)
+	q.write.Unlock()
+	if err != nil {
+		return err
+	}
 	// What comes from now on is sent, whatever happens.
-	if _, _, err := q.maintain(); err != nil {
-		return position{}, err
-	}
-	return p, nil
+	_, _, err = q.maintain()
+	return err
+}
+
+// positionOf returns how far an endpoint has come.
+func (q *queue) positionOf(key string) position {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.state.Endpoints[key]
 }
 
 // advance notes how far an endpoint has come.
@@ -294,8 +311,34 @@ func (q *queue) oldestLocked() sample.LSN {
 // maintain writes the positions, and lets go what all endpoints have sent and what is beyond the limits. It returns the
 // epoch that every endpoint must be in or behind, and how many rows were cut off unsent, at least.
 func (q *queue) maintain() (first sample.LSN, cut int64, err error) {
+	q.saving.Lock()
+	defer q.saving.Unlock()
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	first, cut = q.trimLocked()
+	var raw []byte
+	if q.dirty {
+		raw, err = json.Marshal(q.state)
+		q.dirty = err != nil
+	}
+	q.mu.Unlock()
+	if raw == nil || err != nil {
+		return first, cut, err
+	}
+	// Commits go on while the disk is busy.
+	if err := q.save(raw); err != nil {
+		q.mu.Lock()
+		q.dirty = true
+		q.mu.Unlock()
+		return first, cut, err
+	}
+	if first > q.floor.LSN() {
+		q.floor.Set(first)
+	}
+	return first, cut, nil
+}
+
+// trimLocked forgets the epochs that nobody needs any more, or that are beyond the limits.
+func (q *queue) trimLocked() (first sample.LSN, cut int64) {
 	needed := q.oldestLocked()
 	for len(q.state.Epochs) > 1 {
 		e := q.state.Epochs[0]
@@ -317,17 +360,7 @@ func (q *queue) maintain() (first sample.LSN, cut int64, err error) {
 			q.state.Endpoints[key] = position{Epoch: first, Sent: max(p.Sent, first-1)}
 		}
 	}
-	if !q.dirty {
-		return first, cut, nil
-	}
-	if err := q.save(); err != nil {
-		return first, cut, err
-	}
-	q.dirty = false
-	if first > q.floor.LSN() {
-		q.floor.Set(first)
-	}
-	return first, cut, nil
+	return first, cut
 }
 
 // tooMuchLocked reports whether the epoch before next must go.
@@ -336,11 +369,7 @@ func (q *queue) tooMuchLocked(next epoch) bool {
 	return old || q.limits.Bytes > 0 && q.journal.BytesSince(q.state.Epochs[0].LSN) > q.limits.Bytes
 }
 
-func (q *queue) save() error {
-	raw, err := json.Marshal(q.state)
-	if err != nil {
-		return fmt.Errorf("write the positions of remote write: %w", err)
-	}
+func (q *queue) save(raw []byte) error {
 	return fsx.Publish(q.fs, path.Join(q.dir, positionsFile), func(w io.Writer) error {
 		_, err := w.Write(raw)
 		return err
@@ -365,9 +394,8 @@ func (q *queue) setLimits(l Limits) {
 	q.limits = l
 }
 
-// behind reports whether an endpoint has not sent all there is.
-func (q *queue) behind() bool {
-	last := q.journal.Last()
+// behind reports whether an endpoint has not sent all up to a record.
+func (q *queue) behind(last sample.LSN) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, p := range q.state.Endpoints {

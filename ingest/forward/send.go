@@ -82,9 +82,12 @@ func (s *sender) sendBatch(rows []outRow) bool {
 				return true
 			}
 		}
-		_, err := s.client.Store(s.ctx, raw, attempt)
+		stats, err := s.client.Store(s.ctx, raw, attempt)
 		if s.ctx.Err() != nil {
 			return false
+		}
+		if err == nil && s.inline() && !stats.Confirmed {
+			err = errNotUnderstood
 		}
 		if err == nil || !recoverable(err) {
 			s.metrics.duration.Observe(s.now().Sub(begin).Seconds())
@@ -101,6 +104,9 @@ func (s *sender) sendBatch(rows []outRow) bool {
 	}
 	return false
 }
+
+// errNotUnderstood is what a receiver of remote write 1.0 alone makes of 2.0.
+var errNotUnderstood = errors.New("the receiver does not say what it has stored: it may know remote write 1.0 only; set protobuf_message to prometheus.WriteRequest")
 
 // lost says that rows are not sent.
 func (e *endpoint) lost(rows []outRow, err error) {
