@@ -5,7 +5,12 @@
 
 package arena
 
-import "golang.org/x/sys/unix"
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 // mapRegion reserves size bytes of zeroed memory that is backed page by page when it is touched.
 func mapRegion(size int) ([]byte, error) {
@@ -14,5 +19,11 @@ func mapRegion(size int) ([]byte, error) {
 
 func unmapRegion(b []byte) error { return unix.Munmap(b) }
 
-// dropPages gives the memory behind b, whole pages, to the operating system; b stays mapped.
-func dropPages(b []byte) error { return unix.Madvise(b, unix.MADV_DONTNEED) }
+// dropPages gives the memory behind b to the operating system; b stays mapped. Where pages are larger than b, or b is not
+// of whole ones, it does nothing and answers an error: the system would take what is beside b too.
+func dropPages(b []byte) error {
+	if !wholePages(uintptr(unsafe.Pointer(unsafe.SliceData(b))), len(b), os.Getpagesize()) {
+		return unix.EINVAL
+	}
+	return unix.Madvise(b, unix.MADV_DONTNEED)
+}

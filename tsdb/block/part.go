@@ -187,9 +187,12 @@ func (c *cursor) narrow(n int, what string) []uint32 {
 func (p *Part) locate(m *Members) error {
 	top := uint32(0)
 	for _, n := range m.Number {
+		if n >= maxMembers {
+			return p.b.corrupt(p.members.off, "members: numbers out of range")
+		}
 		top = max(top, n+1)
 	}
-	if top == 0 || top > maxMembers {
+	if top == 0 {
 		return p.b.corrupt(p.members.off, "members: numbers out of range")
 	}
 	if err := p.b.charge(4 * int64(top)); err != nil {

@@ -16,23 +16,19 @@ import (
 // and the last keep their buckets where another run may be before or behind, with which they are to be compared.
 func (d *columnDecoder) emitThin(n, from, to int, t []int64) error {
 	rows := to - from
-	first, last := d.dst.ContinuesSeries(), to == n
-	if first || last {
-		if err := d.edges(n, from, to); err != nil {
-			return err
-		}
-	} else if err := d.passBuckets(); err != nil {
+	// The last row is whole also where the run goes on beyond to: another source may have the next one.
+	if err := d.edges(n, from, to); err != nil {
 		return err
 	}
 	at := 0
-	if first {
+	if d.dst.ContinuesSeries() {
 		if err := d.emitEdge(0, 0, t[0]); err != nil {
 			return err
 		}
 		at = 1
 	}
 	end := rows
-	if last && at < rows {
+	if at < rows {
 		end--
 	}
 	for at < end {

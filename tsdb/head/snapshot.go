@@ -418,6 +418,9 @@ func (x *snapshotWriter) exemplars(s *shard) {
 		if y.lsn > x.pin.epoch || y.local == noSeries {
 			continue
 		}
+		if y.local >= s.headers.len() {
+			continue // a damaged checkpoint had an exemplar of a series that there never was
+		}
 		if s.headers.at(y.local).gen == 0 && !s.seesEndedLocked(x.pin, y.local) {
 			continue // its series has left; the id may be another's when the file is read
 		}
