@@ -3,6 +3,8 @@
 
 package encoding
 
+import "sync"
+
 // patches are the rows of a residual that stand apart.
 type patches struct {
 	base         int64 // of formSparse: what the other rows are, and what the values are more than
@@ -10,8 +12,11 @@ type patches struct {
 	gaps, values []int64
 }
 
-// patchRoom is room for the patches of most columns.
-type patchRoom [256]int64
+// patchRoom is room for the patches of a column.
+type patchRoom struct{ buf []int64 }
+
+// patchRooms lends them: most columns have few patches, some half as many as rows.
+var patchRooms = sync.Pool{New: func() any { return &patchRoom{buf: make([]int64, 256)} }}
 
 // Fields of the byte that says how patches are written.
 const (
@@ -35,11 +40,10 @@ func (h *header) patches(form uint8, m int, room *patchRoom) (p patches, err err
 	if h.bad || p.inner >= formSparse || kinds&partUnknown != 0 || form == formPatch && kinds&sparseBase != 0 {
 		return p, h.corrupt("patches")
 	}
-	buf := room[:]
-	if count > len(buf)/2 {
-		buf = make([]int64, 2*count)
+	if 2*count > len(room.buf) {
+		room.buf = make([]int64, 2*count)
 	}
-	p.gaps, p.values = buf[:count], buf[len(buf)-count:]
+	p.gaps, p.values = room.buf[:count], room.buf[count:2*count]
 	if err := h.part(p.gaps, kinds&partForm); err != nil {
 		return p, err
 	}
@@ -62,8 +66,9 @@ func (h *header) patches(form uint8, m int, room *patchRoom) (p patches, err err
 
 // decodePatches decodes the forms in which some rows stand apart.
 func decodePatches(x []int64, h *header, form uint8, m, from int) error {
-	var room patchRoom
-	p, err := h.patches(form, m, &room)
+	room := patchRooms.Get().(*patchRoom)
+	defer patchRooms.Put(room)
+	p, err := h.patches(form, m, room)
 	if err != nil {
 		return err
 	}

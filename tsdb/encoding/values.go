@@ -163,8 +163,9 @@ func decodeIntegers(dst []float64, codec uint8, h *header, n, from, to int) ([]f
 		return dst, nil
 	}
 	if c.form == formSparse && c.order == 1 {
-		var room patchRoom
-		p, err := c.h.patches(formSparse, n-1, &room)
+		room := patchRooms.Get().(*patchRoom)
+		defer patchRooms.Put(room)
+		p, err := c.h.patches(formSparse, n-1, room)
 		if err != nil {
 			return dst, err
 		}
