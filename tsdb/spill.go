@@ -53,6 +53,12 @@ func (p *storedPart) Reader(once bool) head.PartReader {
 	return &partReader{part: p, stripes: p.Part.Reader()}
 }
 
+// Ahead touches the place of a series.
+func (p *storedPart) Ahead(local uint32) uint32 {
+	id, _ := p.Place(local)
+	return id
+}
+
 // Discard closes the file, whose name is gone already.
 func (p *storedPart) Discard() { _ = p.Part.Close() } // it was only read
 

@@ -17,6 +17,9 @@ import (
 type Part interface {
 	// Reader returns a reader of the part, of one goroutine. once says that what it reads is not wanted again.
 	Reader(once bool) PartReader
+	// Ahead touches what finding a series takes, so that it is near when a reader is asked for it. What it returns means
+	// nothing.
+	Ahead(local uint32) uint32
 	// Discard removes the part for good: a block holds its rows, and no pin sees them here any more.
 	Discard()
 	// Close gives back what the part holds in memory. The file stays.

@@ -172,6 +172,11 @@ func (r *Reader) touchLocked(s *shard, run []uint32) {
 			r.touched += uint64(s.chunkAt(ft.closed).maxt)
 		}
 	}
+	if all := r.inParts[s.number].parts; len(all) > 0 { // in one shard series have one place in all parts, mostly
+		for _, i := range run {
+			r.touched += uint64(all[0].part.Ahead(s.head.local(r.ids[i])))
+		}
+	}
 }
 
 // findPartsLocked finds the parts of a shard that are wanted.

@@ -69,6 +69,8 @@ func appendRows(dst, src *column.Block, mint, maxt int64) {
 	}
 }
 
+func (p *memoryPart) Ahead(local uint32) uint32 { return local }
+
 func (p *memoryPart) Reader(bool) PartReader { return memoryReader{p} }
 func (p *memoryPart) Close() error           { return nil }
 
