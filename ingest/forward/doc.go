@@ -20,5 +20,6 @@
 // costs one atomic load. An endpoint holds the labels of the series that it has seen in the last two epochs, and two
 // rounds of rows.
 //
-// All methods are safe for concurrent use. Run starts the goroutines of all endpoints and waits for them.
+// All methods are safe for concurrent use. ApplyConfig starts the goroutines of endpoints, Run ends them when it ends, and Close
+// ends what is left and the queue; it must be called.
 package forward
