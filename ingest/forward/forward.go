@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,19 +72,13 @@ func (f *Forwarder) Accepted(b *sample.Batch, r *sample.Result) {
 	if q == nil {
 		return
 	}
-	newest := int64(0)
-	for _, t := range b.T {
-		newest = max(newest, t)
-	}
 	if err := q.append(b, r); err != nil {
 		f.metrics.refused.Add(float64(b.Len()))
 		f.o.Logger.Error("samples are not forwarded", "err", err, "samples", b.Len())
 		return
 	}
 	f.metrics.in.Add(float64(b.Len()))
-	if s := float64(newest) / 1000; newest > 0 {
-		f.metrics.newest.Set(s)
-	}
+	f.metrics.raiseNewest(b.T)
 }
 
 // Await waits until the operating system has what was accepted, so that it outlives the process; ctx ends the wait.
@@ -309,16 +302,4 @@ func (f *Forwarder) flush(tick <-chan time.Time) {
 	for end := time.Now().Add(f.o.Flush); time.Now().Before(end) && q.behind(last); {
 		<-tick
 	}
-}
-
-// Receivers returns the names of the receivers, sorted.
-func (f *Forwarder) Receivers() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var names []string
-	for key := range f.endpoints {
-		names = append(names, key)
-	}
-	slices.Sort(names)
-	return names
 }

@@ -22,6 +22,7 @@ type metrics struct {
 	duration                        *prometheus.HistogramVec
 	in, refused, cut                prometheus.Counter
 	newest                          prometheus.Gauge
+	newestT                         atomic.Int64 // ms
 }
 
 const metricPrefix = "prometheus_remote_storage_"
@@ -81,6 +82,24 @@ type endpointMetrics struct {
 	pending, shards, highest                                                         prometheus.Gauge
 	duration                                                                         prometheus.Observer
 	newest                                                                           atomic.Int64 // time of the newest row that was sent, ms
+}
+
+// raiseNewest notes times of rows that are to be sent.
+func (m *metrics) raiseNewest(times []int64) {
+	newest := int64(0)
+	for _, t := range times {
+		newest = max(newest, t)
+	}
+	for {
+		was := m.newestT.Load()
+		if newest <= was {
+			return
+		}
+		if m.newestT.CompareAndSwap(was, newest) {
+			m.newest.Set(float64(newest) / 1000)
+			return
+		}
+	}
 }
 
 func (m *metrics) of(name, url string) *endpointMetrics {
