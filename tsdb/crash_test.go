@@ -198,10 +198,7 @@ func everyCrashPoint(t *testing.T, workload func(context.Context, *DB, *ledger) 
 		defer mu.Unlock()
 		n++
 		acked := l.clone()
-		for i, percent := range []int{0, 100, 50} {
-			if uint64(i) != n%3 && n%4 != 0 && stride(2) > 1 {
-				continue // every point in one way, every fourth in all three; all of them in the long run
-			}
+		for _, percent := range []int{0, 100, 50} {
 			states = append(states, state{
 				fmt.Sprintf("op %d (%v %s), %d%% of what was not synced, seed %d", n, op, path.Base(name), percent, seed+n),
 				disk.Crash(percent, seed+n), acked,

@@ -35,8 +35,8 @@ type cut struct {
 	disk *fsx.Crashable
 }
 
-// cuts runs f on a disk and returns the states that a cut before each of its operations could leave, every point in one
-// way, or in three in the long run.
+// cuts runs f on a disk and returns the states that a cut before each of its operations could leave, each point in three
+// ways.
 func cuts(disk *fsx.Crashable, seed uint64, f func(fsx.FS)) []cut {
 	faulty := fsx.NewFaulty(disk)
 	var mu sync.Mutex
@@ -49,10 +49,8 @@ func cuts(disk *fsx.Crashable, seed uint64, f func(fsx.FS)) []cut {
 		mu.Lock()
 		defer mu.Unlock()
 		n++
-		for i, percent := range []int{0, 100, 50} {
-			if uint64(i) == n%3 || stride(2) == 1 {
-				out = append(out, cut{fmt.Sprintf("op %d (%v %s), %d%%, seed %d", n, op, path.Base(name), percent, seed+n), disk.Crash(percent, seed+n)})
-			}
+		for _, percent := range []int{0, 100, 50} {
+			out = append(out, cut{fmt.Sprintf("op %d (%v %s), %d%%, seed %d", n, op, path.Base(name), percent, seed+n), disk.Crash(percent, seed+n)})
 		}
 	})
 	f(faulty)
