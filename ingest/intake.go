@@ -21,6 +21,7 @@ const epochLength = 30 * time.Minute
 // Options of an Intake. Appender is required.
 type Options struct {
 	Appender   sample.Appender
+	Foreseer   Foreseer              // nil: scrapes take it that every row is accepted
 	Keys       *budget.Account       // what the key table may take; nil: it is not bounded
 	Requests   *budget.Account       // what requests in flight may take together; nil: they are not bounded
 	Registerer prometheus.Registerer // nil: no metrics are registered
@@ -29,6 +30,7 @@ type Options struct {
 // Intake takes requests of all push protocols.
 type Intake struct {
 	appender sample.Appender
+	foreseer Foreseer
 	keys     *KeyTable
 	requests *budget.Account
 	metrics  *metrics
@@ -37,7 +39,7 @@ type Intake struct {
 
 // New returns an Intake.
 func New(o Options) (*Intake, error) {
-	in := &Intake{appender: o.Appender, keys: NewKeyTable(o.Keys), requests: o.Requests}
+	in := &Intake{appender: o.Appender, foreseer: o.Foreseer, keys: NewKeyTable(o.Keys), requests: o.Requests}
 	in.metrics = newMetrics(in.keys)
 	if o.Registerer != nil {
 		for _, c := range in.metrics.collectors {

@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/tidemarkdb/tidemark/tsdb/column/queryable"
-	"github.com/tidemarkdb/tidemark/tsdb/head"
 )
 
 // Storage returns the store behind Prometheus' interfaces, for its scrape manager, its test suites and foreign
@@ -42,12 +41,7 @@ func (s *promStorage) Close() error { return s.db.Close() }
 // AppenderV2 returns an appender for one batch.
 func (s *promStorage) AppenderV2(ctx context.Context) storage.AppenderV2 {
 	a := &appender{ctx: ctx, storage: s, db: s.db, limits: s.db.limits()}
-	a.oldest = a.limits.MinT
-	if newest, ok := s.db.head.MaxTime(); ok && a.limits.MinScrape == head.NoLate {
-		// Without a window for late samples a target must not begin a series long before the others either:
-		// Prometheus takes it back to half a block before its newest sample.
-		a.oldest = max(a.oldest, newest-s.db.meta.SlotMillis/2)
-	}
+	a.oldest = s.db.oldestScraped(a.limits)
 	return a
 }
 

@@ -1,0 +1,186 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/value"
+
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// Foreseer tells before a commit what it would answer. A scrape reports in the same commit how many of its series are
+// new, and asks about these.
+type Foreseer interface {
+	// Foresee returns what would become of a row of a batch.
+	Foresee(b *sample.Batch, row int) sample.Reason
+	// ForeseeExemplar returns Accepted, Same, OutOfOrder, or Invalid for one that cannot be stored at any time.
+	ForeseeExemplar(e sample.Exemplar) sample.Reason
+}
+
+// lazily is a store that lets those share its syncs who are in no hurry.
+type lazily interface {
+	DurableLazy(ctx context.Context, lsn sample.LSN) error
+}
+
+// What follows is for scrapes. A scrape remembers by itself what series its target has, so no key is looked up. It has one
+// row per series, and asks afterwards what became of it. What was not known it resolves before it commits.
+
+// Known begins a series by its ref.
+func (r *Request) Known(ref sample.Ref) { r.push(series{ref: ref, known: true}) }
+
+// Scrape adds a scraped row to the series that began last.
+func (r *Request) Scrape(st, t int64, v float64, flags sample.Flag) {
+	if r.count() {
+		r.batch.AppendFloat(r.last().ref, st, t, v, flags|sample.Scraped)
+	}
+}
+
+// ScrapeHistogram adds a scraped row; one of h and fh is nil. The histogram must not change any more.
+func (r *Request) ScrapeHistogram(st, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram, flags sample.Flag) {
+	if r.count() {
+		r.batch.AppendHistogram(r.last().ref, st, t, h, fh, flags|sample.Scraped)
+	}
+}
+
+// Len returns the number of series that have begun.
+func (r *Request) Len() int { return len(r.series) }
+
+// Ref returns the ref of a series, 0 as long as it is not resolved.
+func (r *Request) Ref(i int) sample.Ref { return r.series[i].ref }
+
+// Resolve finds or creates the series that were defined since it was called last. It is an error if there is no room for
+// one of them; the others have their refs then.
+func (r *Request) Resolve() error {
+	if len(r.unknown) == 0 {
+		return nil
+	}
+	if r.err != nil {
+		return fmt.Errorf("take a scrape in: %w", r.err)
+	}
+	var out Outcome
+	meta := r.batch.Meta // that is of series by their number, until CommitScrape
+	r.batch.Meta = nil
+	err := r.resolve(&out)
+	r.batch.Meta = meta
+	clear(r.labels)
+	r.unknown, r.labels = r.unknown[:0], r.labels[:0]
+	if err == nil && len(out.Problems) > 0 {
+		err = errors.New(out.Message())
+	}
+	return err
+}
+
+// Foresee returns what would become of the row of a series that is resolved.
+func (r *Request) Foresee(i int) sample.Reason {
+	lo, hi := r.rows(i)
+	switch {
+	case lo == hi:
+		return sample.OverLimit
+	case r.in.foreseer == nil:
+		return sample.Accepted
+	}
+	return r.in.foreseer.Foresee(&r.batch, int(lo))
+}
+
+// ForeseeExemplar returns what would become of an exemplar of the series that began last.
+func (r *Request) ForeseeExemplar(e sample.Exemplar) sample.Reason {
+	if e.Ref = r.last().ref; e.Ref == 0 || r.in.foreseer == nil {
+		return sample.Accepted
+	}
+	return r.in.foreseer.ForeseeExemplar(e)
+}
+
+// Withdraw takes back the series that began last, with its row and its exemplars.
+func (r *Request) Withdraw() {
+	i := len(r.series) - 1
+	s := r.series[i]
+	b := &r.batch
+	row := int(s.row)
+	b.Ref, b.T, b.V = b.Ref[:row], b.T[:row], b.V[:row]
+	if b.ST != nil {
+		b.ST = b.ST[:row]
+	}
+	if b.Flags != nil {
+		b.Flags = b.Flags[:row]
+	}
+	if b.Kind != nil {
+		b.Kind, b.H, b.FH = b.Kind[:row], b.H[:row], b.FH[:row]
+	}
+	b.Exemplars = b.Exemplars[:s.exemplar]
+	for len(b.Meta) > 0 && b.Meta[len(b.Meta)-1].Ref == sample.Ref(i) {
+		b.Meta = b.Meta[:len(b.Meta)-1]
+	}
+	r.series = r.series[:i]
+}
+
+// Fate returns what became of the row of a series that was committed.
+func (r *Request) Fate(i int) sample.Reason {
+	lo, hi := r.rows(i)
+	if lo == hi {
+		return sample.OverLimit
+	}
+	return r.result.At(int(lo))
+}
+
+// CommitScrape stores the rows and returns once they are durable, which syncs of many scrapes see to together. An error
+// means that the store did not take them; the fate of each is known by Fate then only where it did.
+func (r *Request) CommitScrape(ctx context.Context, labelsOf LabelsOf) error {
+	if err := r.Resolve(); err != nil {
+		return err
+	}
+	if r.err != nil {
+		return fmt.Errorf("take a scrape in: %w", r.err)
+	}
+	for i := range r.batch.Meta {
+		r.batch.Meta[i].Ref = r.series[r.batch.Meta[i].Ref].ref
+	}
+	lsn, err := r.in.appender.Commit(ctx, &r.batch, &r.result)
+	if err != nil {
+		return fmt.Errorf("commit a scrape: %w", err)
+	}
+	for row, reason := range r.result.Reason {
+		if reason == sample.StaleRef && r.isMarker(row) {
+			r.result.Reason[row] = sample.OutOfOrder // where there is no series any more, there is nothing to mark
+		}
+	}
+	again, err := r.commitStale(ctx, labelsOf)
+	if err != nil {
+		return err
+	}
+	r.countScraped()
+	durable := r.in.appender.Durable
+	if l, ok := r.in.appender.(lazily); ok {
+		durable = l.DurableLazy
+	}
+	if err := durable(ctx, max(lsn, again)); err != nil {
+		return fmt.Errorf("wait until a scrape is durable: %w", err)
+	}
+	return nil
+}
+
+func (r *Request) isMarker(row int) bool {
+	return r.batch.FlagsAt(row)&sample.RejectOutOfOrder != 0 && math.Float64bits(r.batch.V[row]) == value.StaleNaN
+}
+
+func (r *Request) countScraped() {
+	var counts [sample.Reasons]int
+	if r.result.Reason == nil {
+		counts[sample.Accepted] = r.batch.Len()
+	}
+	for _, reason := range r.result.Reason {
+		counts[reason]++
+	}
+	for reason, n := range counts {
+		if n > 0 {
+			r.in.metrics.byReason[reason].Add(float64(n))
+		}
+	}
+	r.in.metrics.exemplars.Add(float64(r.result.Exemplars))
+}
