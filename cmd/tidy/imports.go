@@ -45,6 +45,7 @@ const direction = `
 	query < rules < rules/notify;
 	ingest < ingest/ingesttest;
 	ingest, ingest/config < ingest/scrape, ingest/remotewrite, ingest/forward, ingest/otlp, ingest/push;
+	ingest/push < ingest/push/influx, ingest/push/graphite, ingest/push/exposition, ingest/push/csv, ingest/push/jsonlines;
 	ingest/scrape/kinds, ingest/scrape/scrapetest;
 	rules < web/api < web;
 `

@@ -1,0 +1,141 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package push
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// fill reads until a piece is full, the body is at its end, or whole lines have waited for long enough. What the buffer
+// has not been asked for yet is at its beginning then.
+func (f *Feed) fill() error {
+	f.end = copy(f.buf[:cap(f.buf)], f.buf[f.start:f.end])
+	f.start = 0
+	f.buf = f.buf[:f.end]
+	if f.eof {
+		return nil
+	}
+	if f.body.Arm != nil {
+		if err := f.body.Arm(); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	for {
+		if f.end == cap(f.buf) || f.charged == 0 {
+			if f.end >= max(pieceBytes, f.wanted()) {
+				return nil
+			}
+			if err := f.grow(); err != nil {
+				return err
+			}
+		}
+		n, err := f.body.Reader.Read(f.buf[f.end:cap(f.buf)])
+		fresh := f.buf[f.end : f.end+n]
+		f.end += n
+		f.buf = f.buf[:f.end]
+		switch {
+		case errors.Is(err, io.EOF):
+			f.eof = true
+			return nil
+		case err != nil:
+			return f.broken(err)
+		case time.Since(began) > linger && bytes.IndexByte(fresh, '\n') >= 0:
+			return nil
+		}
+	}
+}
+
+// wanted is how long the buffer must be for the line that it begins with: as long as a line may be, where it has no end
+// yet.
+func (f *Feed) wanted() int {
+	if f.end >= pieceBytes && f.body.Format.End(f.buf[:f.end], false) < 0 {
+		return f.body.MaxLine + 1
+	}
+	return 0
+}
+
+func (f *Feed) grow() error {
+	size := cap(f.buf)
+	switch {
+	case f.end < size: // a buffer of before, that has not been charged yet
+	case size == 0:
+		size = firstRead
+	default:
+		size = min(2*size, max(pieceBytes, f.body.MaxLine+1))
+	}
+	if err := f.charge(size); err != nil {
+		return err
+	}
+	if size > cap(f.buf) {
+		fresh := make([]byte, f.end, size)
+		copy(fresh, f.buf)
+		f.buf = fresh
+	}
+	return nil
+}
+
+// perByte is what a byte of a body may take: itself, and the marks of series, of which each has a line of four bytes or more.
+const perByte = 3
+
+// charge makes the request pay for a buffer of so many bytes.
+func (f *Feed) charge(size int) error {
+	if size <= f.charged {
+		return nil
+	}
+	if err := f.req.Charge(int64(size-f.charged) * perByte); err != nil {
+		return err
+	}
+	f.charged = size
+	return nil
+}
+
+// broken stores the whole lines of a body that ended with an error.
+func (f *Feed) broken(err error) error {
+	if _, lerr := f.lines(); lerr != nil {
+		return lerr
+	}
+	if cerr := f.commit(); cerr != nil {
+		return cerr
+	}
+	return &BodyError{Err: fmt.Errorf("the body ended early, in line %d: %w", f.lineNo+1, err)}
+}
+
+// skip drops what is there of a line that is too long, and what follows of it.
+func (f *Feed) skip() {
+	if !f.skipping {
+		f.report.Lines++
+		f.lineNo++
+		f.reject(f.tooLong())
+		f.lineNo-- // it is counted where it ends
+		f.skipping = true
+	}
+	f.start = f.end
+}
+
+func (f *Feed) tooLong() *SyntaxError {
+	return Bad(f.body.MaxLine, fmt.Sprintf("the line is longer than %d bytes", f.body.MaxLine))
+}
+
+// lineEnd returns the index of the first line break, len(data) if there is none.
+func lineEnd(data []byte) int {
+	if n := bytes.IndexByte(data, '\n'); n >= 0 {
+		return n
+	}
+	return len(data)
+}
+
+// End is Format.End of formats whose lines end at the first line break.
+func End(data []byte, last bool) int {
+	if n := bytes.IndexByte(data, '\n'); n >= 0 || !last {
+		return n
+	}
+	return len(data)
+}
+
+func countBreaks(b []byte) int { return bytes.Count(b, []byte{'\n'}) }

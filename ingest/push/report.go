@@ -1,0 +1,114 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package push
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/tidemarkdb/tidemark/ingest"
+)
+
+// SyntaxError says why a line cannot be read.
+type SyntaxError struct {
+	Line   int // from 1, filled in where the line is taken; a Format sets it for lines within what it calls one
+	Column int // bytes from 1; 0: the line as a whole
+	Reason string
+	Whole  bool // all of the line is wrong, also behind a line break in it
+}
+
+// Bad returns an error at the byte with that index.
+func Bad(index int, reason string) *SyntaxError {
+	return &SyntaxError{Column: index + 1, Reason: reason}
+}
+
+// Error returns position and reason.
+func (e *SyntaxError) Error() string {
+	if e.Column == 0 {
+		return fmt.Sprintf("line %d: %s", e.Line, e.Reason)
+	}
+	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Reason)
+}
+
+// BodyError is a body that cannot be read on: the sender broke off, or what it sent is not what it says.
+type BodyError struct{ Err error }
+
+// Error returns the cause.
+func (e *BodyError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *BodyError) Unwrap() error { return e.Err }
+
+// listedErrors is how many malformed lines a Report describes; more are only counted.
+const listedErrors = 100
+
+// Report says what became of a body.
+type Report struct {
+	Lines   int // that were not empty
+	Bad     int // of them could not be read
+	Skipped int // values that are no numbers
+	Errors  []*SyntaxError
+
+	// Outcome is of the rows of the lines that could be read.
+	Outcome ingest.Outcome
+}
+
+// Complete reports whether everything was stored.
+func (r *Report) Complete() bool { return r.Bad == 0 && len(r.Outcome.Problems) == 0 }
+
+// Stored returns how many samples are stored.
+func (r *Report) Stored() int { return r.Outcome.Floats + r.Outcome.Histograms }
+
+// Message tells the sender what was stored and what was not; it is empty if everything was.
+func (r *Report) Message() string {
+	if r.Complete() {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d samples were stored", r.Stored())
+	if r.Bad > 0 {
+		fmt.Fprintf(&b, "; %d of %d lines could not be read", r.Bad, r.Lines)
+		for i, e := range r.Errors {
+			sep := "; "
+			if i == 0 {
+				sep = ": "
+			}
+			b.WriteString(sep + e.Error())
+		}
+		if n := r.Bad - len(r.Errors); n > 0 {
+			fmt.Fprintf(&b, "; and %d more", n)
+		}
+	}
+	if m := r.Outcome.Message(); m != "" {
+		b.WriteString("; " + m)
+	}
+	return b.String()
+}
+
+// add takes in the outcome of a piece.
+func (r *Report) add(out *ingest.Outcome) {
+	o := &r.Outcome
+	o.Floats, o.Histograms, o.Exemplars = o.Floats+out.Floats, o.Histograms+out.Histograms, o.Exemplars+out.Exemplars
+	o.Rows += out.Rows
+next:
+	for _, p := range out.Problems {
+		for i := range o.Problems {
+			if o.Problems[i].What == p.What {
+				o.Problems[i].Rows += p.Rows
+				continue next
+			}
+		}
+		o.Problems = append(o.Problems, p)
+	}
+}
+
+// reject counts the line in hand as one that cannot be read.
+func (f *Feed) reject(e *SyntaxError) {
+	f.report.Bad++
+	if len(f.report.Errors) == listedErrors {
+		return
+	}
+	e.Line = max(e.Line-1, 0) + f.lineNo
+	f.report.Errors = append(f.report.Errors, e)
+}
