@@ -31,6 +31,10 @@ var records = sync.Pool{New: func() any { return new([]byte) }}
 
 // Resolve gets or creates the series of ls; see sample.Appender.
 func (db *DB) Resolve(ls []labels.Labels, refs []sample.Ref) error {
+	return db.resolve(ls, refs, db.gate.Load())
+}
+
+func (db *DB) resolve(ls []labels.Labels, refs []sample.Ref, g *Gate) error {
 	if err := db.users.enter(); err != nil {
 		return err
 	}
@@ -39,6 +43,7 @@ func (db *DB) Resolve(ls []labels.Labels, refs []sample.Ref) error {
 		return fmt.Errorf("resolve: %d label sets, room for %d refs", len(ls), len(refs))
 	}
 	clear(refs)
+	var a *admission // made when it is needed
 	for from := 0; from < len(ls); {
 		var ok bool
 		if refs[from], ok = db.head.Lookup(ls[from]); ok {
@@ -46,29 +51,30 @@ func (db *DB) Resolve(ls []labels.Labels, refs []sample.Ref) error {
 			continue
 		}
 		to := min(from+createBatch, len(ls))
-		if err := db.create(ls[from:to], refs[from:to]); err != nil {
-			return err
+		a = a.begin(from, g, db.head.Index())
+		if err := db.create(ls[from:to], refs[from:to], a); err != nil {
+			return a.with(err)
 		}
 		from = to
 	}
-	return nil
+	return a.with(nil)
 }
 
 // create resolves ls, creating the series that do not exist. The record that names a series is in the log
 // before the series can be found, so no sample record of it can come first.
-func (db *DB) create(ls []labels.Labels, refs []sample.Ref) error {
+func (db *DB) create(ls []labels.Labels, refs []sample.Ref, a *admission) error {
 	size := 0
 	for i, l := range ls {
 		if err := checkLabels(l); err != nil {
 			ls, refs = ls[:i], refs[:i]
-			return errors.Join(db.createValid(ls, refs, size), err)
+			return errors.Join(db.createValid(ls, refs, size, a), err)
 		}
 		size += int(l.ByteSize())
 	}
-	return db.createValid(ls, refs, size)
+	return db.createValid(ls, refs, size, a)
 }
 
-func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int) error {
+func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int, a *admission) error {
 	if len(ls) == 0 {
 		return nil
 	}
@@ -99,12 +105,16 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int) error
 			refs[i] = newRefs[k]
 			continue
 		}
+		if !a.admits(i, l) {
+			continue
+		}
 		ref, err := db.head.Reserve(l)
 		if err != nil {
 			reserveErr = fmt.Errorf("create series %s: %w", l, err)
 			db.noteNoMemory(err)
 			break
 		}
+		a.took()
 		refs[i] = ref
 		pending[h] = len(newRefs)
 		newRefs, newLabels = append(newRefs, ref), append(newLabels, l)

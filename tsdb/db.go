@@ -70,6 +70,7 @@ type DB struct {
 	started        time.Time
 	now            func() time.Time // time.Now; tests of retention set the clock
 	tap            atomic.Pointer[Tap]
+	gate           atomic.Pointer[Gate] // nil: every series may be made
 	recovery       Recovery
 	converted      []string      // ids of foreign blocks that are done; replaced, never changed; guarded by maintain
 	foreignAt      foreignCounts // how far the conversion is

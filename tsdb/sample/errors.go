@@ -30,3 +30,23 @@ func (e *UnavailableError) Error() string {
 
 // Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// RefusedError is what Resolve answers where a limit on the number of series kept some from being made, alone or joined
+// with another error. The refs of those are 0; whatever stands behind them is resolved all the same.
+type RefusedError struct {
+	Refused []Refusal // in the order of the label sets
+}
+
+// Refusal is a label set for which no series was made.
+type Refusal struct {
+	Index int    // of the label set in the call
+	Why   string // in a few words that are the same for many
+}
+
+// Error says how many and why the first.
+func (e *RefusedError) Error() string {
+	if len(e.Refused) == 0 {
+		return "no series was refused"
+	}
+	return fmt.Sprintf("%d new series were refused: %s", len(e.Refused), e.Refused[0].Why)
+}
