@@ -105,16 +105,14 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int, a *ad
 			refs[i] = newRefs[k]
 			continue
 		}
-		if !a.admits(i, l) {
-			continue
-		}
-		ref, err := db.head.Reserve(l)
+		ref, err := db.reserve(i, l, a)
 		if err != nil {
-			reserveErr = fmt.Errorf("create series %s: %w", l, err)
-			db.noteNoMemory(err)
+			reserveErr = err
 			break
 		}
-		a.took()
+		if ref == 0 {
+			continue
+		}
 		refs[i] = ref
 		pending[h] = len(newRefs)
 		newRefs, newLabels = append(newRefs, ref), append(newLabels, l)
@@ -147,6 +145,20 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int, a *ad
 		db.head.Skip(lsn)
 	}
 	return reserveErr
+}
+
+// reserve reserves label set i of a batch, or returns 0 where the gate refuses it.
+func (db *DB) reserve(i int, ls labels.Labels, a *admission) (sample.Ref, error) {
+	if !a.admits(i, ls) {
+		return 0, nil
+	}
+	ref, err := db.head.Reserve(ls)
+	if err != nil {
+		db.noteNoMemory(err)
+		return 0, fmt.Errorf("create series %s: %w", ls, err)
+	}
+	a.took()
+	return ref, nil
 }
 
 // checkLabels says whether l can name a series: sorted, no duplicates, no empty values, valid UTF-8.
