@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/zeebo/xxh3"
 
@@ -77,6 +78,23 @@ func (k *KeyTable) Hash(protocol uint64, labels []byte) Key {
 func (k *KeyTable) SetEpoch(epoch uint32) {
 	if k.epoch.Load() != epoch {
 		k.epoch.Store(epoch)
+	}
+}
+
+// Ahead fetches the memory of keys that will be looked up next. A large table is in no cache: without it each Get would
+// wait for memory, with it all of them wait once.
+func (k *KeyTable) Ahead(keys []Key) {
+	var lines [32]unsafe.Pointer
+	n := 0
+	for i := range keys {
+		if t := k.shard(keys[i]).table.Load(); t != nil {
+			lines[n] = unsafe.Pointer(t.bucket(t.home(keys[i])))
+			n++
+		}
+		if n == len(lines) || i == len(keys)-1 {
+			arena.Prefetch(lines[:n])
+			n = 0
+		}
 	}
 }
 

@@ -55,13 +55,19 @@ type keySlot struct {
 
 func (t *keySlots) room() int { return len(t.pages) * pageKeys }
 
+// home is the bucket in which a key is looked for first.
+func (t *keySlots) home(key Key) uint64 {
+	at, _ := bits.Mul64(key.Lo, uint64(len(t.pages)*pageBuckets))
+	return at
+}
+
 func (t *keySlots) bucket(i uint64) *keyBucket { return &t.pages[i/pageBuckets][i%pageBuckets] }
 
 // find returns the place of a key and its ref, or the empty place where it belongs and 0. Of pages that have become those
 // of others meanwhile it may return anything, but it does return: those may have no empty place.
 func (t *keySlots) find(key Key) (keySlot, uint64) {
 	end := uint64(len(t.pages) * pageBuckets)
-	at, _ := bits.Mul64(key.Lo, end)
+	at := t.home(key)
 	for range end {
 		b := t.bucket(at)
 		if i := b.match(key.Lo); i < bucketKeys && b.hi[i].Load() == uint32(key.Hi) {

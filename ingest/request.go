@@ -98,6 +98,9 @@ func (r *Request) count() bool {
 // Hash returns the key of label bytes; see KeyTable.Hash.
 func (r *Request) Hash(protocol uint64, labels []byte) Key { return r.in.keys.Hash(protocol, labels) }
 
+// Ahead says that these keys will be begun next; it is faster to look them up together.
+func (r *Request) Ahead(keys []Key) { r.in.keys.Ahead(keys) }
+
 // Begin begins a series and reports whether the key is known. If it is not, the caller goes on with Define, or
 // with Drop.
 func (r *Request) Begin(key Key) bool {

@@ -25,8 +25,13 @@ type decoder struct {
 	metrics *metrics
 	version int
 
+	next  [groupLength]found // series that were seen and not begun, and how many
+	keys  [groupLength]ingest.Key
+	nexts int
+
 	messages     [][]byte // the TimeSeries message of each series of req
 	symbols      [][]byte // of a 2.0 message
+	symbolKeys   []ingest.Key
 	labelRefs    []uint32 // of the series at hand
 	exemplarRefs []uint32
 	scratch      []byte
@@ -38,6 +43,62 @@ type decoder struct {
 	withoutMetadata int // rows
 }
 
+// groupLength is how many series are seen before the first of them is begun: the memory of the key table that they
+// need is fetched at once.
+const groupLength = 16
+
+// found is a series of a message whose key is known.
+type found struct {
+	msg    []byte
+	values int   // where its fields that are not labels begin, at the latest
+	bad    error // why its rows are not taken
+}
+
+// add begins a series, now or with those that follow.
+func (d *decoder) add(key ingest.Key, f found) error {
+	d.keys[d.nexts], d.next[d.nexts] = key, f
+	if d.nexts++; d.nexts < groupLength {
+		return nil
+	}
+	return d.beginAll()
+}
+
+// beginAll begins the series that were added, and adds their rows.
+func (d *decoder) beginAll() error {
+	n := d.nexts
+	d.nexts = 0
+	d.req.Ahead(d.keys[:n])
+	for i := range n {
+		if err := d.begin(d.keys[i], &d.next[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *decoder) begin(key ingest.Key, f *found) error {
+	if d.bad = f.bad; d.bad == nil && !d.req.Begin(key) {
+		ls, err := d.parseLabels(f.msg)
+		if _, malformed := isMalformed(err); malformed {
+			return err
+		}
+		if d.bad = err; err == nil {
+			d.req.Define(key, ls)
+		}
+	}
+	if d.bad == nil {
+		d.messages = append(d.messages, f.msg)
+	}
+	var err error
+	if d.version == protocolV1 {
+		err = d.valuesV1(f.msg[f.values:])
+	} else {
+		err = d.valuesV2(f.msg[f.values:])
+	}
+	d.bad = nil
+	return err
+}
+
 // maxPooledSlots bounds what an idle decoder keeps: 100,000 slice headers are 2.4 MB.
 const maxPooledSlots = 100_000
 
@@ -45,14 +106,20 @@ const maxPooledSlots = 100_000
 func (d *decoder) reset() bool {
 	clear(d.messages)
 	clear(d.symbols)
-	d.messages, d.symbols = d.messages[:0], d.symbols[:0]
+	clear(d.next[:])
+	d.nexts = 0
+	d.messages, d.symbols, d.symbolKeys = d.messages[:0], d.symbols[:0], d.symbolKeys[:0]
 	d.req, d.bad, d.withoutMetadata, d.metaHash = nil, nil, 0, 0
-	return max(cap(d.messages), cap(d.symbols), cap(d.scratch)/16) <= maxPooledSlots
+	return max(cap(d.messages), cap(d.symbols), cap(d.symbolKeys), cap(d.scratch)/16) <= maxPooledSlots
 }
 
 // labelsOf parses the labels of a series of the request once more.
 func (d *decoder) labelsOf(series int) (labels.Labels, error) {
-	msg := d.messages[series]
+	return d.parseLabels(d.messages[series])
+}
+
+// parseLabels returns the labels of a TimeSeries message.
+func (d *decoder) parseLabels(msg []byte) (labels.Labels, error) {
 	if d.version == protocolV1 {
 		return d.labelsV1(msg)
 	}
@@ -77,6 +144,12 @@ func (d *decoder) showLast() string {
 
 // sample reads a Sample message of either version.
 func (d *decoder) sample(msg []byte, hasStart bool) error {
+	if t, v, ok := plainSample(msg); ok {
+		if d.bad == nil {
+			d.req.Float(0, t, v)
+		}
+		return nil
+	}
 	var st, t int64
 	var v float64
 	r := reader{buf: msg}

@@ -95,6 +95,13 @@ func usable(ls labels.Labels) bool {
 // samplesFirst tells messages that mix samples and histograms, whose order in one series the generated code loses.
 func samplesFirst(samples, histograms int) bool { return samples == 0 || histograms == 0 }
 
+func many[T any](n int, f func(int) T) (out []T) {
+	for i := range n {
+		out = append(out, f(i))
+	}
+	return out
+}
+
 func FuzzV1(f *testing.F) {
 	add := func(m proto.Message) {
 		b, err := proto.Marshal(m)
@@ -108,6 +115,11 @@ func FuzzV1(f *testing.F) {
 		{Labels: pairs("__name__", "h"), Histograms: []prompb.Histogram{prompb.FromIntHistogram(10, intHistogram), prompb.FromFloatHistogram(11, floatHistogram), prompb.FromIntHistogram(12, customHistogram)}},
 	}, Metadata: []prompb.MetricMetadata{{Type: 1, MetricFamilyName: "up", Help: "h", Unit: "u"}}})
 	f.Add([]byte("\x0a\x04\x12\x02\x10\x01\x0b\x08\x01\x0c"))
+	add(&prompb.WriteRequest{Timeseries: many(20, func(i int) prompb.TimeSeries { // more than one group
+		return prompb.TimeSeries{Labels: pairs("__name__", "up", "i", strings.Repeat("x", i*i)), Samples: []prompb.Sample{{Timestamp: int64(i-1) << (2 * i), Value: float64(i)}}}
+	})})
+	f.Add([]byte("\x0a\x1b\x0a\x0e\x0a\x08__name__\x12\x02up\x12\x02\x10\x01\x2d\x00\x00\x00\x00\x0b\x0c\x7a\x01x")) // unknown fields
+	f.Add([]byte("\x0a\x19\x0a\x0e\x0a\x08__name__\x12\x02up\x12\x07\x10\x01\x10\x80\x01\x18\x01"))                  // a time twice, a start
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var m prompb.WriteRequest
 		if err := m.Unmarshal(body); err != nil {
@@ -150,6 +162,19 @@ func FuzzV2(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(seed)
+	m = requestV2(many(20, func(i int) func(*writev2.SymbolsTable) writev2.TimeSeries {
+		ts := writev2.TimeSeries{Samples: []writev2.Sample{{Timestamp: int64(i-1) << (2 * i), StartTimestamp: int64(i % 3)}}, Metadata: writev2.Metadata{Type: 2}}
+		if i%4 == 0 {
+			ts.Exemplars = []writev2.Exemplar{{LabelsRefs: []uint32{1, 2}, Value: 3, Timestamp: int64(i)}}
+		}
+		return seriesV2(ts, [2]string{fmt.Sprint(i % 2), "u"}, "__name__", "up", strings.Repeat("i", 1+i*i), fmt.Sprint(i))
+	})...)
+	if seed, err = m.Marshal(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte("\x22\x00\x22\x08__name__\x22\x02up\x2a\x0a\x0a\x02\x01\x02\x12\x02\x18\x01\x38\x01\x3d\x01\x02\x03\x04")) // unknown fields
+	f.Add([]byte("\x2a\x08\x0a\x02\x01\x02\x12\x02\x10\x01\x22\x00\x22\x08__name__\x22\x02up"))                             // symbols last
 	f.Add([]byte("\x22\x00\x22\x08__name__\x22\x02up\x2a\x06\x08\x01\x08\x02\x12\x00"))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var m writev2.Request

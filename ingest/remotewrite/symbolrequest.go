@@ -6,6 +6,7 @@ package remotewrite
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
@@ -41,10 +42,12 @@ func (d *decoder) decodeV2(body []byte) error {
 	r = reader{buf: body}
 	for {
 		number, wire, ok := r.next()
-		if !ok {
+		switch {
+		case !ok && r.err != nil:
 			return r.err
-		}
-		if number != 5 {
+		case !ok:
+			return d.beginAll()
+		case number != 5:
 			r.skip(wire)
 			continue
 		}
@@ -54,15 +57,16 @@ func (d *decoder) decodeV2(body []byte) error {
 	}
 }
 
-// addSymbol charges the growth of the symbols first: an empty one takes 2 bytes of the message and 24 here.
+// addSymbol charges the growth of the symbols first: an empty one takes 2 bytes of the message and 40 here.
 func (d *decoder) addSymbol(s []byte) error {
-	if n := len(d.symbols); n == cap(d.symbols) {
-		const header = 24
+	if n := len(d.symbols); n == cap(d.symbols) || n == cap(d.symbolKeys) {
+		const header = 24 + 16
 		if err := d.req.Charge(int64(max(2*n, 64)) * header); err != nil {
 			return err
 		}
 	}
 	d.symbols = append(d.symbols, s)
+	d.symbolKeys = append(d.symbolKeys, d.req.Hash(protocolV2, s))
 	return nil
 }
 
@@ -71,21 +75,14 @@ func (d *decoder) seriesV2(msg []byte) error {
 	if d.labelRefs, err = labelRefsV2(d.labelRefs[:0], msg); err != nil {
 		return err
 	}
-	if d.bad = d.keyBytesV2(); d.bad == nil {
-		key := d.req.Hash(protocolV2, d.scratch)
-		if !d.req.Begin(key) {
-			ls, err := d.labelsV2()
-			if d.bad = err; err == nil {
-				d.req.Define(key, ls)
-			}
-		}
+	values := 0
+	if len(msg) > 1 && msg[0] == labelTag && msg[1] < 0x80 {
+		values = 2 + int(msg[1])
 	}
-	if d.bad == nil {
-		d.messages = append(d.messages, msg)
+	if err := d.checkRefs(); err != nil {
+		return d.add(ingest.Key{}, found{msg: msg, values: values, bad: err})
 	}
-	err = d.valuesV2(msg)
-	d.bad = nil
-	return err
+	return d.add(d.keyV2(), found{msg: msg, values: values})
 }
 
 // labelRefsV2 appends the label references of a TimeSeries to refs.
@@ -112,22 +109,18 @@ func appendRef(refs []uint32, ref uint32) []uint32 {
 	return append(refs, ref)
 }
 
-// keyBytesV2 writes the strings behind the label references into the scratch buffer, each after its length.
-func (d *decoder) keyBytesV2() error {
-	if err := d.checkRefs(); err != nil {
-		return err
-	}
-	buf := d.scratch[:0]
-	for _, ref := range d.labelRefs {
-		s := d.symbols[ref]
-		if len(buf)+len(s) > ingest.MaxLabelBytes+binary.MaxVarintLen64*2*ingest.MaxLabels {
-			break // too long to be known; Labels says so
-		}
-		buf = binary.AppendUvarint(buf, uint64(len(s)))
-		buf = append(buf, s...)
+// keyV2 returns the key of the label references, which is that of the keys of their strings: a string is in many series of a
+// request, and read once.
+func (d *decoder) keyV2() ingest.Key {
+	const keyBytes = 16
+	buf := slices.Grow(d.scratch[:0], keyBytes*len(d.labelRefs))[:keyBytes*len(d.labelRefs)]
+	for i, ref := range d.labelRefs {
+		k, into := &d.symbolKeys[ref], buf[keyBytes*i:][:keyBytes]
+		binary.LittleEndian.PutUint64(into, k.Lo)
+		binary.LittleEndian.PutUint64(into[8:], k.Hi)
 	}
 	d.scratch = buf
-	return nil
+	return d.req.Hash(protocolV2, buf)
 }
 
 // checkRefs checks that the label references come in pairs and point at symbols.

@@ -177,12 +177,45 @@ func (r *reader) refs(dst []uint32, number int32, wire int) []uint32 {
 		}
 		return dst
 	}
-	packed := reader{buf: r.bytes()}
-	for packed.pos < len(packed.buf) {
-		dst = appendRef(dst, uint32(packed.uvarint()))
-	}
-	if packed.err != nil {
-		r.fail("packed field %d: %v", number, packed.err)
+	packed := r.bytes()
+	for at := 0; at < len(packed); {
+		ref := uint32(packed[at])
+		switch {
+		case ref < 0x80:
+			at++
+		case at+1 < len(packed) && packed[at+1] < 0x80:
+			ref = ref&0x7f | uint32(packed[at+1])<<7
+			at += 2
+		default:
+			long := reader{buf: packed, pos: at}
+			ref = uint32(long.uvarint())
+			if at = long.pos; long.err != nil {
+				r.fail("packed field %d: %v", number, long.err)
+				return dst
+			}
+		}
+		dst = appendRef(dst, ref)
 	}
 	return dst
+}
+
+// plainSample reads a Sample message that is what all senders write: a value, unless it is 0, a time, and nothing else. For
+// any other message ok is false, and the message is to be read field by field.
+func plainSample(msg []byte) (t int64, v float64, ok bool) {
+	const valueTag, timeTag = 1<<3 | wireFixed64, 2<<3 | wireVarint
+	if len(msg) > 9 && msg[0] == valueTag {
+		v, msg = math.Float64frombits(binary.LittleEndian.Uint64(msg[1:])), msg[9:]
+	}
+	if len(msg) < 2 || len(msg) > 10 || msg[0] != timeTag {
+		return 0, 0, false
+	}
+	last := len(msg) - 1
+	var u uint64
+	for i, b := range msg[1:] {
+		if (b < 0x80) != (i+1 == last) {
+			return 0, 0, false
+		}
+		u |= uint64(b&0x7f) << (7 * i)
+	}
+	return int64(u), v, true
 }

@@ -20,8 +20,10 @@ func (d *decoder) decodeV1(body []byte) error {
 	for {
 		number, wire, ok := r.next()
 		switch {
-		case !ok:
+		case !ok && r.err != nil:
 			return r.err
+		case !ok:
+			return d.beginAll()
 		case number == 1 && r.expect(number, wire, wireBytes):
 			if msg := r.bytes(); r.err == nil {
 				if err := d.seriesV1(msg); err != nil {
@@ -41,34 +43,40 @@ func (d *decoder) decodeV1(body []byte) error {
 }
 
 func (d *decoder) seriesV1(msg []byte) error {
-	wire, end, err := d.labelBytesV1(msg)
-	if err != nil {
-		return err
-	}
-	key := d.req.Hash(protocolV1, wire)
-	known := d.req.Begin(key)
-	if !known {
-		ls, err := d.labelsV1(msg)
-		if err != nil {
-			if _, malformed := isMalformed(err); malformed {
-				return err
-			}
-			d.bad = err
-		} else {
-			d.req.Define(key, ls)
+	end := labelRun(msg)
+	wire, err := msg[:end], error(nil)
+	if !oneField(msg[end:]) {
+		if wire, end, err = d.labelBytesV1(msg); err != nil {
+			return err
 		}
 	}
-	if d.bad == nil {
-		d.messages = append(d.messages, msg)
+	return d.add(d.req.Hash(protocolV1, wire), found{msg: msg, values: end})
+}
+
+const (
+	labelTag  = 1<<3 | wireBytes
+	sampleTag = 2<<3 | wireBytes
+)
+
+// labelRun returns how far the labels reach that a TimeSeries begins with, as long as none has 128 bytes.
+func labelRun(msg []byte) (end int) {
+	for end+1 < len(msg) && msg[end] == labelTag && msg[end+1] < 0x80 {
+		next := end + 2 + int(msg[end+1])
+		if next > len(msg) {
+			break
+		}
+		end = next
 	}
-	err = d.valuesV1(msg[end:])
-	d.bad = nil
-	return err
+	return end
+}
+
+// oneField tells whether fields are a single sample, as in most series of most senders.
+func oneField(fields []byte) bool {
+	return len(fields) > 1 && fields[0] == sampleTag && int(fields[1]) == len(fields)-2 && fields[1] < 0x80
 }
 
 // labelBytesV1 returns the label fields of a TimeSeries and where the fields after the first run of them begin.
 func (d *decoder) labelBytesV1(msg []byte) (wire []byte, end int, err error) {
-	const labelTag = 1<<3 | wireBytes
 	r := reader{buf: msg}
 	for r.pos < len(msg) && msg[r.pos] == labelTag {
 		r.pos++
@@ -147,6 +155,9 @@ func addLabelV1(b *ingest.LabelBuilder, msg []byte) error {
 // valuesV1 adds the samples, histograms and exemplars of a TimeSeries, whatever their order, to the series that
 // began last, or counts them where its labels are bad.
 func (d *decoder) valuesV1(fields []byte) error {
+	if d.bad == nil && oneField(fields) {
+		return d.sample(fields[2:], false)
+	}
 	r := reader{buf: fields}
 	rows := 0
 	for {
