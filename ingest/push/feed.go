@@ -4,7 +4,6 @@
 package push
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -115,11 +114,11 @@ func (f *Feed) Flush() error {
 func (f *Feed) labelsOf(series int) (labels.Labels, error) {
 	m := f.marks[series]
 	rest := f.piece[m.at:]
-	n := f.body.Format.End(rest, f.eof)
+	n := f.lineLength(rest)
 	if n < 0 {
 		return labels.EmptyLabels(), errors.New("a line that was read has no end any more")
 	}
-	return f.body.Format.Labels(f, bytes.TrimSuffix(rest[:n], []byte{'\r'}), int(m.n))
+	return f.body.Format.Labels(f, f.trim(rest[:n]), int(m.n))
 }
 
 // Now returns the time of receipt, Unix milliseconds, for samples without one.

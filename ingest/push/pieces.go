@@ -54,7 +54,7 @@ func (f *Feed) fill() error {
 // wanted is how long the buffer must be for the line that it begins with: as long as a line may be, where it has no end
 // yet.
 func (f *Feed) wanted() int {
-	if f.end >= pieceBytes && f.body.Format.End(f.buf[:f.end], false) < 0 {
+	if f.end >= pieceBytes && f.lineLength(f.buf[:f.end]) < 0 {
 		return f.body.MaxLine + 1
 	}
 	return 0
@@ -120,6 +120,28 @@ func (f *Feed) skip() {
 
 func (f *Feed) tooLong() *SyntaxError {
 	return Bad(f.body.MaxLine, fmt.Sprintf("the line is longer than %d bytes", f.body.MaxLine))
+}
+
+// lineLength returns how long the line is that data begins with, without its break, and a negative number where it goes on.
+func (f *Feed) lineLength(data []byte) int {
+	switch {
+	case f.body.Whole && f.eof:
+		return len(data)
+	case f.body.Whole:
+		return -1
+	case f.skipping:
+		return End(data, f.eof)
+	default:
+		return f.body.Format.End(data, f.eof)
+	}
+}
+
+// trim takes the rest of a line break of two bytes off a line.
+func (f *Feed) trim(line []byte) []byte {
+	if f.body.Whole {
+		return line
+	}
+	return bytes.TrimSuffix(line, []byte{'\r'})
 }
 
 // lineEnd returns the index of the first line break, len(data) if there is none.

@@ -16,7 +16,6 @@
 package push
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -91,6 +90,8 @@ type Body struct {
 	Arm func() error
 	// MaxLine is how long a line may be; 0: DefaultMaxLine.
 	MaxLine int
+	// Whole says that the body is no lines but one text: Format.Line is given all of it.
+	Whole bool
 	// Extra are labels that every series gets, in the place of those of the same names that it has.
 	Extra []labels.Label
 	// Scope is told apart from others: the same line in bodies of different scopes means different series. It holds
@@ -159,11 +160,7 @@ func (f *Feed) lines() (int, error) {
 	f.piece = f.buf[f.start:f.end]
 	at := 0
 	for at < len(f.piece) {
-		end := f.body.Format.End
-		if f.skipping {
-			end = End
-		}
-		n := end(f.piece[at:], f.eof)
+		n := f.lineLength(f.piece[at:])
 		if n < 0 {
 			break
 		}
@@ -195,18 +192,20 @@ func (f *Feed) take(from, to int) (first bool, err error) {
 		f.reject(f.tooLong())
 		return false, nil
 	}
-	line = bytes.TrimSuffix(line, []byte{'\r'})
+	line = f.trim(line)
 	if len(line) == 0 {
 		return false, nil
 	}
 	f.at, f.line = from, line
 	err = f.body.Format.Line(f, line)
 	bad, malformed := errors.AsType[*SyntaxError](err)
-	if malformed && !bad.Whole && countBreaks(line) > 0 {
+	if malformed && !f.body.Whole && countBreaks(line) > 0 {
 		_, err := f.take(from, from+lineEnd(line))
 		return true, err
 	}
-	f.report.Lines++
+	if !f.body.Whole {
+		f.report.Lines++
+	}
 	if malformed {
 		f.reject(bad)
 		return false, nil

@@ -15,7 +15,6 @@ type SyntaxError struct {
 	Line   int // from 1, filled in where the line is taken; a Format sets it for lines within what it calls one
 	Column int // bytes from 1; 0: the line as a whole
 	Reason string
-	Whole  bool // all of the line is wrong, also behind a line break in it
 }
 
 // Bad returns an error at the byte with that index.
@@ -102,6 +101,12 @@ next:
 		o.Problems = append(o.Problems, p)
 	}
 }
+
+// Reject counts a mistake in a body that is taken as a whole.
+func (f *Feed) Reject(e *SyntaxError) { f.reject(e) }
+
+// Seen counts lines of a body that is taken as a whole.
+func (f *Feed) Seen(lines int) { f.report.Lines += lines }
 
 // reject counts the line in hand as one that cannot be read.
 func (f *Feed) reject(e *SyntaxError) {
