@@ -30,6 +30,8 @@ type Config struct {
 	ExternalURL    string // where users reach the server; prefix of the links in alerts
 	// NameValidation is the scheme of metric and label names; default: that of Options.
 	NameValidation model.ValidationScheme
+	// IgnoreUnknownFields passes over keys that no server knows, for tests of files with keys of other programs.
+	IgnoreUnknownFields bool
 }
 
 const defaultInterval = time.Minute
@@ -81,7 +83,7 @@ func loadFiles(c *Config, o *Options) ([]parsedGroup, error) {
 			errs = append(errs, fmt.Errorf("rule file: %w", err))
 			continue
 		}
-		parsed, parseErrs := rulefmt.Parse(content, false, scheme, o.Parser, o.Logger)
+		parsed, parseErrs := rulefmt.Parse(content, c.IgnoreUnknownFields, scheme, o.Parser, o.Logger)
 		if len(parseErrs) > 0 {
 			errs = append(errs, fileErrors(file, content, parseErrs)...)
 			continue
