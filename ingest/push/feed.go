@@ -24,6 +24,7 @@ type Feed struct {
 	scope    ingest.Key
 	now      int64
 	report   Report
+	counted  Report // the part of report that metrics have
 	labels   ingest.LabelBuilder
 
 	buf        []byte

@@ -22,9 +22,6 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
-// pieceTimeout is how long a sender may take for a piece, or for the line that it has begun.
-const pieceTimeout = 2 * time.Minute
-
 // TakeRequest takes the body of an HTTP request in: unpacked as its header says, and with the labels of its arguments
 // extra_label. Of b it sets the Reader and what of it comes from the request.
 func (r *Receiver) TakeRequest(w http.ResponseWriter, req *http.Request, b Body) (Report, error) {
@@ -39,8 +36,8 @@ func (r *Receiver) TakeRequest(w http.ResponseWriter, req *http.Request, b Body)
 	defer body.Close()
 	control := http.NewResponseController(w)
 	b.Reader, b.Extra = body, extra
-	b.Arm = func() error {
-		_ = control.SetReadDeadline(time.Now().Add(pieceTimeout)) // not every connection has one
+	b.Deadline = func(t time.Time) error {
+		_ = control.SetReadDeadline(t) // not every connection has one
 		return nil
 	}
 	return r.Take(req.Context(), b)

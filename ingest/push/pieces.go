@@ -8,8 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"time"
 )
+
+// pieceTimeout is how long a sender may take for a piece, or for the line that it has begun.
+const pieceTimeout = 2 * time.Minute
 
 // fill reads until a piece is full, the body is at its end, or whole lines have waited for long enough. What the buffer
 // has not been asked for yet is at its beginning then.
@@ -20,12 +24,11 @@ func (f *Feed) fill() error {
 	if f.eof {
 		return nil
 	}
-	if f.body.Arm != nil {
-		if err := f.body.Arm(); err != nil {
-			return err
-		}
-	}
 	began := time.Now()
+	if err := f.deadline(began.Add(f.body.Idle)); err != nil {
+		return err
+	}
+	whole := false // a line has arrived
 	for {
 		if f.end == cap(f.buf) || f.charged == 0 {
 			if f.end >= max(pieceBytes, f.wanted()) {
@@ -36,19 +39,34 @@ func (f *Feed) fill() error {
 			}
 		}
 		n, err := f.body.Reader.Read(f.buf[f.end:cap(f.buf)])
-		fresh := f.buf[f.end : f.end+n]
+		first := !whole
+		whole = whole || bytes.IndexByte(f.buf[f.end:f.end+n], '\n') >= 0
 		f.end += n
 		f.buf = f.buf[:f.end]
 		switch {
 		case errors.Is(err, io.EOF):
 			f.eof = true
 			return nil
+		case whole && f.body.Live && errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
 		case err != nil:
 			return f.broken(err)
-		case time.Since(began) > linger && bytes.IndexByte(fresh, '\n') >= 0:
+		case whole && time.Since(began) > f.body.Linger:
 			return nil
+		case whole && first && f.body.Live:
+			began = time.Now()
+			if err := f.deadline(began.Add(f.body.Linger)); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+func (f *Feed) deadline(t time.Time) error {
+	if f.body.Deadline == nil {
+		return nil
+	}
+	return f.body.Deadline(t)
 }
 
 // wanted is how long the buffer must be for the line that it begins with: as long as a line may be, where it has no end
@@ -97,11 +115,8 @@ func (f *Feed) charge(size int) error {
 
 // broken stores the whole lines of a body that ended with an error.
 func (f *Feed) broken(err error) error {
-	if _, lerr := f.lines(); lerr != nil {
-		return lerr
-	}
-	if cerr := f.commit(); cerr != nil {
-		return cerr
+	if _, serr := f.store(); serr != nil {
+		return serr
 	}
 	return &BodyError{Err: fmt.Errorf("the body ended early, in line %d: %w", f.lineNo+1, err)}
 }

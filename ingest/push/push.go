@@ -86,8 +86,18 @@ type Format interface {
 type Body struct {
 	Format Format
 	Reader io.Reader
-	// Arm is called before each piece is read, so that a deadline can be set for it; nil: nothing is.
-	Arm func() error
+	// Deadline sets the time by which Reader is to return; nil: it has none. A piece may take Idle to arrive, 0: 2 minutes.
+	Deadline func(time.Time) error
+	Idle     time.Duration
+	// Live says that Reader can be read on after its deadline, and that nobody waits for an answer: lines are stored also
+	// where nothing follows them.
+	Live bool
+	// Linger is for how long lines wait for others to be stored with; 0: a second.
+	Linger time.Duration
+	// Note is told about each piece of a live body of which something was not stored; nil: nobody is.
+	Note func(Report)
+	// Patient, where it is set, is asked what to do about a piece that could not be stored: true tries it again.
+	Patient func(error) bool
 	// MaxLine is how long a line may be; 0: DefaultMaxLine.
 	MaxLine int
 	// Whole says that the body is no lines but one text: Format.Line is given all of it.
@@ -105,8 +115,6 @@ const (
 	// pieceBytes is how much is committed at once, about 10,000 lines.
 	pieceBytes = 1 << 20
 	firstRead  = 32 << 10
-	// linger is for how long lines wait for others to be committed with.
-	linger = time.Second
 )
 
 // Take reads a body to its end and stores its samples. The Report says what was stored also where there is an error,
@@ -115,15 +123,34 @@ func (r *Receiver) Take(ctx context.Context, b Body) (Report, error) {
 	if b.MaxLine == 0 {
 		b.MaxLine = DefaultMaxLine
 	}
+	if b.Linger == 0 {
+		b.Linger = time.Second
+	}
+	if b.Idle == 0 {
+		b.Idle = pieceTimeout
+	}
 	f := r.feeds.Get().(*Feed)
 	f.begin(r, ctx, b)
 	defer f.release()
 	err := f.run()
-	protocol := b.Format.Protocol()
-	r.lines.WithLabelValues(protocol).Add(float64(f.report.Lines))
-	r.bad.WithLabelValues(protocol).Add(float64(f.report.Bad))
-	r.skipped.WithLabelValues(protocol).Add(float64(f.report.Skipped))
+	f.settle()
 	return f.report, err
+}
+
+// settle counts what became of the lines since the last time. The report of a live body begins anew.
+func (f *Feed) settle() {
+	protocol, r, was := f.body.Format.Protocol(), f.receiver, f.counted
+	r.lines.WithLabelValues(protocol).Add(float64(f.report.Lines - was.Lines))
+	r.bad.WithLabelValues(protocol).Add(float64(f.report.Bad - was.Bad))
+	r.skipped.WithLabelValues(protocol).Add(float64(f.report.Skipped - was.Skipped))
+	f.counted = f.report
+	if !f.body.Live {
+		return
+	}
+	if f.body.Note != nil && !f.report.Complete() {
+		f.body.Note(f.report)
+	}
+	f.report, f.counted = Report{}, Report{}
 }
 
 // run takes piece after piece.
@@ -135,14 +162,15 @@ func (f *Feed) run() error {
 		if err := f.fill(); err != nil {
 			return err
 		}
-		n, err := f.lines()
-		if err == nil {
-			err = f.commit()
+		if f.body.Live {
+			f.now = f.receiver.now().UnixMilli()
 		}
+		n, err := f.store()
 		if err != nil {
 			return err
 		}
 		f.start += n
+		f.settle()
 		if f.eof && (f.start == f.end || n == 0) {
 			return nil
 		}
@@ -151,6 +179,27 @@ func (f *Feed) run() error {
 		}
 		if err := f.reopen(); err != nil {
 			return err
+		}
+	}
+}
+
+// store reads and commits the lines that are in the buffer as a whole and returns how many bytes they are.
+func (f *Feed) store() (int, error) {
+	report, lineNo, skipping := f.report, f.lineNo, f.skipping
+	for {
+		n, err := f.lines()
+		if err == nil {
+			err = f.commit()
+		}
+		if err == nil || f.body.Patient == nil {
+			return n, err
+		}
+		f.report, f.lineNo, f.skipping = report, lineNo, skipping
+		for err != nil {
+			if !f.body.Patient(err) {
+				return 0, err
+			}
+			err = f.reopen()
 		}
 	}
 }

@@ -13,10 +13,10 @@ import (
 
 // family is what a text says about the metrics that follow.
 type family struct {
-	name             string // empty: nothing was said yet
-	typ, help, unit  string
-	kind             kind
-	hash             uint32 // of all; 0: not yet made
+	name            string // empty: nothing was said yet
+	typ, help, unit string
+	kind            kind
+	hash            uint32 // of all; 0: not yet made
 }
 
 // of begins what is said about the metrics of a name, unless it is the name at hand.

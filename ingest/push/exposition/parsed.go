@@ -136,6 +136,7 @@ func (p *parsed) entry(f *push.Feed, e textparse.Entry) error {
 		p.family.unit = string(unit)
 	case textparse.EntrySeries, textparse.EntryHistogram:
 		return p.series(f, e)
+	case textparse.EntryComment, textparse.EntryInvalid:
 	}
 	return nil
 }

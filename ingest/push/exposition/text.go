@@ -347,4 +347,3 @@ func helpText(b []byte) string {
 }
 
 var _ push.Format = (*text)(nil)
-
