@@ -215,14 +215,21 @@ func TestLookupsRunBesideWrites(t *testing.T) {
 	const n = 2_000
 	var wg sync.WaitGroup
 	var found atomic.Int64
-	for w := range 4 {
+	var written atomic.Bool
+	wg.Go(func() {
+		defer written.Store(true)
+		for i := range 10 * n {
+			k.Put(crowd(k, i%n), sample.MakeRef(1, uint32(i%n+1)), uint32(i%n))
+			k.SetEpoch(uint32(i) / 100)
+		}
+	})
+	for range 3 {
 		wg.Go(func() {
-			for round := range 10 {
+			for last := false; !last; {
+				last = written.Load()
 				for i := range n {
+					k.Ahead([]Key{crowd(k, i)})
 					switch ref, meta := k.Get(crowd(k, i)); {
-					case w == 0:
-						k.Put(crowd(k, i), sample.MakeRef(1, uint32(i+1)), uint32(i))
-						k.SetEpoch(uint32(round*n+i) / 100)
 					case ref != 0 && (ref != sample.MakeRef(1, uint32(i+1)) || meta != 0 && meta != uint32(i)):
 						t.Errorf("key %d is %v, %d", i, ref, meta)
 						return

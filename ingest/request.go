@@ -33,6 +33,7 @@ type Request struct {
 	misses  int
 	charged int64 // bytes reserved from the Intake's account
 	room    int   // rows that the charge covers
+	places  int   // likewise series
 	err     error // the first refused charge
 }
 
@@ -62,25 +63,55 @@ func (r *Request) Release() {
 	clear(r.labels)
 	clear(r.dropped)
 	r.series, r.unknown, r.labels, r.dropped = r.series[:0], r.unknown[:0], r.labels[:0], r.dropped[:0]
-	r.misses, r.charged, r.room, r.err = 0, 0, 0, nil
+	r.misses, r.charged, r.room, r.places, r.err = 0, 0, 0, 0, nil
 	r.in.pool.Put(r)
 }
+
+// TooLargeError says that a request takes more memory than there is for all requests together: to send it again is of
+// no use, to send it in parts is.
+type TooLargeError struct {
+	Bytes, Limit int64
+	err          error // the refused charge
+}
+
+// Error says how much is too much.
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("the request takes more than %d bytes of memory, all requests together may take %d: send fewer samples per request", e.Bytes, e.Limit)
+}
+
+// Unwrap returns the *budget.ExceededError.
+func (e *TooLargeError) Unwrap() error { return e.err }
 
 // Charge reserves memory that the request takes until its Release, before it is allocated. Once it is refused the
 // request cannot be committed any more.
 func (r *Request) Charge(bytes int64) error {
-	if r.err == nil {
-		if r.err = r.in.requests.Reserve(bytes); r.err == nil {
-			r.charged += bytes
-		}
+	if r.err != nil {
+		return r.err
 	}
-	return r.err
+	err := r.in.requests.Reserve(bytes)
+	if err == nil {
+		r.charged += bytes
+		return nil
+	}
+	if e, ok := errors.AsType[*budget.ExceededError](err); ok && r.charged+bytes > e.Limit {
+		err = &TooLargeError{Bytes: r.charged + bytes, Limit: e.Limit, err: err}
+	}
+	r.err = err
+	return err
 }
 
-// A row takes 24 bytes and up to twice that while its columns grow; rows are charged in steps.
+// Err returns the first refused charge. A receiver asks now and then, so that it does not read the rest in vain.
+func (r *Request) Err() error { return r.err }
+
+// A row takes 24 bytes and up to twice that while its columns grow; a series 48, and 24 of what its receiver knows of it.
+// Both are charged before there is room for more, for as many again as there are.
 const (
-	rowBytes = 64
-	rowStep  = 4096
+	rowBytes    = 64
+	fewRows     = 256
+	seriesBytes = 160
+	fewSeries   = 64
+	// setBytes is what a label set, an exemplar or metadata takes beside its text, while their columns grow.
+	setBytes = 200
 )
 
 // count makes sure that the next row is charged, and reports whether it may be added.
@@ -88,10 +119,11 @@ func (r *Request) count() bool {
 	if len(r.batch.Ref) < r.room {
 		return true
 	}
-	if r.Charge(rowStep*rowBytes) != nil {
+	more := max(fewRows, r.room)
+	if r.Charge(int64(more)*rowBytes) != nil {
 		return false
 	}
-	r.room += rowStep
+	r.room += more
 	return true
 }
 
@@ -115,8 +147,10 @@ func (r *Request) Begin(key Key) bool {
 
 // Define begins a series that is not known by its labels, which are valid.
 func (r *Request) Define(key Key, ls labels.Labels) {
-	r.unknown = append(r.unknown, int32(len(r.series))) // an int32 holds it: a request has fewer bytes
-	r.labels = append(r.labels, ls)
+	if r.Charge(int64(ls.ByteSize())+setBytes) == nil {
+		r.unknown = append(r.unknown, int32(len(r.series))) // an int32 holds it: a request has fewer bytes
+		r.labels = append(r.labels, ls)
+	}
 	r.push(series{key: key})
 }
 
@@ -128,6 +162,14 @@ func (r *Request) Drop(rows int, what string, first func() string) {
 }
 
 func (r *Request) push(s series) {
+	if len(r.series) == r.places {
+		more := max(fewSeries, r.places)
+		if r.Charge(int64(more)*seriesBytes) != nil && r.places > 0 {
+			r.series = r.series[:r.places-1] // nothing of the request is stored any more
+		} else {
+			r.places += more
+		}
+	}
 	s.row, s.exemplar = int32(len(r.batch.Ref)), int32(len(r.batch.Exemplars))
 	r.series = append(r.series, s)
 }
@@ -148,6 +190,9 @@ func (r *Request) Histogram(st, t int64, h *histogram.Histogram, fh *histogram.F
 
 // Exemplar adds an exemplar; its Ref is filled in.
 func (r *Request) Exemplar(e sample.Exemplar) {
+	if r.Charge(int64(e.Labels.ByteSize())+setBytes) != nil {
+		return
+	}
 	e.Ref = r.last().ref
 	r.batch.Exemplars = append(r.batch.Exemplars, e)
 }
@@ -162,6 +207,9 @@ func (r *Request) MetadataKnown(hash uint32) bool {
 
 // Metadata adds the metadata of the series; its Ref is filled in.
 func (r *Request) Metadata(m sample.Metadata) {
+	if r.Charge(int64(len(m.Type)+len(m.Unit)+len(m.Help))+setBytes) != nil {
+		return
+	}
 	m.Ref = sample.Ref(len(r.series) - 1) // the position, until resolve puts the ref in its place
 	r.batch.Meta = append(r.batch.Meta, m)
 }

@@ -69,6 +69,9 @@ func (r *Request) resolveStale(labelsOf LabelsOf) error {
 		if err != nil {
 			return fmt.Errorf("parse the labels of a series once more: %w", err)
 		}
+		if err := r.Charge(int64(ls.ByteSize()) + setBytes); err != nil {
+			return err
+		}
 		which, sets = append(which, i), append(sets, ls)
 	}
 	refs := make([]sample.Ref, len(sets))

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/snappy"
@@ -19,7 +21,8 @@ import (
 const (
 	// maxPooledBody is the largest buffer that is kept for the next request; requests of 2,000 samples take 1 MB.
 	maxPooledBody = 4 << 20
-	firstRead     = 64 << 10
+	// firstRead is how much of a body is read without growing the buffer, which a slow sender holds.
+	firstRead = 256 << 10
 	// maxSnappyRatio is above what any snappy block can unpack to: a copy of 64 bytes takes 3.
 	maxSnappyRatio = 64
 )
@@ -51,30 +54,27 @@ func (b *buffer) read(r *http.Request, req *ingest.Request, limit int) ([]byte, 
 	return b.unsnappy(req, limit)
 }
 
+// readPacked reads the body. Its memory is made while it comes: what a sender says of its length costs nothing.
 func (b *buffer) readPacked(r *http.Request, req *ingest.Request, limit int) error {
 	tooLarge := &statusError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than the limit of %d bytes: send fewer samples per request", limit)}
 	if r.ContentLength > int64(limit) {
 		return tooLarge
 	}
 	b.packed = b.packed[:0]
-	room := firstRead
+	most := limit + 1 // one more, so that the end is seen without growing
 	if r.ContentLength >= 0 {
-		room = int(r.ContentLength) + 1 // one more, so that the end is seen without growing
+		most = int(r.ContentLength) + 1
 	}
-	charged := 0
-	for {
-		if room > charged {
-			if err := req.Charge(int64(room - charged)); err != nil {
+	for room := 0; ; {
+		if len(b.packed) == room {
+			more := min(max(firstRead, room), most-room)
+			if err := req.Charge(int64(more)); err != nil {
 				return err
 			}
-			charged = room
+			room += more
+			b.packed = slices.Grow(b.packed, more)
 		}
-		if cap(b.packed) < room {
-			grown := make([]byte, len(b.packed), room)
-			copy(grown, b.packed)
-			b.packed = grown
-		}
-		n, err := r.Body.Read(b.packed[len(b.packed):cap(b.packed)])
+		n, err := r.Body.Read(b.packed[len(b.packed):room])
 		b.packed = b.packed[:len(b.packed)+n]
 		switch {
 		case len(b.packed) > limit:
@@ -82,11 +82,19 @@ func (b *buffer) readPacked(r *http.Request, req *ingest.Request, limit int) err
 		case errors.Is(err, io.EOF):
 			return nil
 		case err != nil:
-			return &statusError{http.StatusBadRequest, fmt.Sprintf("the body ended after %d bytes: %v", len(b.packed), err)}
-		case len(b.packed) == cap(b.packed):
-			room = 2 * cap(b.packed)
+			return bodyError(len(b.packed), err)
+		case len(b.packed) == most:
+			return bodyError(len(b.packed), errors.New("it is longer than its header says"))
 		}
 	}
+}
+
+// bodyError is of a body that did not come whole, which may be because of the network: another try can go well.
+func bodyError(n int, err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = errors.New("the rest did not come in time")
+	}
+	return &statusError{http.StatusServiceUnavailable, fmt.Sprintf("the body ended after %d bytes: %v", n, err)}
 }
 
 func (b *buffer) unsnappy(req *ingest.Request, limit int) ([]byte, error) {

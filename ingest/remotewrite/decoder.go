@@ -67,6 +67,9 @@ func (d *decoder) add(key ingest.Key, f found) error {
 func (d *decoder) beginAll() error {
 	n := d.nexts
 	d.nexts = 0
+	if err := d.req.Err(); err != nil {
+		return err
+	}
 	d.req.Ahead(d.keys[:n])
 	for i := range n {
 		if err := d.begin(d.keys[i], &d.next[i]); err != nil {
@@ -177,7 +180,7 @@ func (d *decoder) sample(msg []byte, hasStart bool) error {
 
 // histogram reads a Histogram message of either version.
 func (d *decoder) histogram(msg []byte) error {
-	if err := d.req.Charge(int64(len(msg)) * elementBytes); err != nil {
+	if err := d.req.Charge(int64(len(msg))*elementBytes + histogramBytes); err != nil {
 		return err
 	}
 	x, err := decodeHistogram(msg)

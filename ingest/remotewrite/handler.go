@@ -9,12 +9,17 @@
 //
 // Answers: 204 once everything is durable; 400 where the sender's data cannot be stored, with the rest of it stored
 // and a message that counts the reasons and names the first offender of each; 413 and 415 for what is not read; 503
-// with Retry-After while the store takes no writes; 500 for what is our fault. Never 429, on which Prometheus drops.
+// with Retry-After while the store takes no writes or lags, while other requests have the memory, and for a body that did
+// not come whole or in time; 500 for what is our fault. Never 429, on which Prometheus drops.
+//
+// A connection holds at most a body of the largest size and what that unpacks to, and memory for it is charged to the budget
+// of all requests as it comes: neither a Content-Length nor a compressed body that claims much takes any.
 //
 // A Handler is safe for concurrent use and starts no goroutines.
 package remotewrite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,11 +47,19 @@ const (
 // DefaultMaxBodyBytes is the most a body may hold, compressed or not; Prometheus' receiver has the same limit.
 const DefaultMaxBodyBytes = 32 << 20
 
+// A sender waits 30 s for an answer unless it is told otherwise. It hears before that time why there is none.
+const (
+	DefaultBodyTimeout   = 25 * time.Second
+	DefaultCommitTimeout = 20 * time.Second
+)
+
 // Options of a Handler. Intake is required.
 type Options struct {
-	Intake       *ingest.Intake
-	Messages     []string              // the messages that are accepted; nil: both
-	MaxBodyBytes int                   // default DefaultMaxBodyBytes
+	Intake        *ingest.Intake
+	Messages      []string              // the messages that are accepted; nil: both
+	MaxBodyBytes  int                   // default DefaultMaxBodyBytes
+	BodyTimeout   time.Duration         // how long a body may take to arrive; default DefaultBodyTimeout
+	CommitTimeout time.Duration         // how long the store may take; default DefaultCommitTimeout
 	Logger       *slog.Logger          // nil: nothing is logged
 	Registerer   prometheus.Registerer // nil: no metrics are registered
 }
@@ -56,6 +69,8 @@ type Handler struct {
 	intake   *ingest.Intake
 	messages []string
 	maxBody  int
+	arrive   time.Duration
+	commit   time.Duration
 	logger   *slog.Logger
 	metrics  *metrics
 	decoders sync.Pool
@@ -80,9 +95,8 @@ func New(o Options) (*Handler, error) {
 			return nil, fmt.Errorf("remote-write message %q is not known: the messages are %s and %s", m, MessageV1, MessageV2)
 		}
 	}
-	if h.maxBody == 0 {
-		h.maxBody = DefaultMaxBodyBytes
-	}
+	h.maxBody = cmp.Or(h.maxBody, DefaultMaxBodyBytes)
+	h.arrive, h.commit = cmp.Or(o.BodyTimeout, DefaultBodyTimeout), cmp.Or(o.CommitTimeout, DefaultCommitTimeout)
 	if h.logger == nil {
 		h.logger = slog.New(slog.DiscardHandler)
 	}
@@ -116,7 +130,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	message, err := h.messageOf(r.Header.Get("Content-Type"))
 	var out ingest.Outcome
 	if err == nil {
-		out, err = h.take(r, message)
+		out, err = h.take(w, r, message)
 	}
 	if message == MessageV2 {
 		header := w.Header()
@@ -160,6 +174,10 @@ func (h *Handler) answerError(w http.ResponseWriter, r *http.Request, err error)
 	http.Error(w, err.Error(), code)
 }
 
+// errLag is why a request was given up: the store has too much to do, or its disk stands still. What it has of the request
+// is taken as the same when it comes again.
+var errLag = errors.New("the store lags behind")
+
 // codeOf returns the status code of an error.
 func codeOf(err error) int {
 	if e, ok := errors.AsType[*statusError](err); ok {
@@ -168,10 +186,13 @@ func codeOf(err error) int {
 	if _, ok := isMalformed(err); ok {
 		return http.StatusBadRequest
 	}
+	if _, ok := errors.AsType[*ingest.TooLargeError](err); ok {
+		return http.StatusRequestEntityTooLarge
+	}
 	_, unavailable := errors.AsType[*sample.UnavailableError](err)
 	_, full := errors.AsType[*budget.ExceededError](err)
 	gone := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) // nobody may be there to read it
-	if unavailable || full || gone {
+	if unavailable || full || gone || errors.Is(err, errLag) {
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError
@@ -212,7 +233,7 @@ func (h *Handler) messageOf(contentType string) (string, error) {
 }
 
 // take reads, decodes and stores one body.
-func (h *Handler) take(r *http.Request, message string) (ingest.Outcome, error) {
+func (h *Handler) take(w http.ResponseWriter, r *http.Request, message string) (ingest.Outcome, error) {
 	req := h.intake.Begin()
 	defer req.Release()
 	buf := h.buffers.Get().(*buffer)
@@ -221,10 +242,14 @@ func (h *Handler) take(r *http.Request, message string) (ingest.Outcome, error) 
 			h.buffers.Put(buf)
 		}
 	}()
+	// Where a connection has no deadlines, as in tests, the errors say so.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(h.arrive))
 	body, err := buf.read(r, req, h.maxBody)
 	if err != nil {
-		return ingest.Outcome{}, err
+		return ingest.Outcome{}, err // with its deadline the connection is of no use for the rest of the body
 	}
+	_ = control.SetReadDeadline(time.Time{}) // who waits for the answer need not say anything
 	d := h.decoders.Get().(*decoder)
 	defer func() {
 		if d.reset() {
@@ -242,7 +267,9 @@ func (h *Handler) take(r *http.Request, message string) (ingest.Outcome, error) 
 	if err != nil {
 		return ingest.Outcome{}, err
 	}
-	out, err := req.Commit(r.Context(), d.labelsOf)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), h.commit, errLag)
+	defer cancel()
+	out, err := req.Commit(ctx, d.labelsOf)
 	if err == nil {
 		h.countWithoutMetadata(d, &out)
 	}

@@ -359,7 +359,7 @@ func TestOversizedBodiesAreRefused(t *testing.T) {
 	req = httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", iotest.ErrReader(errors.New("reset by peer")))
 	w = httptest.NewRecorder()
 	h.ServeHTTP(w, req)
-	r.check(w, 400, "reset by peer")
+	r.check(w, 503, "reset by peer")
 }
 
 func TestInvalidSeriesAreRefusedAndTheRestIsStored(t *testing.T) {
@@ -484,21 +484,6 @@ func TestAStoreThatTakesNoWritesIsTriedAgainLater(t *testing.T) {
 	check(&ingesttest.Recorder{ResolveErr: full}, 503, "2", "read_only")
 	check(&ingesttest.Recorder{DurableErr: fmt.Errorf("sync: %w", &sample.UnavailableError{Condition: "failed_sync"})}, 503, "5", "failed_sync")
 	check(&ingesttest.Recorder{DurableErr: errors.New("input/output error")}, 500, "", "input/output error")
-}
-
-func TestRequestsInFlightAreBoundedByTheirBudget(t *testing.T) {
-	account := budget.NewRoot("requests", 1<<20)
-	r := newReceiver(t, &ingesttest.Recorder{}, account)
-	resp := r.send(snappy.Encode(nil, make([]byte, 2<<20)))
-	if resp.Header().Get("Retry-After") == "" {
-		t.Error("no Retry-After")
-	}
-	r.check(resp, 503, "memory budget of requests exceeded")
-	symbols := snappy.Encode(nil, bytes.Repeat([]byte("\x22\x00"), 100_000)) // 200 kB that take 2.4 MB
-	r.check(r.send(symbols, "Content-Type", typeV2), 503, "memory budget of requests exceeded")
-	if n := account.Used(); n != 0 {
-		t.Errorf("%d bytes are still charged", n)
-	}
 }
 
 func TestLabelsInPiecesAreOneSeries(t *testing.T) {

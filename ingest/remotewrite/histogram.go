@@ -5,6 +5,7 @@ package remotewrite
 
 import (
 	"fmt"
+	"unsafe"
 
 	"github.com/prometheus/prometheus/model/histogram"
 )
@@ -16,6 +17,9 @@ type nativeHistogram struct {
 	h       histogram.Histogram
 	fh      histogram.FloatHistogram
 }
+
+// histogramBytes is what a histogram takes without its lists.
+const histogramBytes = int64(unsafe.Sizeof(nativeHistogram{}))
 
 // elementBytes bounds what one byte of a packed list becomes: a span of two bytes takes 8, a delta of one byte 8.
 const elementBytes = 8
