@@ -166,6 +166,9 @@ func (o *options) check(agentOnly []string) error {
 	if o.MemLimitRatio <= 0 || o.MemLimitRatio > 1 {
 		return exit{exitConfig, fmt.Sprintf("--auto-gomemlimit.ratio is %g: give more than 0 and at most 1", o.MemLimitRatio)}
 	}
+	if o.Features.on(sumDeltas) && o.Features.on(keepDeltas) {
+		return exit{exitConfig, fmt.Sprintf("--enable-feature has both %s and %s: give one of them", sumDeltas, keepDeltas)}
+	}
 	if o.Query.MaxConcurrency < 1 {
 		return exit{exitConfig, fmt.Sprintf("--query.max-concurrency is %d: give at least 1", o.Query.MaxConcurrency)}
 	}

@@ -148,6 +148,7 @@ func TestBadCommandLinesEndWithACodeAndAReason(t *testing.T) {
 	c(exitUsage, "missing port", "--web.listen-address=nowhere")
 	c(exitConfig, "--auto-gomemlimit.ratio is 1.5", "--auto-gomemlimit.ratio=1.5")
 	c(exitConfig, "--query.max-concurrency is 0", "--query.max-concurrency=0")
+	c(exitConfig, "give one of them", "--enable-feature=otlp-deltatocumulative,otlp-native-delta-ingestion")
 	c(exitMode, `["--storage.agent.path"]`, "--storage.agent.path=x")
 	c(exitMode, `["--storage.agent.wal-compression"]`, "--no-storage.agent.wal-compression")
 	c(exitMode, "no agent mode", "--agent")

@@ -39,7 +39,6 @@ var withoutEffect = map[string]string{
 	"storage.tsdb.block-reload-interval":          "blocks are announced when they are written",
 	"web.max-notifications-subscribers":           "this version has no live notifications",
 	"web.search.max-limit":                        "this version has no search API",
-	"web.enable-otlp-receiver":                    "this version does not receive OTLP",
 	"web.user-assets":                             "this version serves no user assets",
 	"web.console.templates":                       "console templates are not served; use dashboards",
 	"web.console.libraries":                       "console templates are not served; use dashboards",
@@ -149,7 +148,7 @@ func (p *flagParser) receiverFlags() {
 	p.flag("web.enable-remote-write-receiver", "Accept remote write at /api/v1/write.").Default("false").BoolVar(&w.EnableRemoteWrite)
 	p.flag("web.remote-write-receiver.accepted-protobuf-messages", "Messages to accept: "+strings.Join(writeMessages, ", ")+". Can be repeated.").
 		Default(writeMessages...).SetValue((*messageList)(&w.AcceptedMessages))
-	p.flag("web.enable-otlp-receiver", "Accept OTLP metrics.").Default("false").BoolVar(&w.EnableOTLP)
+	p.flag("web.enable-otlp-receiver", "Accept OTLP metrics at /api/v1/otlp/v1/metrics.").Default("false").BoolVar(&w.EnableOTLP)
 }
 
 func (p *flagParser) storageFlags() {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/ingest"
 	"github.com/tidemarkdb/tidemark/ingest/forward"
+	"github.com/tidemarkdb/tidemark/ingest/otlp"
 	"github.com/tidemarkdb/tidemark/ingest/remotewrite"
 	"github.com/tidemarkdb/tidemark/ingest/scrape"
 	"github.com/tidemarkdb/tidemark/query"
@@ -29,6 +30,7 @@ type parts struct {
 	store       column.Waiter
 	engine      *query.Engine
 	remoteWrite *remotewrite.Handler
+	otlp        *otlp.Handler
 	forwarder   *forward.Forwarder
 	scraper     *scrape.Scraper
 	rules       *rules.Manager
@@ -89,7 +91,7 @@ const (
 	requestsPercent = 15
 )
 
-// newIngest makes the ways in: remote write and scraping.
+// newIngest makes the ways in: remote write, OTLP and scraping.
 func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
 	intake, err := ingest.New(ingest.Options{
 		Appender: s.db, Registerer: s.registry,
@@ -103,6 +105,9 @@ func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
 		Intake: intake, Messages: s.opts.Web.AcceptedMessages, Logger: s.log.With("component", "remote write"), Registerer: s.registry,
 	})
 	if err != nil {
+		return err
+	}
+	if p.otlp, err = s.newOTLP(intake); err != nil {
 		return err
 	}
 	p.forwarder, err = forward.New(forward.Options{

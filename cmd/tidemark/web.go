@@ -107,5 +107,8 @@ func (s *server) apiSources() api.Sources {
 	if s.opts.Web.EnableRemoteWrite {
 		src.RemoteWrite = s.parts.remoteWrite
 	}
+	if s.opts.Web.EnableOTLP {
+		src.OTLP = s.parts.otlp
+	}
 	return src
 }

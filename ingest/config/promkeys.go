@@ -44,7 +44,7 @@ var promKeys = []promKey{
 	{"tracing", inert, "spans are not exported yet"},
 	{"remote_write", acts, "as in Prometheus; what waits is on disk, within `tidemark.remote_write_queue`"},
 	{"remote_read", inert, "nothing is read from other servers yet"},
-	{"otlp", inert, "OTLP is not received yet"},
+	{"otlp", acts, "as in Prometheus"},
 }
 
 // rowOf returns the row with the longest path that covers a key.

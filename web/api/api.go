@@ -196,7 +196,8 @@ func (a *API) routes() []route {
 		{path: "/admin/tidemark/undelete", methods: change, endpoint: a.undelete, guarded: true},
 		{path: "/admin/tidemark/retention", methods: get, endpoint: a.retention},
 		{path: "/read", methods: post, handler: a.read},
-		{path: "/write", methods: post, handler: a.writeHandler(), guarded: true},
+		{path: "/write", methods: post, handler: receiver(a.src.RemoteWrite, "remote write receiver needs to be enabled with --web.enable-remote-write-receiver"), guarded: true},
+		{path: "/otlp/v1/metrics", methods: post, handler: receiver(a.src.OTLP, "otlp write receiver needs to be enabled with --web.enable-otlp-receiver"), guarded: true},
 	}
 }
 
@@ -217,12 +218,10 @@ func OnlyMethods(h http.Handler, methods ...string) http.Handler {
 	})
 }
 
-// writeHandler is the receiver of remote write, or the answer of a server whose receiver is off.
-func (a *API) writeHandler() http.Handler {
-	if a.src.RemoteWrite != nil {
-		return a.src.RemoteWrite
+// receiver is the receiver of a protocol, or the answer of a server that has it off.
+func receiver(h http.Handler, off string) http.Handler {
+	if h != nil {
+		return h
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "remote write receiver needs to be enabled with --web.enable-remote-write-receiver", http.StatusNotFound)
-	})
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, off, http.StatusNotFound) })
 }

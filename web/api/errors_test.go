@@ -159,17 +159,23 @@ func TestServerWithoutPartsAnswersAsAnEmptyOne(t *testing.T) {
 	check("features", `{}`)
 }
 
-func TestRemoteWriteIsHandedOn(t *testing.T) {
-	h, _ := serving(t, Options{}, nil)
-	if rec := do(h, httptest.NewRequest(http.MethodPost, "/api/v1/write", nil)); rec.Code != 404 || !strings.Contains(rec.Body.String(), "--web.enable-remote-write-receiver") {
-		t.Errorf("receiver off: %d %s", rec.Code, rec.Body)
+func TestWritesAreHandedOnToTheirReceivers(t *testing.T) {
+	off, _ := serving(t, Options{}, nil)
+	answering := func(code int) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) })
 	}
-	h, _ = serving(t, Options{}, func(s *Sources) {
-		s.RemoteWrite = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	})
-	if rec := do(h, httptest.NewRequest(http.MethodPost, "/api/v1/write", nil)); rec.Code != 204 {
-		t.Errorf("receiver on: %d", rec.Code)
+	on, _ := serving(t, Options{}, func(s *Sources) { s.RemoteWrite, s.OTLP = answering(204), answering(202) })
+	check := func(path, flag string, code int) {
+		t.Helper()
+		if rec := do(off, httptest.NewRequest(http.MethodPost, path, nil)); rec.Code != 404 || !strings.Contains(rec.Body.String(), flag) {
+			t.Errorf("%s while it is off: %d %s", path, rec.Code, rec.Body)
+		}
+		if rec := do(on, httptest.NewRequest(http.MethodPost, path, nil)); rec.Code != code {
+			t.Errorf("%s: %d, want %d", path, rec.Code, code)
+		}
 	}
+	check("/api/v1/write", "--web.enable-remote-write-receiver", 204)
+	check("/api/v1/otlp/v1/metrics", "--web.enable-otlp-receiver", 202)
 }
 
 func TestBrowsersAreToldWhoMayRead(t *testing.T) {

@@ -33,6 +33,8 @@ type Sources struct {
 	Keeper        Keeper
 	// RemoteWrite receives /write; nil: the receiver is off.
 	RemoteWrite http.Handler
+	// OTLP receives /otlp/v1/metrics; nil: the receiver is off.
+	OTLP http.Handler
 	// Config returns the configuration in use as YAML, secrets hidden.
 	Config func() string
 	// ExternalLabels returns those of the configuration in use.
