@@ -10,7 +10,10 @@ import (
 	"unsafe"
 )
 
-var errNumber = errors.New("not a number")
+var (
+	errNumber = errors.New("not a number")
+	errRange  = errors.New("out of range")
+)
 
 // Decimal reads a decimal number without allocating. Unlike strconv it takes neither hexadecimal digits nor underscores;
 // words for infinity and NaN it takes where words is true.
@@ -25,8 +28,8 @@ func Decimal(b []byte, words bool) (float64, error) {
 		}
 	}
 	v, err := strconv.ParseFloat(unsafe.String(unsafe.SliceData(b), len(b)), 64)
-	if err != nil && (math.IsInf(v, 0) || len(b) == 0) && errors.Is(err, strconv.ErrRange) {
-		return 0, errors.New("number out of range")
+	if errors.Is(err, strconv.ErrRange) {
+		return 0, errRange
 	}
 	if err != nil {
 		return 0, errNumber
@@ -76,18 +79,18 @@ func Integer(b []byte) (int64, error) {
 			return 0, errNumber
 		}
 		if n > (math.MaxUint64-9)/10 {
-			return 0, errors.New("number out of range")
+			return 0, errRange
 		}
 		n = n*10 + uint64(c-'0')
 	}
 	if negative {
 		if n > 1<<63 {
-			return 0, errors.New("number out of range")
+			return 0, errRange
 		}
 		return -int64(n), nil
 	}
 	if n > math.MaxInt64 {
-		return 0, errors.New("number out of range")
+		return 0, errRange
 	}
 	return int64(n), nil
 }

@@ -172,7 +172,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 func (l *Listener) complain(what string, err error) {
 	now := time.Now().Unix()
 	if next := l.nextLog.Load(); now >= next && l.nextLog.CompareAndSwap(next, now+60) {
-		l.o.Logger.Warn("Graphite's protocol: not everything is taken as it comes", "what", what, "err", err)
+		l.o.Logger.Warn("not everything is taken as it comes by Graphite's protocol", "what", what, "err", err)
 	}
 }
 
