@@ -207,9 +207,6 @@ func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sa
 	}
 	if !db.whole() {
 		if lsn, ok, err := db.queueBatch(b, *buf, lim, r); ok || err != nil {
-			if ok {
-				db.tell(b, r) // those that turn out to be refused too: who asks for durability waits for the tap
-			}
 			return lsn, err
 		}
 	}
@@ -225,12 +222,13 @@ func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sa
 	}
 	db.countLate(b, &late)
 	db.head.Enqueue(w, lsn)
+	turn := db.takeTurnLocked()
 	db.seq.Unlock()
 	db.head.Apply(w, r)
 	if slices.Contains(r.Reason, sample.OverLimit) {
 		db.raiseMemory()
 	}
-	db.tell(b, r)
+	db.tell(turn, lsn, b, r)
 	return lsn, nil
 }
 
@@ -238,9 +236,6 @@ func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sa
 func (db *DB) Durable(ctx context.Context, lsn sample.LSN) error {
 	if err := db.journal.Durable(ctx, lsn); err != nil {
 		return db.unavailable(err)
-	}
-	if t := db.tap.Load(); t != nil {
-		(*t).Await(ctx)
 	}
 	return nil
 }

@@ -68,9 +68,11 @@ type DB struct {
 	noMemory       atomic.Int64  // when something was last refused for lack of memory, Unix ms
 	late           atomic.Pointer[LateWindows]
 	started        time.Time
-	now            func() time.Time // time.Now; tests of retention set the clock
-	tap            atomic.Pointer[Tap]
+	now            func() time.Time     // time.Now; tests of retention set the clock
 	gate           atomic.Pointer[Gate] // nil: every series may be made
+	tap            Tap                  // nil: none; set before anything is committed
+	toldBefore     sample.LSN           // by an earlier run
+	lastTurn       <-chan struct{}      // of the last batch that the tap is told of; guarded by seq
 	recovery       Recovery
 	converted      []string      // ids of foreign blocks that are done; replaced, never changed; guarded by maintain
 	foreignAt      foreignCounts // how far the conversion is
@@ -150,6 +152,9 @@ func Start(ctx context.Context, o Options) (*DB, error) {
 		db.lock = lock
 	}
 	if err := db.open(ctx); err != nil {
+		return nil, errors.Join(err, db.release())
+	}
+	if err := db.openTap(); err != nil {
 		return nil, errors.Join(err, db.release())
 	}
 	db.watchDisk() // a start on a full disk says so at once
@@ -270,6 +275,9 @@ func (db *DB) lastWords() error {
 // release gives back what open took, in reverse.
 func (db *DB) release() error {
 	var errs []error
+	if db.tap != nil {
+		errs = append(errs, db.tap.Close())
+	}
 	if db.journal != nil {
 		errs = append(errs, db.journal.Close())
 	}

@@ -71,6 +71,8 @@ type Options struct {
 	// Shards is the number of parts of the head that are locked apart, a power of two; 0: 16.
 	Shards int
 
+	// Tap makes what is told of all that is committed; nil: nobody is. It is called during Start, and closed with the store.
+	Tap func(*DB) (Tap, error)
 	// Budget is charged for what the store holds in memory; nil: not accounted.
 	Budget *budget.Account
 	// BlockCache is the size in bytes of the cache of block stripes; 0: 64 MiB.

@@ -158,7 +158,10 @@ func (db *DB) checkpointLocked(ctx context.Context) error {
 		pin.Close() // the disk may take its time, and a pin costs a version of each series that gets a sample
 		// It knows series that came since the pin and that will not be logged again: their records must not
 		// be lost either.
-		return db.Durable(ctx, db.journal.Last())
+		if err := db.Durable(ctx, db.journal.Last()); err != nil {
+			return err
+		}
+		return db.keepTold(ctx)
 	})
 	if err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)

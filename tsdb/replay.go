@@ -235,6 +235,7 @@ func (p *replayer) runApply(share int) {
 		if !p.db.head.ApplyShare(x.work, share, len(p.apply), &x.result) {
 			continue // another share is not done yet
 		}
+		p.db.tellAgain(x.lsn, &x.batch, &x.result)
 		stale := 0
 		for i, reason := range x.result.Reason {
 			if reason == sample.StaleRef && !p.db.head.Ended(x.batch.Ref[i]) {

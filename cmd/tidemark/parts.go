@@ -44,7 +44,7 @@ type parts struct {
 
 // newParts makes the parts, without configuration.
 func (s *server) newParts() (*parts, error) {
-	p := &parts{store: s.db, errs: make(chan error, 8)}
+	p := &parts{store: s.db, forwarder: s.forwarder, errs: make(chan error, 8)}
 	metrics, err := discovery.CreateAndRegisterSDMetrics(s.registry)
 	if err != nil {
 		return nil, err
@@ -110,15 +110,6 @@ func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
 	if p.otlp, err = s.newOTLP(intake); err != nil {
 		return err
 	}
-	p.forwarder, err = forward.New(forward.Options{
-		FS: s.fs, Dir: s.stateDir("forward"), Labels: s.db, Flush: s.opts.Storage.RemoteFlushDeadline,
-		Registerer: s.registry, Logger: s.log.With("component", "remote write out"),
-	})
-	if err != nil {
-		return err
-	}
-	s.forwarder = p.forwarder
-	s.db.SetTap(p.forwarder)
 	f := s.opts.Features
 	p.scraper, err = scrape.New(scrape.Options{
 		Appendable: s.db.Storage(), Registerer: s.registry, SDMetrics: metrics, Logger: s.log.With("component", "scrape"),

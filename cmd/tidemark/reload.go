@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/prometheus/util/logging"
 
 	"github.com/tidemarkdb/tidemark/ingest/config"
-	"github.com/tidemarkdb/tidemark/ingest/forward"
 	"github.com/tidemarkdb/tidemark/rules"
 	"github.com/tidemarkdb/tidemark/rules/notify"
 )
@@ -169,21 +168,6 @@ func (s *server) check(c *config.Config) error {
 }
 
 func (s *server) applyScrape(c *config.Config) error { return s.parts.scraper.ApplyConfig(c.Prom) }
-
-// applyForward sets who is sent what the store accepts. In a trial beside another server that is nobody, and what waits
-// from before stays.
-func (s *server) applyForward(c *config.Config) error {
-	if s.shadow() {
-		return nil
-	}
-	limits := c.Tidemark.RemoteWriteQueue
-	_, total, err := s.fs.Usage(existingParent(s.opts.Storage.Path))
-	if err != nil {
-		return fmt.Errorf("how much may wait for remote write: %w", err)
-	}
-	s.parts.forwarder.SetLimits(forward.Limits{Bytes: limits.MaxSize.Of(int64(total)), Age: time.Duration(limits.MaxAge)})
-	return s.parts.forwarder.ApplyConfig(c.Prom)
-}
 
 func (s *server) applyNotifier(c *config.Config) error {
 	n := notifyConfig(c)

@@ -46,7 +46,7 @@ type server struct {
 	store atomic.Pointer[tsdb.DB]
 	parts *parts // what runs on the store; nil until it is open
 
-	forwarder *forward.Forwarder // as long as the store may accept something; nil until it is open
+	forwarder *forward.Forwarder // opened and closed by the store
 
 	quit context.CancelFunc // begins the stop; set by run
 	live sync.Mutex         // held while the parts are made or reconfigured
@@ -104,9 +104,6 @@ func (s *server) run(ctx context.Context) (err error) {
 	}
 	stopWeb()
 	err = errors.Join(err, <-webDone)
-	if s.forwarder != nil {
-		err = errors.Join(err, s.forwarder.Close())
-	}
 	if s.db != nil {
 		if cerr := s.db.Close(); cerr != nil {
 			err = errors.Join(err, fmt.Errorf("close the store: %w", cerr))

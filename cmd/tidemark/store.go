@@ -46,6 +46,7 @@ func (s *server) storeOptions() tsdb.Options {
 	o.Scrub, o.ScrubBytes = scrubRate(c)
 	o.BlockCache, o.SeriesCache = cacheSize(s.memory.Limit()), cacheSize(s.memory.Limit())
 	o.Foreign = prom.Directory{Logger: s.log.With("component", "tsdb"), Account: o.Budget}
+	o.Tap = s.openForwarder
 	o.DeleteForeign = c.Tidemark.Storage.PrometheusOriginals == "delete"
 	return o
 }

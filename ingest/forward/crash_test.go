@@ -46,7 +46,7 @@ func checkAfterCrash(t *testing.T, left fsx.FS, dir, config string, written []st
 	t.Helper()
 	to := newReceiver(t)
 	y := &bench{t: t, o: Options{FS: left, Dir: dir}}
-	y.o.Labels = &y.store
+	y.o.Store = &y.store
 	y.start()
 	defer func() { y.stop() }()
 	y.configure(to, config)

@@ -3,8 +3,10 @@
 
 // Package forward is remote write out: it sends what the store has accepted to other servers.
 //
-// A Forwarder is told of every batch after its commit. What was accepted, late rows too, goes into the Queue, a journal of
-// its own, once for all receivers. An Endpoint is one entry of remote_write: it reads the queue from its Position on,
+// A Forwarder is told of every batch after its commit, in the order of the store's log. What was accepted, late rows too,
+// goes into the Queue, a journal of its own, once for all receivers. The queue knows up to which record of the log it has
+// been told; the store keeps what comes behind it, and tells of it again after a crash. So nothing that was acknowledged
+// is missing, though no acknowledgement waits for the queue. An Endpoint is one entry of remote_write: it reads the queue from its Position on,
 // relabels, sends, and moves the position when the receiver has everything up to there. So each row is sent at least once,
 // over any number of restarts and outages, as long as the queue is not cut: it is bounded in bytes and in age.
 //

@@ -21,11 +21,11 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
-// Options of a Forwarder. Dir and Labels are required.
+// Options of a Forwarder. Dir and Store are required.
 type Options struct {
 	FS         fsx.FS // nil: the operating system's
 	Dir        string // where the queue is; it is made when there is something to forward
-	Labels     LabelSource
+	Store      Store
 	Limits     Limits
 	Flush      time.Duration         // how long a stop waits for what has not been sent; 0: not at all
 	Registerer prometheus.Registerer // nil: no metrics are registered
@@ -65,14 +65,28 @@ func New(o Options) (*Forwarder, error) {
 	return &Forwarder{o: o, metrics: m, endpoints: map[string]*endpoint{}}, nil
 }
 
-// Accepted puts the rows of a batch into the queue that its commit accepted. It copies them. Where the queue has no room
-// they are counted and not sent: the store has them all the same.
-func (f *Forwarder) Accepted(b *sample.Batch, r *sample.Result) {
+// Wants reports whether there is somebody to send to.
+func (f *Forwarder) Wants() bool { return f.queue.Load() != nil }
+
+// Told returns the LSN of the store up to which the queue has what was accepted. What comes after it must be told again.
+func (f *Forwarder) Told() sample.LSN {
+	q := f.queue.Load()
+	if q == nil {
+		return f.o.Store.LastLSN()
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.told.Store
+}
+
+// Accepted puts the rows of a batch into the queue that its commit accepted, which has the number lsn in the log of the
+// store. It copies them. Where the queue has no room they are counted and not sent: the store has them all the same.
+func (f *Forwarder) Accepted(lsn sample.LSN, b *sample.Batch, r *sample.Result) {
 	q := f.queue.Load()
 	if q == nil {
 		return
 	}
-	if err := q.append(b, r); err != nil {
+	if err := q.append(lsn, b, r); err != nil {
 		f.metrics.refused.Add(float64(b.Len()))
 		f.o.Logger.Error("samples are not forwarded", "err", err, "samples", b.Len())
 		return
@@ -81,11 +95,12 @@ func (f *Forwarder) Accepted(b *sample.Batch, r *sample.Result) {
 	f.metrics.raiseNewest(b.T)
 }
 
-// Await waits until the operating system has what was accepted, so that it outlives the process; ctx ends the wait.
-func (f *Forwarder) Await(ctx context.Context) {
+// Keep returns when the disk has what was accepted, unless it cannot; the error is that of ctx.
+func (f *Forwarder) Keep(ctx context.Context) error {
 	if q := f.queue.Load(); q != nil {
-		_ = q.journal.Durable(ctx, q.journal.Last()) // who appends is told that the disk is full
+		return q.keep(ctx)
 	}
+	return nil
 }
 
 // ApplyConfig makes the receivers those of a configuration. Those that stay as they were go on; one that is new begins
@@ -100,13 +115,8 @@ func (f *Forwarder) ApplyConfig(cfg *promconfig.Config) error {
 	if err != nil {
 		return err
 	}
-	if f.open == nil && (len(want) > 0 || f.leftBehind()) {
-		if err := f.openLocked(); err != nil {
-			return err
-		}
-	}
-	if f.open == nil {
-		return nil
+	if err := f.readyLocked(len(want) > 0); err != nil || f.open == nil {
+		return err
 	}
 	for key := range want {
 		if err := f.open.attach(key); err != nil {
@@ -136,6 +146,17 @@ func (f *Forwarder) ApplyConfig(cfg *promconfig.Config) error {
 		return nil
 	}
 	f.queue.Store(f.open)
+	return nil
+}
+
+// readyLocked opens the queue where there is one, or somebody to send to.
+func (f *Forwarder) readyLocked(wanted bool) error {
+	switch {
+	case f.open == nil && (wanted || f.leftBehind()):
+		return f.openLocked()
+	case f.open != nil && wanted && f.queue.Load() == nil:
+		return f.open.tellUpTo(f.o.Store.LastLSN()) // what came since it was wanted last is for nobody
+	}
 	return nil
 }
 

@@ -41,7 +41,7 @@ type bench struct {
 func newBench(t *testing.T, o Options) *bench {
 	t.Helper()
 	x := &bench{t: t, o: o}
-	x.o.Dir, x.o.Labels = t.TempDir(), &x.store
+	x.o.Dir, x.o.Store = t.TempDir(), &x.store
 	x.start()
 	t.Cleanup(func() { x.stop() })
 	return x
@@ -84,11 +84,23 @@ func (x *bench) configure(to *receiver, text string) {
 // quick makes requests small, and waits short.
 const quick = `, queue_config: {batch_send_deadline: 10ms, min_backoff: 1ms, max_backoff: 5ms, max_samples_per_send: 10, max_shards: 4}`
 
+// accept tells of a batch.
+func (x *bench) accept(b *sample.Batch, r *sample.Result) {
+	x.f.Accepted(x.store.commit(), b, r)
+}
+
+func (x *bench) keep() {
+	x.t.Helper()
+	if err := x.f.Keep(x.t.Context()); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
 // row commits one float.
 func (x *bench) row(ref sample.Ref, t int64, v float64) {
 	var b sample.Batch
 	b.AppendFloat(ref, 0, t, v, 0)
-	x.f.Accepted(&b, &sample.Result{})
+	x.accept(&b, &sample.Result{})
 }
 
 // await waits until what has come, sorted, is want, sorted.
@@ -153,7 +165,7 @@ func TestAcceptedRowsOfAllKindsAreSent(t *testing.T) {
 			b.Exemplars = append(b.Exemplars, sample.Exemplar{Ref: a, Labels: labels.FromStrings("trace", "t"), V: 7, T: 999, HasT: true})
 			b.Meta = append(b.Meta, sample.Metadata{Ref: a, Type: "gauge", Unit: "s", Help: "What it is."})
 			ok := sample.Accepted
-			x.f.Accepted(&b, &sample.Result{Reason: []sample.Reason{ok, sample.Conflict, ok, ok, ok, sample.Same}})
+			x.accept(&b, &sample.Result{Reason: []sample.Reason{ok, sample.Conflict, ok, ok, ok, sample.Same}})
 			x.await(to, want...)
 			family := `a GAUGE "s" "What it is."`
 			if version != "prometheus.WriteRequest" {
@@ -195,7 +207,7 @@ func TestRowsOfASeriesStayInOrder(t *testing.T) {
 			b.AppendFloat(ref, 0, int64(i), float64(i), 0)
 			want = append(want, fmt.Sprintf(`{__name__="m", s="%d"} %d @%d`, s, i, i))
 		}
-		x.f.Accepted(&b, &sample.Result{})
+		x.accept(&b, &sample.Result{})
 	}
 	x.await(to, want...)
 	last := map[string]int{}
@@ -268,7 +280,7 @@ func TestWhatIsAcceptedAfterTheEndpointsHaveStoppedIsSentAfterARestart(t *testin
 		t.Fatal(err)
 	}
 	x.row(a, 1, 1)
-	x.f.Await(t.Context())
+	x.keep()
 	x.stop()
 	x.start()
 	x.configure(to, config)
@@ -363,10 +375,10 @@ func TestAnEpochNamesManySeriesOnce(t *testing.T) {
 		b.AppendFloat(x.store.ref(i, "__name__", "m", "long", long, "i", fmt.Sprint(i)), 0, 1, 1, 0)
 	}
 	q := x.f.queue.Load()
-	x.f.Accepted(&b, &sample.Result{})
+	x.accept(&b, &sample.Result{})
 	before := q.journal.BytesSince(0)
 	for range 3 {
-		x.f.Accepted(&b, &sample.Result{})
+		x.accept(&b, &sample.Result{})
 	}
 	if n := float64(q.journal.BytesSince(0)-before) / (3 * series); n > 16 {
 		t.Errorf("a row takes %.1f bytes", n)

@@ -53,23 +53,32 @@ type position struct {
 	Sent  sample.LSN `json:"sent"`  // the receiver has all up to here
 }
 
+// mark says that the records of the queue up to one have the rows of those of the store up to another.
+type mark struct {
+	Queue sample.LSN `json:"queue"`
+	Store sample.LSN `json:"store"`
+}
+
 // queueState is what the file of positions holds.
 type queueState struct {
 	Epochs    []epoch             `json:"epochs"`
 	Endpoints map[string]position `json:"endpoints"`
+	Told      mark                `json:"told"` // the disk has it
 }
 
-// LabelSource tells the labels of series of the store.
-type LabelSource interface {
+// Store is whose samples are forwarded.
+type Store interface {
 	// LabelsOf returns the labels of a series; ok is false where the store has it no more.
 	LabelsOf(ref sample.Ref) (ls labels.Labels, ok bool)
+	// LastLSN returns the number of the last record of its log.
+	LastLSN() sample.LSN
 }
 
 // queue is the rows that wait to be sent.
 type queue struct {
 	fs      fsx.FS
 	dir     string
-	source  LabelSource
+	store   Store
 	now     func() time.Time
 	journal *journal.Journal
 	floor   *journal.Floor
@@ -87,14 +96,16 @@ type queue struct {
 	saving sync.Mutex // held while positions are written; taken before mu
 	mu     sync.Mutex
 	state  queueState // guarded by mu
+	told   mark       // guarded by mu: as of now
+	synced mark       // guarded by mu: told, as it was at some time; state.Told once the disk has it
 	dirty  bool       // guarded by mu: not written yet
 	limits Limits     // guarded by mu
 }
 
 func openQueue(o Options) (*queue, error) {
-	q := &queue{fs: o.FS, dir: o.Dir, source: o.Labels, now: o.Now, wake: make(chan struct{}, 1)}
+	q := &queue{fs: o.FS, dir: o.Dir, store: o.Store, now: o.Now, wake: make(chan struct{}, 1)}
 	q.limits = o.Limits
-	if err := q.fs.MkdirAll(q.dir); err != nil {
+	if err := fsx.MakeDir(q.fs, q.dir); err != nil {
 		return nil, fmt.Errorf("open the queue of remote write: %w", err)
 	}
 	if err := q.load(); err != nil {
@@ -106,7 +117,46 @@ func openQueue(o Options) (*queue, error) {
 	}
 	q.journal = j
 	q.floor = j.NewFloor("remote write", q.oldestLocked())
+	if err := q.findTold(); err != nil {
+		return nil, errors.Join(fmt.Errorf("read the queue of remote write: %w", err), j.Close())
+	}
 	return q, nil
+}
+
+// findTold finds out up to where the queue has what the store has.
+func (q *queue) findTold() error {
+	q.told = q.state.Told
+	err := q.journal.Reread(q.told.Queue+1, q.journal.Last(), func(lsn sample.LSN, kind byte, payload []byte) error {
+		if kind == kindRows {
+			q.told = mark{Queue: lsn, Store: max(q.told.Store, lsnOf(payload))}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	last := q.store.LastLSN()
+	if len(q.state.Endpoints) > 0 && q.told.Store <= last {
+		return nil
+	}
+	// Nobody was to be sent anything; or the power failed before the disk had the store's last records, whose numbers
+	// will be given out again.
+	return q.tellUpTo(last)
+}
+
+// tellUpTo notes that nothing of the store is missing up to lsn, whatever the records say.
+func (q *queue) tellUpTo(lsn sample.LSN) error {
+	q.write.Lock()
+	defer q.write.Unlock()
+	if err := q.beginLocked(); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	q.told = mark{Queue: q.journal.Last(), Store: lsn}
+	q.synced, q.state.Told, q.dirty = q.told, q.told, true
+	q.mu.Unlock()
+	_, _, err := q.maintain()
+	return err
 }
 
 // load reads the file of positions. Without one all endpoints begin at the end.
@@ -144,11 +194,11 @@ func (q *queue) newest() sample.LSN {
 	for _, p := range q.state.Endpoints {
 		newest = max(newest, p.Sent)
 	}
-	return newest
+	return max(newest, q.state.Told.Queue)
 }
 
-// append puts the rows of a batch that were accepted into the queue.
-func (q *queue) append(b *sample.Batch, r *sample.Result) error {
+// append puts the rows of a batch that were accepted into the queue. lsn is that of the store's record, 0 if it has none.
+func (q *queue) append(lsn sample.LSN, b *sample.Batch, r *sample.Result) error {
 	w := &q.write
 	w.Lock()
 	defer w.Unlock()
@@ -158,8 +208,12 @@ func (q *queue) append(b *sample.Batch, r *sample.Result) error {
 		}
 	}
 	w.out.reset()
+	w.out.lsn = lsn
 	accepted(&w.out.rows, b, r)
 	if w.out.rows.Len() == 0 && len(w.out.rows.Exemplars) == 0 && len(w.out.rows.Meta) == 0 {
+		q.mu.Lock()
+		q.told.Store = max(q.told.Store, lsn)
+		q.mu.Unlock()
 		return nil
 	}
 	q.nameLocked()
@@ -168,7 +222,8 @@ func (q *queue) append(b *sample.Batch, r *sample.Result) error {
 		w.known = nil
 		return err
 	}
-	if _, err := q.journal.Append(kindRows, buf); err != nil {
+	at, err := q.journal.Append(kindRows, buf)
+	if err != nil {
 		w.known = nil // what the record would have named is not named
 		return fmt.Errorf("put rows into the queue of remote write: %w", err)
 	}
@@ -184,6 +239,7 @@ func (q *queue) append(b *sample.Batch, r *sample.Result) error {
 	w.names, w.bytes = w.names+names, w.bytes+max(len(buf)-names, 0)
 	q.mu.Lock()
 	q.state.Epochs[len(q.state.Epochs)-1].Rows += int64(w.out.rows.Len())
+	q.told = mark{Queue: at, Store: max(q.told.Store, lsn)}
 	q.mu.Unlock()
 	return nil
 }
@@ -231,7 +287,7 @@ func (q *queue) nameLocked() {
 		if w.known[id] == ref.Generation() {
 			return
 		}
-		if ls, ok := q.source.LabelsOf(ref); ok {
+		if ls, ok := q.store.LabelsOf(ref); ok {
 			w.known[id] = ref.Generation()
 			w.out.names = append(w.out.names, namedSeries{ref, ls})
 		}
@@ -315,6 +371,7 @@ func (q *queue) maintain() (first sample.LSN, cut int64, err error) {
 	defer q.saving.Unlock()
 	q.mu.Lock()
 	first, cut = q.trimLocked()
+	q.markLocked()
 	var raw []byte
 	if q.dirty {
 		raw, err = json.Marshal(q.state)
@@ -335,6 +392,29 @@ func (q *queue) maintain() (first sample.LSN, cut int64, err error) {
 		q.floor.Set(first)
 	}
 	return first, cut, nil
+}
+
+// markLocked notes up to where the queue has what the store has, as far as the disk has the queue.
+func (q *queue) markLocked() {
+	onDisk := q.journal.Synced()
+	for _, m := range []mark{q.synced, q.told} {
+		if m.Queue <= onDisk && m.Store > q.state.Told.Store {
+			q.state.Told, q.dirty = m, true
+		}
+	}
+	if q.synced.Queue <= onDisk {
+		q.synced = q.told
+	}
+}
+
+// keep returns when the disk has what is in the queue.
+func (q *queue) keep(ctx context.Context) error {
+	err := q.journal.OnDisk(ctx, q.journal.Last())
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	_ = err // who appends is told that the disk is full
+	return nil
 }
 
 // trimLocked forgets the epochs that nobody needs any more, or that are beyond the limits.

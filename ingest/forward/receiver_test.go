@@ -145,6 +145,21 @@ func (x *receiver) got() []string {
 type store struct {
 	mu     sync.Mutex
 	series map[sample.Ref]labels.Labels // guarded by mu
+	lsn    sample.LSN                   // guarded by mu
+}
+
+// commit returns the LSN of a new record.
+func (s *store) commit() sample.LSN {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lsn++
+	return s.lsn
+}
+
+func (s *store) LastLSN() sample.LSN {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lsn
 }
 
 func (s *store) LabelsOf(ref sample.Ref) (labels.Labels, bool) {

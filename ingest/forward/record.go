@@ -29,6 +29,7 @@ const (
 	hasHistograms
 	hasExemplars
 	hasMetadata
+	hasLSN
 	recordFlags = 1<<iota - 1
 )
 
@@ -40,17 +41,19 @@ type namedSeries struct {
 
 // record is rows on their way into the queue, or out of it.
 type record struct {
+	lsn   sample.LSN // of the store's record that they came with; 0: it is not known
 	names []namedSeries
 	rows  sample.Batch // a histogram may be shared with others
 }
 
 func (r *record) reset() {
+	r.lsn = 0
 	clear(r.names)
 	r.names = r.names[:0]
 	r.rows.Reset()
 }
 
-// appendRecord writes a record: a byte of flags, the series that have not been named in the epoch, then columns.
+// appendRecord writes a record: a byte of flags, the LSN, the series that have not been named in the epoch, then columns.
 func appendRecord(dst []byte, r *record) ([]byte, error) {
 	b := &r.rows
 	flags := byte(0)
@@ -66,7 +69,13 @@ func appendRecord(dst []byte, r *record) ([]byte, error) {
 	if len(b.Meta) > 0 {
 		flags |= hasMetadata
 	}
+	if r.lsn > 0 {
+		flags |= hasLSN
+	}
 	dst = append(dst, flags)
+	if r.lsn > 0 {
+		dst = binary.AppendUvarint(dst, uint64(r.lsn))
+	}
 	dst = appendNames(dst, r.names)
 	dst = binary.AppendUvarint(dst, uint64(b.Len()))
 	last := int64(0)
@@ -190,6 +199,9 @@ func (d *decoder) decode(payload []byte, r *record) error {
 	if flags&^recordFlags != 0 {
 		c.Fail("a record with flags that are not known")
 	}
+	if flags&hasLSN != 0 {
+		r.lsn = sample.LSN(c.Uvarint())
+	}
 	for range c.Count(2) {
 		ref := sample.Ref(c.Uvarint())
 		r.names = append(r.names, namedSeries{ref, d.labels()})
@@ -223,6 +235,15 @@ func (d *decoder) decode(payload []byte, r *record) error {
 		return f
 	}
 	return nil
+}
+
+// lsnOf returns the LSN that a record begins with, 0 where it has none.
+func lsnOf(payload []byte) sample.LSN {
+	if len(payload) == 0 || payload[0]&hasLSN == 0 {
+		return 0
+	}
+	lsn, _ := binary.Uvarint(payload[1:])
+	return sample.LSN(lsn)
 }
 
 func (d *decoder) labels() labels.Labels {

@@ -30,7 +30,7 @@ func anyRecord(t *rapid.T) *record {
 	set := rapid.Custom(func(t *rapid.T) labels.Labels {
 		return labels.FromMap(rapid.MapOfN(rapid.StringN(1, 8, 40), text, 0, 4).Draw(t, "labels"))
 	})
-	r := &record{}
+	r := &record{lsn: sample.LSN(rapid.Uint64().Draw(t, "lsn"))}
 	for range rapid.IntRange(0, 4).Draw(t, "names") {
 		r.names = append(r.names, namedSeries{ref.Draw(t, "named"), set.Draw(t, "set")})
 	}
@@ -112,7 +112,7 @@ func FuzzDecode(f *testing.F) {
 // TestDocumentShowsTheBytesOfARecord compares the dump in the format document with what appendRecord makes.
 func TestDocumentShowsTheBytesOfARecord(t *testing.T) {
 	const doc = "../../docs/format-queue.md"
-	r := &record{}
+	r := &record{lsn: 300}
 	ref := sample.MakeRef(1, 5)
 	r.names = append(r.names, namedSeries{ref, labels.FromStrings("__name__", "up", "job", "a")})
 	r.rows.AppendFloat(ref, 500, 1000, 1, 0)

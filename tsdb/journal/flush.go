@@ -98,6 +98,8 @@ func (j *Journal) plan(now time.Time) (action, time.Duration) {
 			return flush, 0
 		}
 		due = f.began.Add(retryInterval)
+	case f.dirty && j.mu.disk > j.Synced():
+		return flush, 0
 	case j.mu.bytes > 0 && (j.mu.urgent > acked || j.mu.bytes >= eagerBytes):
 		return flush, 0
 	case j.mu.bytes > 0:
@@ -128,6 +130,7 @@ func (j *Journal) flush(now time.Time, last bool) {
 	clear(j.mu.pending)
 	j.mu.pending = j.mu.pending[:0]
 	j.mu.retry = false
+	toDisk := j.mu.disk > j.Synced()
 	j.mu.Unlock()
 	f.began = now
 
@@ -135,7 +138,7 @@ func (j *Journal) flush(now time.Time, last bool) {
 	// What was written before the disk was full counts. After any other failure nothing does.
 	if f.cur != nil && f.off > f.synced && (err == nil || recoverable(err)) {
 		f.dirty = true
-		if j.opts.Sync == Durable || last || f.fresh || now.Sub(f.lastSync) >= idleInterval {
+		if j.opts.Sync == Durable || last || f.fresh || toDisk || now.Sub(f.lastSync) >= idleInterval {
 			if serr := j.sync(); serr != nil {
 				err = serr
 			}

@@ -145,6 +145,7 @@ type Journal struct {
 		since   time.Time
 		urgent  sample.LSN // up to here somebody waits in Durable
 		lazy    sample.LSN // and here in DurableLazy
+		disk    sample.LSN // and here in OnDisk
 
 		full    *FullError
 		err     error // *PoisonedError or ErrClosed
@@ -257,6 +258,32 @@ func (j *Journal) Durable(ctx context.Context, lsn sample.LSN) error { return j.
 // DurableLazy is Durable for who is in no hurry: such waits alone sync at most once per Options.LazyInterval.
 func (j *Journal) DurableLazy(ctx context.Context, lsn sample.LSN) error {
 	return j.wait(ctx, lsn, true)
+}
+
+// OnDisk waits until the disk has everything up to lsn, whatever Options.Sync is.
+func (j *Journal) OnDisk(ctx context.Context, lsn sample.LSN) error {
+	if err := j.Durable(ctx, lsn); err != nil {
+		return err
+	}
+	for j.Synced() < lsn {
+		j.mu.Lock()
+		err, changed := j.refusalLocked(), j.changedLocked()
+		j.mu.disk = max(j.mu.disk, lsn)
+		j.mu.Unlock()
+		if j.Synced() >= lsn {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		j.nudge()
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		}
+	}
+	return nil
 }
 
 func (j *Journal) wait(ctx context.Context, lsn sample.LSN, lazy bool) error {

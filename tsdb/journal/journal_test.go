@@ -364,6 +364,33 @@ func TestUnwantedRecordsReachTheDiskWithinASecondOrSo(t *testing.T) {
 	}
 }
 
+func TestRecordsAreOnDiskWhenSomebodyHasWaitedForThat(t *testing.T) {
+	for _, mode := range []journal.Mode{journal.Durable, journal.Process} {
+		disk := fsx.NewCrashable()
+		o := small(disk)
+		o.Sync = mode
+		j := open(t, o)
+		start := time.Now()
+		for i := range 20 {
+			lsn := appendOne(t, j, 1, 10)
+			ok(t, j.OnDisk(t.Context(), lsn))
+			if j.Synced() < lsn {
+				t.Fatalf("mode %d: synced %d, want %d", mode, j.Synced(), lsn)
+			}
+			o.FS = disk.Crash(0, 1)
+			left := open(t, o)
+			if got, _ := replay(t, left, 1); len(got) != i+1 {
+				t.Fatalf("mode %d: %d records survive, want %d", mode, len(got), i+1)
+			}
+			ok(t, left.Close())
+		}
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("mode %d: took %v", mode, took)
+		}
+		ok(t, j.Close())
+	}
+}
+
 func TestAdmitHoldsWritersBackWhileTheDiskStalls(t *testing.T) {
 	stall := make(chan struct{})
 	faulty := fsx.NewFaulty(fsx.NewCrashable())
