@@ -65,7 +65,8 @@ func report(b *testing.B, f figures) {
 // BenchmarkRemoteWriteLoad sends an hour of scrapes to each server: LOAD_HOSTS hosts of 427 series, LOAD_SCRAPES scrapes
 // 15 s apart, 2,000 samples to a request, four connections, and reports what that costs the server. CPU time per sample
 // is that of the first minutes, 60 scrapes, with the series' creation (us-CPU/sample), and that of the whole load
-// (us-CPU/sample-all), each until the server is idle again. Resident memory is that before, at the end and at its peak,
+// (us-CPU/sample-all), each until the server is idle again; half of the requests, and 99 % of them, were answered within
+// p50-answer-ms and p99-answer-ms, those that made the series included. Resident memory is that before, at the end and at its peak,
 // and what was added per series (B/series; it means something from some 100,000 series on). What the server keeps takes B/sample, index included. Then the server is
 // killed right after its last answer, and starts again: restart-s is until it is ready, lost-samples is how
 // many of the last scrape, which it had acknowledged, are gone.
@@ -98,6 +99,7 @@ func measureHour(b *testing.B, p storageProgram, f *fleet, scrapes int) figures 
 	out := figures{"idle-MB": idle, "us-CPU/sample": l.cpuPerSample(b)}
 	l.send(b, start+early*scrapeMillis, scrapes-early)
 	out["samples/s"] = float64(l.samples) / l.took.Seconds()
+	out["p50-answer-ms"], out["p99-answer-ms"] = l.answered(50), l.answered(99)
 	rest(b, s.Pid(), quiet)
 	out["us-CPU/sample-all"] = l.cpuPerSample(b)
 	out["MB"], out["peak-MB"] = memory(b, s.Pid(), "VmRSS:"), memory(b, s.Pid(), "VmHWM:")
@@ -137,6 +139,7 @@ type load struct {
 	fleet   *fleet
 	samples int           // that were acknowledged
 	took    time.Duration // until they were
+	answers []time.Duration
 	before  time.Duration // the server's CPU time before
 }
 
@@ -146,13 +149,19 @@ func (l *load) send(b *testing.B, start int64, scrapes int) {
 	for i := range scrapes {
 		requests := l.fleet.scrape(start + int64(i)*scrapeMillis)
 		began := time.Now()
-		send(b, l.server.client, l.server.base, requests)
+		l.answers = append(l.answers, send(b, l.server.client, l.server.base, requests)...)
 		l.took += time.Since(began)
 		if b.Failed() {
 			b.FailNow()
 		}
 		l.samples += len(l.fleet.series)
 	}
+}
+
+// answered is within how many ms this percentage of the requests was answered.
+func (l *load) answered(percent int) float64 {
+	slices.Sort(l.answers)
+	return float64(l.answers[(len(l.answers)-1)*percent/100]) / float64(time.Millisecond)
 }
 
 func (l *load) cpuPerSample(b *testing.B) float64 {

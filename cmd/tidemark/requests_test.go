@@ -80,25 +80,29 @@ func newClient(tb testing.TB) *http.Client {
 }
 
 // send posts remote-write requests to a server over four connections, each answer awaited before the next is sent
-// on its connection.
-func send(tb testing.TB, client *http.Client, base string, requests [][]byte) {
+// on its connection. It returns how long each answer took.
+func send(tb testing.TB, client *http.Client, base string, requests [][]byte) []time.Duration {
 	tb.Helper()
-	next := make(chan []byte)
+	next := make(chan int)
+	took := make([]time.Duration, len(requests))
 	var wg sync.WaitGroup
 	for range connections {
 		wg.Go(func() {
-			for body := range next {
-				if err := sendOne(tb.Context(), client, base+"/api/v1/write", body); err != nil {
+			for i := range next {
+				began := time.Now()
+				if err := sendOne(tb.Context(), client, base+"/api/v1/write", requests[i]); err != nil {
 					tb.Error(err)
 				}
+				took[i] = time.Since(began)
 			}
 		})
 	}
-	for _, body := range requests {
-		next <- body
+	for i := range requests {
+		next <- i
 	}
 	close(next)
 	wg.Wait()
+	return took
 }
 
 func sendOne(ctx context.Context, client *http.Client, url string, body []byte) error {
