@@ -32,6 +32,8 @@ type Config struct {
 	NameValidation model.ValidationScheme
 	// IgnoreUnknownFields passes over keys that no server knows, for tests of files with keys of other programs.
 	IgnoreUnknownFields bool
+	// Read reads a file; nil: from the file system.
+	Read func(name string) ([]byte, error)
 }
 
 const defaultInterval = time.Minute
@@ -77,8 +79,12 @@ func loadFiles(c *Config, o *Options) ([]parsedGroup, error) {
 	}
 	var groups []parsedGroup
 	var errs []error
+	read := c.Read
+	if read == nil {
+		read = os.ReadFile
+	}
 	for _, file := range c.Files {
-		content, err := os.ReadFile(file)
+		content, err := read(file)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("rule file: %w", err))
 			continue

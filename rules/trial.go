@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -20,6 +22,8 @@ type Trial struct {
 	groups  []*group // in the order of evaluation
 	outbox  *outbox
 	metrics *metrics
+	states  map[*rule]map[uint64]seenAlert // of the alerts that were active when Events looked last
+	tallies map[*rule]*Tally
 }
 
 // NewTrial reads the rule files of c. Of o it uses Query, Appender, Notifier, which is called while Eval runs,
@@ -40,7 +44,7 @@ func NewTrial(c Config, o Options) (*Trial, error) {
 	}
 	m := &Manager{opts: o}
 	m.outbox = newOutbox(&m.opts, nil)
-	t := &Trial{outbox: m.outbox}
+	t := &Trial{outbox: m.outbox, states: make(map[*rule]map[uint64]seenAlert), tallies: make(map[*rule]*Tally)}
 	if t.metrics, err = newMetrics(nil); err != nil {
 		return nil, err
 	}
@@ -74,9 +78,78 @@ func (t *Trial) Order(names []string) error {
 // is in Groups.
 func (t *Trial) Eval(ctx context.Context, ts time.Time) {
 	for _, g := range t.groups {
-		g.eval(ctx, ts)
+		t.eval(ctx, g, ts)
 	}
 	t.outbox.deliver(ctx)
+}
+
+// Next returns the first time after t at which a server evaluates one of the groups; zero if there are none.
+func (t *Trial) Next(after time.Time) time.Time {
+	var next time.Time
+	for _, g := range t.groups {
+		if slot := g.slotAfter(after); next.IsZero() || slot.Before(next) {
+			next = slot
+		}
+	}
+	return next
+}
+
+// EvalDue evaluates the groups that a server evaluates at ts, which Next returned.
+func (t *Trial) EvalDue(ctx context.Context, ts time.Time) {
+	for _, g := range t.groups {
+		if g.slotAfter(ts.Add(-1)).Equal(ts) {
+			t.eval(ctx, g, ts)
+		}
+	}
+	t.outbox.deliver(ctx)
+}
+
+// eval evaluates a group and counts how its rules went.
+func (t *Trial) eval(ctx context.Context, g *group, ts time.Time) {
+	g.eval(ctx, ts)
+	for _, r := range g.rules {
+		n := t.tallies[r]
+		if n == nil {
+			n = &Tally{}
+			t.tallies[r] = n
+		}
+		n.Evaluations++
+		r.mu.Lock()
+		err := r.mu.lastError
+		r.mu.Unlock()
+		if err != nil {
+			n.Failures++
+			n.LastError, n.FailedAt = err.Error(), ts
+			continue
+		}
+		n.Samples += int64(r.out.storedNow)
+	}
+}
+
+// Tally counts how the evaluations of a rule went.
+type Tally struct {
+	Evaluations, Failures int64
+	Samples               int64 // written, those of the series of alerts included
+	LastError             string
+	FailedAt              time.Time // the last time; zero: never
+}
+
+// Tallies returns the tallies of the rules, in the order of Groups.
+func (t *Trial) Tallies() [][]Tally {
+	out := make([][]Tally, len(t.groups))
+	for i, g := range t.groups {
+		out[i] = make([]Tally, len(g.rules))
+		for j, r := range g.rules {
+			if n := t.tallies[r]; n != nil {
+				out[i][j] = *n
+			}
+		}
+	}
+	return out
+}
+
+func (g *group) slotAfter(t time.Time) time.Time {
+	return schedule{offset: g.slotOffset(), interval: g.interval}.before(t).Add(g.interval)
 }
 
 // Groups returns the groups in the order of evaluation.
@@ -86,6 +159,64 @@ func (t *Trial) Groups() []GroupStatus {
 		out = append(out, g.status())
 	}
 	return out
+}
+
+type seenAlert struct {
+	state  State
+	labels labels.Labels
+}
+
+// Event is a step of one alert in the evaluation of a Trial.
+type Event struct {
+	Group, Rule int // positions in Groups
+	Labels      labels.Labels
+	Annotations labels.Labels
+	State       State // after the evaluation; StateInactive: it ended
+	Changed     bool  // the state is another one than before
+	Sent        bool  // the receivers were told
+	Value       float64
+}
+
+// Events calls visit with the alerts that the last evaluation, which was for ts, moved on or sent.
+func (t *Trial) Events(ts time.Time, visit func(Event)) {
+	for gi, g := range t.groups {
+		for ri, r := range g.rules {
+			if r.alerts != nil {
+				t.events(r, ts, func(e Event) {
+					e.Group, e.Rule = gi, ri
+					visit(e)
+				})
+			}
+		}
+	}
+}
+
+func (t *Trial) events(r *rule, ts time.Time, visit func(Event)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := t.states[r]
+	if len(r.alerts.active) == 0 && len(before) == 0 {
+		return
+	}
+	now := make(map[uint64]seenAlert, len(r.alerts.active))
+	for h, a := range r.alerts.active {
+		was := StateInactive
+		if b, known := before[h]; known {
+			was = b.state
+		}
+		if a.state != StateInactive {
+			now[h] = seenAlert{a.state, a.labels}
+		}
+		changed, sent := a.state != was, a.lastSentAt.Equal(ts)
+		if changed || sent {
+			visit(Event{Labels: a.labels, Annotations: a.annotations, State: a.state, Changed: changed, Sent: sent, Value: a.value})
+		}
+		delete(before, h)
+	}
+	for _, gone := range before { // pending ones, of which nothing is kept
+		visit(Event{Labels: gone.labels, State: StateInactive, Changed: true})
+	}
+	t.states[r] = now
 }
 
 // visible is an Appender whose samples need not survive anything.

@@ -42,7 +42,8 @@ const direction = `
 	query/operator < query/operator/operand < query/operator/join, query/operator/info;
 	query/vector < query/plan < query/exec, query/cache < query < query/querytest;
 	tsdb/column/columntest < query/querytest;
-	query < rules < rules/notify, rules/unittest;
+	query < rules < rules/notify, rules/unittest, rules/backtest;
+	rules/backtest < web/api;
 	ingest < ingest/ingesttest;
 	ingest, ingest/config < ingest/scrape, ingest/remotewrite, ingest/forward, ingest/otlp, ingest/push;
 	ingest/push < ingest/push/influx, ingest/push/graphite, ingest/push/exposition, ingest/push/csv, ingest/push/jsonlines;
