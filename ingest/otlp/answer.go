@@ -27,11 +27,17 @@ type answer struct{ json bool }
 
 // success answers a request that was stored, wholly or in part.
 func (a answer) success(w http.ResponseWriter, res result) {
-	msg := pmetricotlp.NewExportResponse()
-	if res.rejected > 0 || res.message != "" {
-		msg.PartialSuccess().SetRejectedDataPoints(int64(res.rejected))
-		msg.PartialSuccess().SetErrorMessage(res.message)
+	if res.rejected == 0 && res.message == "" { // partial_success must not be there, not even empty
+		body := []byte(nil)
+		if a.json {
+			body = []byte("{}")
+		}
+		a.write(w, http.StatusOK, body)
+		return
 	}
+	msg := pmetricotlp.NewExportResponse()
+	msg.PartialSuccess().SetRejectedDataPoints(int64(res.rejected))
+	msg.PartialSuccess().SetErrorMessage(res.message)
 	encode := msg.MarshalProto
 	if a.json {
 		encode = msg.MarshalJSON

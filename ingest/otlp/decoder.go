@@ -322,7 +322,7 @@ func temporalityName(t uint64) string {
 	case 0:
 		return "an unspecified"
 	case delta:
-		return "delta"
+		return "a delta"
 	default:
 		return "an unknown"
 	}

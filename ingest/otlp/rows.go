@@ -162,6 +162,9 @@ func (d *decoder) translateAhead(m *metric) error {
 	d.aheadFrom = d.index
 	var err error
 	d.known, err = d.translator.points(m, d.ahead)
+	if len(d.known) == 0 && len(d.ahead) > 1 {
+		d.known, err = d.translator.points(m, d.ahead[:1]) // it may be one of the others that cannot be read
+	}
 	if len(d.known) > 0 {
 		return nil // where one of the later ones is wrong, it is tried again when it is its turn
 	}

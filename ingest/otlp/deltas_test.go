@@ -1,0 +1,102 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package otlp_test
+
+import (
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/storage/remote"
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/pmetric"
+
+	"github.com/tidemarkdb/tidemark/ingest/ingesttest"
+	"github.com/tidemarkdb/tidemark/ingest/otlp"
+)
+
+// deltaRound is what a sender of deltas has at the end of one interval.
+func deltaRound(g *generator, round int) pmetric.Metrics {
+	md := pmetric.NewMetrics()
+	rm := md.ResourceMetrics().AppendEmpty()
+	rm.Resource().Attributes().PutStr("service.name", "shop")
+	sm := rm.ScopeMetrics().AppendEmpty()
+	from := pcommon.NewTimestampFromTime(g.now.Add(time.Duration(round) * time.Minute))
+	to := from + pcommon.Timestamp(time.Minute)
+	metric := func(name string) pmetric.Metric {
+		m := sm.Metrics().AppendEmpty()
+		m.SetName(name)
+		return m
+	}
+	for i := range 3 {
+		m := metric("sum").SetEmptySum()
+		m.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		m.SetIsMonotonic(i > 0)
+		for n := range 4 {
+			p := m.DataPoints().AppendEmpty()
+			g.number(p)
+			p.SetFlags(0)
+			p.SetStartTimestamp(from)
+			p.SetTimestamp(to)
+			p.SetIntValue(g.Int64N(100))
+			if i == 1 {
+				p.SetDoubleValue(g.Float64())
+			}
+			p.Attributes().Clear()
+			p.Attributes().PutInt("n", int64(n))
+		}
+	}
+	h := metric("histogram").SetEmptyHistogram()
+	h.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+	p := h.DataPoints().AppendEmpty()
+	g.histogram(p)
+	p.SetFlags(0)
+	p.SetStartTimestamp(from)
+	p.SetTimestamp(to)
+	p.ExplicitBounds().FromRaw([]float64{1, 2})
+	p.BucketCounts().FromRaw([]uint64{1, uint64(round), 2})
+	p.SetCount(3 + uint64(round))
+	p.SetSum(g.Float64())
+	p.Attributes().Clear()
+	e := metric("exponential").SetEmptyExponentialHistogram()
+	e.SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+	x := e.DataPoints().AppendEmpty()
+	g.exponential(x)
+	x.SetFlags(0)
+	x.SetStartTimestamp(from)
+	x.SetTimestamp(to)
+	x.SetSum(1)
+	x.Attributes().Clear()
+	return md
+}
+
+func TestSumsOfDeltasAreThoseOfPrometheus(t *testing.T) {
+	for seed := range uint64(20) {
+		g := newGenerator(seed)
+		g.scales = []int32{3, 4, 5}
+		p := &peer{stored{meta: map[string]string{}}}
+		theirs := remote.NewOTLPWriteHandler(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), p, func() promconfig.Config {
+			return promconfig.DefaultConfig
+		}, remote.OTLPOptions{ConvertDelta: true})
+		ours := newSubject(t, otlp.Options{Deltas: otlp.SumDeltas}, &ingesttest.Recorder{})
+		for round := range 6 {
+			body := marshal(t, deltaRound(g, round))
+			post(theirs, protobuf, body)
+			if w := post(ours, protobuf, body); w.Code != http.StatusOK || w.Body.Len() != 0 {
+				n, message := partial(t, w)
+				t.Fatalf("round %d: %d points are rejected: %s", round, n, message)
+			}
+		}
+		p.exemplars = nil // the processor keeps the exemplars of the first round; ours are those of each
+		p.sort()
+		got := ours.stored()
+		got.exemplars = nil
+		if same(t, got, &p.stored); t.Failed() {
+			t.Fatalf("seed %d, %d rows", seed, len(p.rows))
+		}
+	}
+}
