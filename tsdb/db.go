@@ -214,7 +214,7 @@ func (db *DB) open(ctx context.Context) error {
 	if err := db.lookAtQuarantine(); err != nil {
 		return err
 	}
-	after := max(from, db.parts.newest(), db.deletes.newest())
+	after := max(from, db.head.LoadedTo(), db.parts.newest(), db.deletes.newest())
 	for _, b := range db.blocks.all() {
 		after = max(after, b.Meta().LSN) // more than the checkpoint's in a restored snapshot
 	}

@@ -86,6 +86,8 @@ type Options struct {
 
 	// restoreStep is called before each record that is applied during the start, by tests that look at every moment.
 	restoreStep func(lsn sample.LSN)
+	// checkpointStep is called before each frame of a checkpoint, by tests that write meanwhile.
+	checkpointStep func()
 }
 
 // LateWindows are how far behind the newest sample of the store a sample may be that is older than the newest of

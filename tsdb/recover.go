@@ -137,11 +137,10 @@ func (db *DB) checkpointLocked(ctx context.Context) error {
 	if err := db.saveMarks(); err != nil {
 		return err
 	}
-	pin, lsn, err := db.pin(ctx)
+	lsn, err := db.head.Settle(ctx)
 	if err != nil {
-		return err
+		return fmt.Errorf("wait for earlier writes: %w", err)
 	}
-	defer pin.Close()
 	if n := len(db.checkpoints); n > 0 && db.checkpoints[n-1] == lsn || lsn == 0 {
 		return errNothingNew
 	}
@@ -152,12 +151,10 @@ func (db *DB) checkpointLocked(ctx context.Context) error {
 	}
 	size := int64(0)
 	err = fsx.Publish(db.opts.FS, db.checkpointPath(lsn), func(w io.Writer) error {
-		if err := db.head.Snapshot(pin, countingWriter{w, &size}); err != nil {
+		if err := db.head.Snapshot(lsn, countingWriter{w, &size, db.opts.checkpointStep}); err != nil {
 			return err
 		}
-		pin.Close() // the disk may take its time, and a pin costs a version of each series that gets a sample
-		// It knows series that came since the pin and that will not be logged again: their records must not
-		// be lost either.
+		// It has samples that came while it was written, and knows series that did: their records must not be lost either.
 		if err := db.Durable(ctx, db.journal.Last()); err != nil {
 			return err
 		}
@@ -179,11 +176,15 @@ func (db *DB) checkpointLocked(ctx context.Context) error {
 
 // countingWriter counts what is written.
 type countingWriter struct {
-	w io.Writer
-	n *int64
+	w    io.Writer
+	n    *int64
+	step func() // called before each write, if there is one
 }
 
 func (c countingWriter) Write(p []byte) (int, error) {
+	if c.step != nil {
+		c.step()
+	}
 	n, err := c.w.Write(p)
 	*c.n += int64(n)
 	return n, err

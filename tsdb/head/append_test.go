@@ -42,16 +42,22 @@ func (x *twoWays) commit(b *sample.Batch, lim Limits) {
 	x.long.commit(&kinds, lim)
 }
 
-// check fails unless both heads, as pins see them, are the same to the last byte of their checkpoints.
+// check fails unless pins of both heads see the same, and the heads are the same to the last byte of their checkpoints.
 func (x *twoWays) check(t *testing.T, short, long *Pin) {
 	t.Helper()
+	for _, ref := range x.refs {
+		got := blockText(x.short.read(short, ref.ID(), math.MinInt64, math.MaxInt64))
+		if want := blockText(x.long.read(long, ref.ID(), math.MinInt64, math.MaxInt64)); got != want {
+			t.Fatalf("epoch %d: series %d is\n%swant\n%s", short.Epoch(), ref.ID(), got, want)
+		}
+	}
 	var a, b bytes.Buffer
 	for _, y := range []struct {
 		h *Head
 		p *Pin
 		w *bytes.Buffer
 	}{{x.short.h, short, &a}, {x.long.h, long, &b}} {
-		if err := y.h.Snapshot(y.p, y.w); err != nil {
+		if err := y.h.Snapshot(y.p.Epoch(), y.w); err != nil {
 			t.Fatal(err)
 		}
 	}

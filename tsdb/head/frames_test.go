@@ -54,7 +54,7 @@ func TestCheckpointLeavesOutSeriesGivenUpMeanwhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := snapshotWriter{head: x.h, pin: p}
+	w := snapshotWriter{head: x.h, epoch: p.Epoch(), upTo: make([]sample.LSN, 1)}
 	w.copyBodies(0, 1)
 	if body := w.spans[0]; body[0] == body[1] {
 		t.Fatal("the reserved series is not there")

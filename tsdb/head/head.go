@@ -69,6 +69,12 @@ type Head struct {
 	// Enqueue and only read from then on.
 	flushed map[int64]sample.LSN
 
+	// loadedTo is the highest LSN of a row that a checkpoint has of works after its epoch, while the log is replayed; 0 for
+	// none and afterwards. It is guarded by the sequencer.
+	loadedTo sample.LSN
+	// snapshotRun is the constant of that name; tests have smaller ones.
+	snapshotRun uint32
+
 	maxT atomic.Int64
 	// spilledTo is the time of the newest row of a part that ever was.
 	spilledTo atomic.Int64
@@ -77,7 +83,7 @@ type Head struct {
 // New returns an empty head that expects LSN 1 next.
 func New(o Options) *Head {
 	o = o.withDefaults()
-	h := &Head{opts: o, shift: uint8(bits.TrailingZeros(uint(o.Shards))), flushed: map[int64]sample.LSN{}}
+	h := &Head{opts: o, shift: uint8(bits.TrailingZeros(uint(o.Shards))), flushed: map[int64]sample.LSN{}, snapshotRun: snapshotRun}
 	h.dir.open(o.Account)
 	h.shards = make([]*shard, o.Shards)
 	for i := range h.shards {

@@ -172,7 +172,7 @@ func BenchmarkSnapshot(b *testing.B) {
 	file := snapshotOf(b, x.h, p)
 	b.Run("write", func(b *testing.B) {
 		for b.Loop() {
-			if err := x.h.Snapshot(p, io.Discard); err != nil {
+			if err := x.h.Snapshot(p.Epoch(), io.Discard); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -258,6 +258,11 @@ func (l *snapshotLoader) complete() error {
 			return l.corrupt("id %d has samples of generation %d and labels of %d", id, gen, e.gen)
 		}
 	}
+	for _, s := range h.shards {
+		for _, lsn := range s.loaded {
+			h.loadedTo = max(h.loadedTo, lsn)
+		}
+	}
 	return nil
 }
 
@@ -273,6 +278,9 @@ func (l *snapshotLoader) exemplarFrame() error {
 		x.Labels = l.builder.Labels()
 		if id >= uint64(l.registry.nextID) {
 			return l.corrupt("an exemplar of series %d, which there is not", id)
+		}
+		if l.head.dir.entries.at(uint32(id)).state != published {
+			return l.corrupt("an exemplar of series %d, which has left", id)
 		}
 		s := l.head.shardOf(uint32(id))
 		x.local = l.head.local(uint32(id))

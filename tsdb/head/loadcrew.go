@@ -146,6 +146,7 @@ func (x *shardLoader) read(f *rawFrame) error {
 	s := x.head.shards[number]
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.applied = max(s.applied, x.upTo)
 	for range n {
 		if err := x.seriesLocked(s); err != nil {
 			return err
@@ -173,5 +174,16 @@ func (x *shardLoader) seriesLocked(s *shard) error {
 	hd := s.headers.at(local)
 	hd.gen = uint32(gen)
 	s.counts.Series++
-	return x.bodyLocked(s, local, hd)
+	if x.upTo > x.epoch {
+		if err := s.noteLoadedLocked(local, x.upTo); err != nil {
+			return err
+		}
+	}
+	if err := x.bodyLocked(s, local, hd); err != nil {
+		return err
+	}
+	if hd.hasSample() {
+		s.head.noteMaxTime(hd.lastT) // it may be newer than what the file begins with
+	}
+	return nil
 }

@@ -280,10 +280,12 @@ func (r *Reader) inOrder(i int, dst *column.Block) (damage, err error) {
 				continue
 			}
 			for len(pieces) > 0 && pieces[0].mint < x.Slot {
+				from := len(dst.T)
 				if err := r.piece(&pieces[0], dst); err != nil {
 					return nil, err
 				}
 				pieces = pieces[1:]
+				mixed = mixed || descends(dst, start, from)
 			}
 			if x.reader == nil {
 				x.reader = x.part.Reader(r.once)

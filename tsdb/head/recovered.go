@@ -86,8 +86,10 @@ func (x *attached) exclude(local uint32) {
 // Recovered ends the replay of the log, which began with Registered: series know from now on that they have rows in
 // parts.
 func (h *Head) Recovered() {
+	h.loadedTo = 0
 	for _, s := range h.shards {
 		s.mu.Lock()
+		s.forgetLoadedLocked()
 		if r := s.recovering; r != nil {
 			for local, gen := range r.gens {
 				if gen != 0 {

@@ -105,14 +105,18 @@ type shard struct {
 	examples exemplars
 	families map[string][]description
 	counts   counts
-	unswept  bool // chunks or late rows are dead
+	unswept  bool       // chunks or late rows are dead
+	applied  sample.LSN // of the last work
 	// deadBytes is the streams of dead chunks.
 	deadBytes int64
 	parts     []*attached // by slot, then LSN
 	// recovering is what parts hold, while the log is replayed; nil afterwards.
 	recovering *recoveredParts
-	scratch    column.Block
-	joined     []byte // scratch: a stream in one piece
+	// loaded is up to which LSN a checkpoint has what became of a series, by local id, while the log is replayed. It is
+	// written before the first Enqueue; nil where that is the epoch.
+	loaded  []sample.LSN
+	scratch column.Block
+	joined  []byte // scratch: a stream in one piece
 }
 
 func newShard(h *Head, number uint32) *shard {
@@ -133,6 +137,7 @@ func (s *shard) close() error {
 	for i := range s.examples.ring {
 		s.head.opts.Account.Release(s.examples.ring[i].bytes)
 	}
+	s.forgetLoadedLocked()
 	for _, ds := range s.families {
 		for i := range ds {
 			s.head.opts.Account.Release(ds[i].bytes())
@@ -181,6 +186,7 @@ func (s *shard) applyUntil(w *Work) {
 }
 
 func (s *shard) applyLocked(w *Work) {
+	s.applied = w.lsn
 	s.versions.forget(sample.LSN(s.head.pins.oldest.Load()))
 	if w.change != nil {
 		s.changeLocked(w)

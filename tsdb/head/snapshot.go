@@ -45,7 +45,7 @@ const (
 	idSeries = 1
 
 	streamExact = 0 // the stream holds the samples and no more
-	streamLong  = 1 // it holds later ones too: the chunk was appended to after the pin
+	streamLong  = 1 // it holds later ones too; earlier programs wrote so of a chunk that got more meanwhile
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -54,16 +54,18 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // time, and a frame of samples has some 10 KiB.
 const snapshotRun = 128
 
-// Snapshot writes the state that p sees to w, so that LoadSnapshot and the log after p's epoch come to the state
-// of now. Ingestion goes on meanwhile.
-func (h *Head) Snapshot(p *Pin, w io.Writer) error {
-	x := snapshotWriter{head: h, pin: p, w: w}
+// Snapshot writes the head to w, so that LoadSnapshot and the log after epoch come to the state of now. All works up to
+// epoch must be applied. Those that come meanwhile neither wait nor leave anything behind for it: the series of a shard
+// are written as they are when their turn comes, with the LSN up to which that is so, and a replay leaves out what they
+// have already. Series that came after epoch are left to the log.
+func (h *Head) Snapshot(epoch sample.LSN, w io.Writer) error {
+	x := snapshotWriter{head: h, epoch: epoch, w: w, upTo: make([]sample.LSN, len(h.shards))}
 	ids := h.dir.ids()
 	x.frame = append(x.frame[:0], frameHead, snapshotVersion)
-	x.uvarint(uint64(len(h.shards)), uint64(h.opts.SlotMillis), uint64(p.epoch), uint64(ids))
+	x.uvarint(uint64(len(h.shards)), uint64(h.opts.SlotMillis), uint64(epoch), uint64(ids))
 	x.varint(h.maxT.Load())
 	x.flush()
-	run := uint32(snapshotRun * len(h.shards))
+	run := h.snapshotRun * uint32(len(h.shards))
 	for from := uint32(0); from < ids && x.err == nil; from += run {
 		x.run(from, min(from+run, ids))
 	}
@@ -82,7 +84,7 @@ func (h *Head) Snapshot(p *Pin, w io.Writer) error {
 
 type snapshotWriter struct {
 	head   *Head
-	pin    *Pin
+	epoch  sample.LSN
 	w      io.Writer
 	err    error
 	series int
@@ -96,14 +98,17 @@ type snapshotWriter struct {
 	freshPairs [][2]uint32 // by the numbers of their texts
 
 	// Of the run that is being written, by place in it.
-	bodies []byte   // of the series, by shard
-	spans  [][2]int // in bodies; empty where the pin sees no series
-	gens   []uint32 // 0: no series
-	ids    []byte   // what the frame of ids says of them
+	bodies []byte       // of the series, by shard
+	spans  [][2]int     // in bodies; empty where there is no series
+	gens   []uint32     // 0: no series
+	ids    []byte       // what the frame of ids says of them
+	upTo   []sample.LSN // by shard: of the last work that the bodies show
 
-	labels []uint32 // of a series: symbols
-	prev   []uint32 // of the series before
-	number []uint32 // of its labels in the file
+	chunks []*closedChunk // of a series
+	late   []*lateRow     // of a series
+	labels []uint32       // of a series: symbols
+	prev   []uint32       // of the series before
+	number []uint32       // of its labels in the file
 }
 
 func (x *snapshotWriter) uvarint(vs ...uint64) {
@@ -161,12 +166,13 @@ func (x *snapshotWriter) run(from, to uint32) {
 	}
 }
 
-// copyBodies notes what the pin sees of the series in [from, to), one shard after the other.
+// copyBodies notes what there is of the series in [from, to), one shard after the other.
 func (x *snapshotWriter) copyBodies(from, to uint32) {
 	x.frame = x.frame[:0]
 	x.spans = resize(x.spans, int(to-from))
 	for _, s := range x.head.shards {
 		s.mu.RLock()
+		x.upTo[s.number] = max(s.applied, x.epoch)
 		for id := from + s.number; id < to; id += uint32(len(x.head.shards)) {
 			start := len(x.frame)
 			x.seriesLocked(s, x.head.local(id))
@@ -181,7 +187,7 @@ func (x *snapshotWriter) copyBodies(from, to uint32) {
 func (x *snapshotWriter) record(id uint32, seen bool) uint32 {
 	gen, since, labels := x.head.dir.describe(id, x.labels[:0])
 	x.labels = labels
-	if since > x.pin.epoch && gen > 0 {
+	if since > x.epoch && gen > 0 {
 		gen, seen = gen-1, false // the log behind the checkpoint makes it
 	}
 	x.ids = binary.AppendUvarint(x.ids, uint64(gen))
@@ -208,7 +214,7 @@ func (x *snapshotWriter) record(id uint32, seen bool) uint32 {
 func (x *snapshotWriter) pair(name, value uint32) uint32 {
 	at, ok := x.head.dir.index.PairNumber(name, value)
 	if !ok && x.err == nil {
-		x.err = errors.New("a series that the pin sees is not in the index")
+		x.err = errors.New("a series is not in the index")
 	}
 	n, fresh := x.pairs.number(at)
 	if fresh {
@@ -278,7 +284,7 @@ func (x *snapshotWriter) shardFrames(s *shard, from, to uint32) {
 			size += body[1] - body[0]
 		}
 		x.frame = append(x.frame[:0], frameShard)
-		x.uvarint(uint64(s.number), uint64(x.head.local(first)), uint64(x.pin.epoch), uint64((id-first)/step))
+		x.uvarint(uint64(s.number), uint64(x.head.local(first)), uint64(x.upTo[s.number]), uint64((id-first)/step))
 		for at := first; at < id; at += step {
 			gen, body := x.gens[at-from], x.spans[at-from]
 			x.uvarint(uint64(gen))
@@ -290,40 +296,25 @@ func (x *snapshotWriter) shardFrames(s *shard, from, to uint32) {
 	}
 }
 
-// seriesLocked appends the body of a series: nothing if the pin sees none at local.
+// seriesLocked appends the body of a series: nothing if there is none at local.
 func (x *snapshotWriter) seriesLocked(s *shard, local uint32) {
-	if local >= s.headers.len() {
+	if local >= s.headers.len() || s.headers.at(local).gen == 0 {
 		return
 	}
 	hd := s.headers.at(local)
-	if hd.gen == 0 && !s.seesEndedLocked(x.pin, local) {
-		return
-	}
-	now := s.stateLocked(local, hd)
-	if hd.changed > x.pin.epoch {
-		now = version{}
-		if v := s.versionLocked(local, x.pin.epoch); v != nil {
-			now = *v
-		}
-	}
-	x.uvarint(uint64(now.from))
-	if now.from > 0 {
-		x.varint(now.lastT)
-		x.u64(now.last)
+	x.uvarint(uint64(hd.changed))
+	if hd.hasSample() {
+		x.varint(hd.lastT)
+		x.u64(hd.last)
 		gone := byte(0)
-		if now.flags&newestGone != 0 {
-			gone = 1 // also where the delete came after the pin: the log behind it does the same
+		if hd.flags&newestGone != 0 {
+			gone = 1
 		}
-		x.frame = append(x.frame, byte(now.kind), gone)
-		x.chunksLocked(s, local, hd, &now)
+		x.frame = append(x.frame, byte(hd.kind), gone)
+		x.chunksLocked(s, local, hd)
 	}
 	x.lateLocked(s, local)
-	var tombs []tomb
-	for _, t := range s.tombs[local] {
-		if t.lsn <= x.pin.epoch {
-			tombs = append(tombs, t)
-		}
-	}
+	tombs := s.tombs[local]
 	x.uvarint(uint64(len(tombs)))
 	for _, t := range tombs {
 		x.varint(t.mint)
@@ -332,25 +323,19 @@ func (x *snapshotWriter) seriesLocked(s *shard, local uint32) {
 	}
 }
 
-// chunksLocked appends the closed chunks, oldest first, and the open one of the state now.
-func (x *snapshotWriter) chunksLocked(s *shard, local uint32, hd *header, now *version) {
-	var whole []*closedChunk
-	var cut *closedChunk // open at the pin's epoch, closed since
+// chunksLocked appends the closed chunks, oldest first, and the open one.
+func (x *snapshotWriter) chunksLocked(s *shard, local uint32, hd *header) {
 	ft := s.footers.at(local)
+	x.chunks = x.chunks[:0]
 	for number := ft.closed; number != 0; {
 		c := s.chunkAt(number)
-		if x.pin.seesClosed(c, now.chunks, now.n) > 0 {
-			if c.number < now.chunks {
-				whole = append(whole, c)
-			} else {
-				cut = c
-			}
+		if c.dead == 0 { // else a file has its rows
+			x.chunks = append(x.chunks, c)
 		}
 		number = c.older
 	}
-	x.uvarint(uint64(len(whole)))
-	for i := range whole {
-		c := whole[len(whole)-1-i]
+	x.uvarint(uint64(len(x.chunks)))
+	for _, c := range slices.Backward(x.chunks) {
 		x.frame = append(x.frame, byte(c.kind))
 		x.uvarint(uint64(c.n), uint64(c.changed))
 		x.varint(c.mint)
@@ -358,43 +343,31 @@ func (x *snapshotWriter) chunksLocked(s *shard, local uint32, hd *header, now *v
 		x.bytes(c.stream())
 		x.bytes(c.starts())
 	}
-	switch {
-	case cut != nil:
-		x.open(cut.n, cut.mint, now.n, openBytes{body: cut.stream(), starts: cut.starts()})
-	case hd.n > 0 && ft.chunks == now.chunks && now.n > 0:
-		x.open(hd.n, ft.mint, now.n, s.openLocked(local, hd))
-	default:
-		x.uvarint(0)
+	x.uvarint(uint64(hd.n))
+	if hd.n == 0 {
+		return
 	}
-}
-
-// open appends an open chunk of n samples, whose stream holds size.
-func (x *snapshotWriter) open(size uint16, mint int64, n uint16, o openBytes) {
-	x.uvarint(uint64(n))
-	x.varint(mint)
-	if n == size {
-		x.frame = append(x.frame, streamExact)
-	} else {
-		x.frame = append(x.frame, streamLong)
-	}
+	x.varint(ft.mint)
+	x.frame = append(x.frame, streamExact)
+	o := s.openLocked(local, hd)
 	x.uvarint(uint64(o.size()))
 	x.frame = o.appendFrom(x.frame, 0)
 	x.bytes(o.starts)
 }
 
 func (x *snapshotWriter) lateLocked(s *shard, local uint32) {
-	var rows []*lateRow
+	x.late = x.late[:0]
 	if l := s.late[local]; l != nil {
 		for _, page := range l.pages {
 			for i := range page.rows {
-				if r := &page.rows[i]; x.pin.seesLate(*r) {
-					rows = append(rows, r)
+				if r := &page.rows[i]; r.dead == 0 {
+					x.late = append(x.late, r)
 				}
 			}
 		}
 	}
-	x.uvarint(uint64(len(rows)))
-	for _, r := range rows {
+	x.uvarint(uint64(len(x.late)))
+	for _, r := range x.late {
 		x.frame = append(x.frame, byte(r.kind))
 		x.varint(r.t)
 		x.varint(r.st)
@@ -415,13 +388,10 @@ func (x *snapshotWriter) exemplars(s *shard) {
 	for i := range uint32(len(e.ring)) {
 		place := e.next - uint32(len(e.ring)) + i
 		y := &e.ring[place%uint32(len(e.ring))]
-		if y.lsn > x.pin.epoch || y.local == noSeries {
+		if y.lsn > x.epoch || y.local == noSeries {
 			continue
 		}
-		if y.local >= s.headers.len() {
-			continue // a damaged checkpoint had an exemplar of a series that there never was
-		}
-		if s.headers.at(y.local).gen == 0 && !s.seesEndedLocked(x.pin, y.local) {
+		if y.local >= s.headers.len() || s.headers.at(y.local).gen == 0 {
 			continue // its series has left; the id may be another's when the file is read
 		}
 		x.frame = append(x.frame, 1)
@@ -450,7 +420,7 @@ func (x *snapshotWriter) families(s *shard) {
 	s.mu.RLock()
 	for _, family := range slices.Sorted(maps.Keys(s.families)) {
 		for _, d := range s.families[family] {
-			if d.lsn > x.pin.epoch {
+			if d.lsn > x.epoch {
 				continue
 			}
 			x.frame = append(x.frame, 1)

@@ -52,7 +52,7 @@ func sampleHead(tb testing.TB) (*bench, *Pin) {
 func snapshotOf(tb testing.TB, h *Head, p *Pin) []byte {
 	tb.Helper()
 	var file bytes.Buffer
-	if err := h.Snapshot(p, &file); err != nil {
+	if err := h.Snapshot(p.Epoch(), &file); err != nil {
 		tb.Fatal(err)
 	}
 	return file.Bytes()
@@ -144,7 +144,7 @@ func TestLabelsAndSamplesOfOtherSeriesDoNotMeet(t *testing.T) {
 	check := func(what string, kind byte, at int, with byte) {
 		t.Helper()
 		err := load(func(payload []byte) {
-			if payload[0] == kind {
+			if payload[0] == kind && at < len(payload) {
 				payload[at] = with
 			}
 		})
@@ -160,6 +160,8 @@ func TestLabelsAndSamplesOfOtherSeriesDoNotMeet(t *testing.T) {
 	check("a label that is not there", frameIDs, 6, 100)
 	check("labels out of order", frameIDs, 6, 1)
 	check("a text that is not there", framePairs, 2, 100)
+	check("an exemplar of a vacant id", frameExemplars, 2, 2)
+	check("an exemplar of an id that there never was", frameExemplars, 2, 3)
 	if err := load(func(payload []byte) {
 		if payload[0] == frameIDs {
 			copy(payload[11:13], payload[6:8])

@@ -426,7 +426,7 @@ func (x *bench) snapshot(tb testing.TB) snapshot {
 	p := x.pin()
 	defer p.Close()
 	var out bytes.Buffer
-	if err := x.h.Snapshot(p, &out); err != nil {
+	if err := x.h.Snapshot(p.Epoch(), &out); err != nil {
 		tb.Fatal(err)
 	}
 	return snapshot{out.Bytes(), p.Epoch()}

@@ -154,6 +154,9 @@ func (w *Work) Discard() {
 // The caller holds the sequencer lock, and must call Apply afterwards.
 func (h *Head) Enqueue(w *Work, lsn sample.LSN) {
 	w.lsn, w.guard = lsn, sample.LSN(h.pins.newest.Load())
+	if lsn <= h.loadedTo {
+		h.leaveLoaded(w)
+	}
 	for i, s := range h.shards {
 		if w.concerns(uint32(i)) {
 			s.queue.push(w)
