@@ -64,9 +64,9 @@ test: deps ## every test
 	$(GOTEST) $(PKG)
 
 .PHONY: test-long
-test-long: ## the grids of faults in the storage, every point of them, and more kills
+test-long: ## the grids of faults in the storage, every point of them, more kills, and ten million new series
 	@$(timed)
-	TIDEMARK_TEST=long $(GOTEST) -count=1 -run 'Crash|Fault|Failed|Flipped|Truncat|Model|PrometheusStorage|SurviveKill' ./tsdb/... ./cmd/tidemark
+	TIDEMARK_TEST=long $(GOTEST) -count=1 -run 'Crash|Fault|Failed|Flipped|Truncat|Model|PrometheusStorage|SurviveKill|Explosion' ./tsdb/... ./cmd/tidemark
 
 .PHONY: test-race
 test-race: deps ## every test under the race detector

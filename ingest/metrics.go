@@ -14,6 +14,7 @@ type metrics struct {
 	rows       *prometheus.CounterVec // by reason
 	byReason   [sample.Reasons]prometheus.Counter
 	invalid    prometheus.Counter // refused before the store saw them
+	refused    prometheus.Counter // of new series beyond a limit on their number
 	exemplars  prometheus.Counter
 	lookups    prometheus.Counter
 	misses     prometheus.Counter
@@ -38,7 +39,7 @@ func newMetrics(keys *KeyTable) *metrics {
 	for r := range sample.Reasons {
 		m.byReason[r] = m.rows.WithLabelValues(sample.Reason(r).String())
 	}
-	m.invalid = m.rows.WithLabelValues("malformed")
+	m.invalid, m.refused = m.rows.WithLabelValues("malformed"), m.rows.WithLabelValues("series_limit")
 	m.collectors = []prometheus.Collector{
 		m.rows, m.exemplars, m.lookups, m.misses, m.staleRefs,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{

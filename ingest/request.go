@@ -28,6 +28,7 @@ type Request struct {
 	unknown []int32         // series whose labels the key table did not know
 	labels  []labels.Labels // of the unknown ones
 	refs    []sample.Ref
+	refused []sample.Refusal // of labels, in order
 	dropped []Problem
 	retry   retry
 	misses  int
@@ -257,23 +258,11 @@ func (r *Request) Commit(ctx context.Context, labelsOf LabelsOf) (Outcome, error
 	return out, nil
 }
 
-// resolve finds or creates the series that are not known. New series for which there is no memory lose their rows;
-// every other mistake is that of the whole request.
+// resolve finds or creates the series that are not known. New series for which there is no memory, or which a series limit
+// refuses, lose their rows; every other mistake is that of the whole request.
 func (r *Request) resolve(out *Outcome) error {
-	n := len(r.unknown)
-	r.refs = append(r.refs[:0], make([]sample.Ref, n)...)
-	for i := 0; i < n; {
-		err := r.in.appender.Resolve(r.labels[i:], r.refs[i:])
-		if err == nil {
-			break
-		}
-		if _, full := errors.AsType[*budget.ExceededError](err); !full {
-			return fmt.Errorf("resolve the series of a request: %w", err)
-		}
-		for i < n && r.refs[i] != 0 {
-			i++
-		}
-		i++ // the one without room; the next may exist
+	if err := r.resolveUnknown(); err != nil {
+		return fmt.Errorf("resolve the series of a request: %w", err)
 	}
 	homeless := false
 	for i, at := range r.unknown {
@@ -289,8 +278,9 @@ func (r *Request) resolve(out *Outcome) error {
 		if s.ref == 0 {
 			homeless = true
 			rows := int(hi - lo)
-			out.add(reasonText[sample.OverLimit], rows, func() string { return show(r.labels[i]) })
-			r.in.metrics.byReason[sample.OverLimit].Add(float64(rows))
+			why, counter := r.whyHomeless(i)
+			out.add(why, rows, func() string { return show(r.labels[i]) })
+			counter.Add(float64(rows))
 		}
 	}
 	for i := range r.batch.Meta {

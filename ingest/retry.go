@@ -35,7 +35,7 @@ func (r *Request) commitStale(ctx context.Context, labelsOf LabelsOf) (sample.LS
 		return 0, nil
 	}
 	r.in.metrics.staleRefs.Add(float64(len(again.rows)))
-	if err := r.resolveStale(labelsOf); err != nil {
+	if err := r.resolveStale(labelsOf); err != nil || len(again.rows) == 0 {
 		return 0, err
 	}
 	lsn, err := r.in.appender.Commit(ctx, &again.batch, &again.result)
@@ -75,13 +75,19 @@ func (r *Request) resolveStale(labelsOf LabelsOf) error {
 		which, sets = append(which, i), append(sets, ls)
 	}
 	refs := make([]sample.Ref, len(sets))
-	if err := r.in.appender.Resolve(sets, refs); err != nil {
+	err := r.in.appender.Resolve(sets, refs)
+	if limit, ok := errors.AsType[*sample.RefusedError](err); ok {
+		err = limit.Err // those that a limit refuses stay stale
+	}
+	if err != nil {
 		return fmt.Errorf("resolve the series of a request once more: %w", err)
 	}
 	for n, i := range which {
 		s := &r.series[i]
 		old := s.ref
-		s.ref, s.known = refs[n], false
+		if s.ref, s.known = refs[n], false; s.ref == 0 {
+			continue
+		}
 		for e := s.exemplar; e < r.exemplarEnd(i); e++ {
 			x := r.batch.Exemplars[e]
 			x.Ref = s.ref
@@ -95,6 +101,7 @@ func (r *Request) resolveStale(labelsOf LabelsOf) error {
 			}
 		}
 	}
+	again.rows = slices.DeleteFunc(again.rows, func(row int) bool { return r.series[r.seriesOfRow(row)].ref == 0 })
 	for _, row := range again.rows {
 		copyRow(&again.batch, &r.batch, row, r.series[r.seriesOfRow(row)].ref)
 	}

@@ -38,7 +38,7 @@ func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64, 
 	}
 	defer a.db.users.leave()
 	r, err := a.resolve(sample.Ref(ref), ls)
-	if _, refused := errors.AsType[*sample.RefusedError](err); refused {
+	if refused, ok := errors.AsType[*sample.RefusedError](err); ok && refused.Err == nil {
 		return 0, nil // an error would be one of the whole scrape; the gate has counted it
 	}
 	if err != nil {

@@ -4,8 +4,6 @@
 package tsdb
 
 import (
-	"errors"
-
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/tidemarkdb/tidemark/tsdb/index"
@@ -120,5 +118,5 @@ func (a *admission) with(err error) error {
 	if a == nil || len(a.refused) == 0 {
 		return err
 	}
-	return errors.Join(&sample.RefusedError{Refused: a.refused}, err)
+	return &sample.RefusedError{Refused: a.refused, Err: err}
 }

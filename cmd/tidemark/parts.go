@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/ingest"
 	"github.com/tidemarkdb/tidemark/ingest/forward"
+	"github.com/tidemarkdb/tidemark/ingest/limits"
 	"github.com/tidemarkdb/tidemark/ingest/otlp"
 	"github.com/tidemarkdb/tidemark/ingest/remotewrite"
 	"github.com/tidemarkdb/tidemark/ingest/scrape"
@@ -33,6 +34,7 @@ type parts struct {
 	otlp        *otlp.Handler
 	forwarder   *forward.Forwarder
 	scraper     *scrape.Scraper
+	limits      *limits.Limiter
 	rules       *rules.Manager
 	notifier    *notify.Notifier
 	receivers   *discovery.Manager // finds the Alertmanagers
@@ -72,7 +74,7 @@ func (s *server) newParts() (*parts, error) {
 		return nil, errors.Join(err, p.close())
 	}
 	p.rules, err = rules.New(rules.Options{
-		Query: rules.EngineQuery(p.engine.ForRules(reserve), nil), Appender: s.db, Source: s.db, Notifier: p.notifier,
+		Query: rules.EngineQuery(p.engine.ForRules(reserve), nil), Appender: s.db.Ungated(), Source: s.db, Notifier: p.notifier,
 		FS: s.fs, StateDir: s.stateDir("rules"),
 		OutageTolerance: orNever(s.opts.Rules.OutageTolerance), ForGracePeriod: orNever(s.opts.Rules.ForGracePeriod),
 		ResendDelay: orNever(s.opts.Rules.ResendDelay), IngestionStopped: s.ingestionStopped,
@@ -93,6 +95,9 @@ const (
 
 // newIngest makes the ways in: remote write, OTLP and scraping.
 func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
+	if err := s.newLimits(p); err != nil {
+		return err
+	}
 	intake, err := ingest.New(ingest.Options{
 		Appender: s.db, Registerer: s.registry,
 		Keys:     s.memory.Child("ingest keys", s.memory.Limit()/100*keysPercent),
@@ -151,6 +156,7 @@ func (p *parts) start(ctx context.Context) <-chan error {
 	waiting, p.endWaiting = context.WithCancel(base)
 	trimming, p.endTrimming = context.WithCancel(base)
 	p.trimming.Go(func() { trimHeap(trimming, trimEvery) })
+	run(&p.trimming, func() error { return p.limits.Run(trimming) })
 	forwarding, p.endForwarding = context.WithCancel(base)
 	scraping, p.endScraping = context.WithCancel(base)
 	notifying, p.endNotifying = context.WithCancel(base)

@@ -128,6 +128,7 @@ func (s *server) apply(c *config.Config) error {
 	s.db.SetLate(lateWindows(c))
 	s.db.SetMinFree(s.minFreeSpace(c))
 	s.db.SetDeleteOldest(deleteOldest(c))
+	s.applyLimits(c)
 	s.applyQueryLog(c)
 	s.config.Store(c)
 	s.reloaded.set(true)

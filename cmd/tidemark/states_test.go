@@ -393,6 +393,7 @@ func flipByte(t *testing.T, file string, at int64) {
 func TestTheServerRefusesNewSeriesWhileMemoryIsUsedUp(t *testing.T) {
 	t.Parallel()
 	h := newHosted(t)
+	h.configure(t, "global: {evaluation_interval: 1s}\nrule_files: [rules.yml]\ntidemark: {series_limits: []}\n")
 	h.run(t, 24<<20)
 	h.want(t, normal())
 	pressed := normal()

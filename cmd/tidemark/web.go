@@ -102,7 +102,7 @@ func (s *server) apiSources() api.Sources {
 		Config:         func() string { return s.config.Load().YAML() },
 		ExternalLabels: func() labels.Labels { return s.config.Load().Prom.GlobalConfig.ExternalLabels },
 		Flags:          s.opts.Values, Features: s.opts.Features.byCategory, Runtime: s.runtimeInfo, Build: buildInfo(),
-		Conditions: s.conditions,
+		Conditions: s.conditions, SeriesLimits: func() any { return s.parts.limits.Status() },
 	}
 	if s.opts.Web.EnableRemoteWrite {
 		src.RemoteWrite = s.parts.remoteWrite

@@ -29,7 +29,7 @@ const direction = `
 	tsdb/decbuf < tsdb/chunk, query/cache, ingest/forward;
 
 	tsdb/arena, tsdb/column/queryable, tsdb/journal
-		< ingest/config, ingest, rules, web/api;
+		< ingest/config, ingest/limits, ingest, rules, web/api;
 
 	tsdb/arena, tsdb/column/queryable, tsdb/journal < query/vector < query/operator
 		< query/operator/scan, query/operator/window, query/operator/function, query/operator/aggregate,

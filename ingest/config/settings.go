@@ -16,7 +16,7 @@ type Settings struct {
 	Query            Query            `yaml:"query"`
 	Scrape           Scrape           `yaml:"scrape"`
 	Receive          Receive          `yaml:"receive"`
-	SeriesLimits     []SeriesLimit    `yaml:"series_limits" acts:"no"`
+	SeriesLimits     []SeriesLimit    `yaml:"series_limits"`
 	RemoteWriteQueue RemoteWriteQueue `yaml:"remote_write_queue"`
 	Rules            Rules            `yaml:"rules"`
 	Alertmanager     Alertmanager     `yaml:"alertmanager"`
@@ -114,11 +114,11 @@ type HADedup struct {
 type SeriesLimit struct {
 	// A name for logs and metrics; unique.
 	Name string `yaml:"name"`
-	// What is counted: total, or the name of a label, for which the series of each value are counted.
+	// What is counted: total, or the name of a label, for which the series of each value are counted; `__name__` counts those of each metric. Series count as long as they are in memory, two to three hours after their last sample.
 	Per string `yaml:"per"`
-	// How many series; auto is what memory.limit holds.
+	// How many series; auto is what half of memory.limit holds, 640 bytes each.
 	Max Count `yaml:"max"`
-	// What happens above it.
+	// What happens above it: new series are named in metrics, log and API, or refused as well; what is there already, and what rules record, goes on.
 	Action string `yaml:"action" oneof:"warn reject_new"`
 }
 

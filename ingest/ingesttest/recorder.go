@@ -33,6 +33,8 @@ type Row struct {
 type Recorder struct {
 	// Fate decides about a row; nil: every row is accepted.
 	Fate func(Row) sample.Reason
+	// Refuse says why a new series may not be made; nil, and nothing: it may.
+	Refuse func(labels.Labels) string
 	// MaxSeries is how many series there is room for; 0: any number.
 	MaxSeries int
 	// ResolveErr, CommitErr and DurableErr, where set, are what the calls answer.
@@ -63,12 +65,20 @@ func (r *Recorder) Resolve(ls []labels.Labels, refs []sample.Ref) error {
 	if r.mu.refs == nil {
 		r.mu.refs, r.mu.series, r.mu.meta = map[string]sample.Ref{}, map[sample.Ref]string{}, map[string]sample.Metadata{}
 	}
+	refused := &sample.RefusedError{}
 	for i, l := range ls {
 		name := l.String()
 		ref, ok := r.mu.refs[name]
 		if !ok {
+			if r.Refuse != nil {
+				if why := r.Refuse(l); why != "" {
+					refused.Refused = append(refused.Refused, sample.Refusal{Index: i, Why: why})
+					continue
+				}
+			}
 			if r.MaxSeries > 0 && len(r.mu.refs) >= r.MaxSeries {
-				return &budget.ExceededError{Account: "head", Limit: 1, Used: 1, Want: 1}
+				refused.Err = &budget.ExceededError{Account: "head", Limit: 1, Used: 1, Want: 1}
+				break
 			}
 			r.mu.next++
 			ref = sample.MakeRef(1, r.mu.next)
@@ -77,7 +87,10 @@ func (r *Recorder) Resolve(ls []labels.Labels, refs []sample.Ref) error {
 		refs[i] = ref
 		r.mu.resolved++
 	}
-	return nil
+	if len(refused.Refused) == 0 {
+		return refused.Err
+	}
+	return refused
 }
 
 // Commit keeps the rows that are accepted.

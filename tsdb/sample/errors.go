@@ -31,10 +31,11 @@ func (e *UnavailableError) Error() string {
 // Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-// RefusedError is what Resolve answers where a limit on the number of series kept some from being made, alone or joined
-// with another error. The refs of those are 0; whatever stands behind them is resolved all the same.
+// RefusedError is what Resolve answers where a limit on the number of series kept some from being made. The refs of those
+// are 0; whatever stands behind them is resolved all the same.
 type RefusedError struct {
 	Refused []Refusal // in the order of the label sets
+	Err     error     // why the call ended before its last label set; nil: it did not
 }
 
 // Refusal is a label set for which no series was made.
@@ -45,8 +46,15 @@ type Refusal struct {
 
 // Error says how many and why the first.
 func (e *RefusedError) Error() string {
-	if len(e.Refused) == 0 {
-		return "no series was refused"
+	text := fmt.Sprintf("%d new series were refused", len(e.Refused))
+	if len(e.Refused) > 0 {
+		text += ": " + e.Refused[0].Why
 	}
-	return fmt.Sprintf("%d new series were refused: %s", len(e.Refused), e.Refused[0].Why)
+	if e.Err != nil {
+		text += "; and " + e.Err.Error()
+	}
+	return text
 }
+
+// Unwrap returns the other error.
+func (e *RefusedError) Unwrap() error { return e.Err }

@@ -153,6 +153,7 @@ func TestServerWithoutPartsAnswersAsAnEmptyOne(t *testing.T) {
 	check("metadata", `{}`)
 	check("targets/metadata", `[]`)
 	check("status/conditions", `[]`)
+	check("status/series_limits", `[]`)
 	check("status/flags", `{}`)
 	check("status/config", `{"yaml":""}`)
 	check("status/tsdb/blocks", `{"blocks":[]}`)

@@ -48,6 +48,8 @@ type Sources struct {
 	Build   BuildInfo
 	// Conditions lists the states that are not normal.
 	Conditions func() []Condition
+	// SeriesLimits tells the limits on the number of series, how far they are used and who goes beyond, as a list.
+	SeriesLimits func() any
 }
 
 // Rules is implemented by *rules.Manager.

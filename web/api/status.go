@@ -133,3 +133,10 @@ func (a *API) statusConditions(*http.Request) (answer, error) {
 	}
 	return answer{data: conditions}, nil
 }
+
+func (a *API) statusSeriesLimits(*http.Request) (answer, error) {
+	if a.src.SeriesLimits == nil {
+		return answer{data: []struct{}{}}, nil
+	}
+	return answer{data: a.src.SeriesLimits()}, nil
+}

@@ -1,0 +1,95 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package ingest_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/ingest/ingesttest"
+)
+
+// A store that refuses every series whose name begins with x.
+func refusing() *ingesttest.Recorder {
+	return &ingesttest.Recorder{Refuse: func(ls labels.Labels) string {
+		if strings.HasPrefix(ls.Get(labels.MetricName), "x") {
+			return "sample of an x"
+		}
+		return ""
+	}}
+}
+
+func TestWhatALimitRefusesIsLeftOutAndCounted(t *testing.T) {
+	store := refusing()
+	s := newSource(t, store, nil)
+	s.add("a", 1)
+	s.add("x1", 1, 2)
+	s.add("b", 1)
+	s.add("x2", 3)
+	s.add("c", 2)
+	out, err := s.commit()
+	if err != nil || out.Floats != 3 || out.Rejected() != 3 {
+		t.Errorf("outcome %+v, %v", out, err)
+	}
+	if want := `3 of 6 samples were not stored: 3 sample of an x (first: {__name__="x1"})`; out.Message() != want {
+		t.Errorf("message %q, want %q", out.Message(), want)
+	}
+	if got, want := stored(store), "a@i b@i c@ii"; got != want {
+		t.Errorf("stored %q, want %q", got, want)
+	}
+	store.Refuse = nil
+	s.add("x1", 3)
+	if out, err = s.commit(); err != nil || out.Floats != 1 {
+		t.Errorf("a series that was refused is not asked about again: %+v, %v", out, err)
+	}
+}
+
+func TestOfRefusedSeriesAndThoseWithoutMemoryEachHasItsReason(t *testing.T) {
+	store := refusing()
+	store.MaxSeries = 2
+	s := newSource(t, store, nil)
+	for _, name := range []string{"x1", "a", "x2", "b", "full1", "x3", "full2", "a", "x4"} {
+		s.add(name, int64(len(s.names)+1))
+	}
+	out, err := s.commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `6 of 9 samples were not stored: 4 sample of an x (first: {__name__="x1"}); ` +
+		`2 sample of a new series while the memory budget has no room for it (first: {__name__="full1"})`
+	if out.Message() != want {
+		t.Errorf("message %q, want %q", out.Message(), want)
+	}
+	if got, want := stored(store), "a@ii b@iiii a@iiiiiiii"; got != want {
+		t.Errorf("stored %q, want %q", got, want)
+	}
+}
+
+// A series that left the store and comes again is a new one.
+func TestASeriesThatLeftMayBeRefusedWhenItComesAgain(t *testing.T) {
+	store := refusing()
+	store.Refuse = nil
+	s := newSource(t, store, nil)
+	s.add("a", 1)
+	s.add("x1", 1)
+	s.add("b", 1)
+	if out, err := s.commit(); err != nil || out.Floats != 3 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	store.Refuse = refusing().Refuse
+	store.Forget()
+	s.add("a", 2)
+	s.add("x1", 2)
+	s.add("b", 2)
+	out, err := s.commit()
+	if err != nil || out.Floats != 2 || out.Rejected() != 1 || len(out.Problems) != 1 ||
+		!strings.Contains(out.Problems[0].What, "left the store") {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if got, want := stored(store), "a@i x1@i b@i a@ii b@ii"; got != want {
+		t.Errorf("stored %q, want %q", got, want)
+	}
+}
