@@ -64,12 +64,9 @@ test: deps ## every test
 	$(GOTEST) $(PKG)
 
 .PHONY: test-long
-test-long: ## the grids of faults in the storage, every point of them, more kills, and long stalls
+test-long: ## the grids of faults in the storage, every point of them, more kills, long stalls, and ten million new series
 	@$(timed)
-	TIDEMARK_TEST=long $(GOTEST) -count=1 -run 'Crash|Fault|Failed|Flipped|Truncat|Model|PrometheusStorage|SurviveKill|Stall' ./tsdb/... ./cmd/tidemark
-test-long: ## the grids of faults in the storage, every point of them, more kills, and ten million new series
-	@$(timed)
-	TIDEMARK_TEST=long $(GOTEST) -count=1 -run 'Crash|Fault|Failed|Flipped|Truncat|Model|PrometheusStorage|SurviveKill|Explosion' ./tsdb/... ./cmd/tidemark
+	TIDEMARK_TEST=long $(GOTEST) -count=1 -run 'Crash|Fault|Failed|Flipped|Truncat|Model|PrometheusStorage|SurviveKill|Stall|Explosion' ./tsdb/... ./cmd/tidemark
 
 .PHONY: test-race
 test-race: deps ## every test under the race detector
