@@ -5,6 +5,7 @@ package head
 
 import (
 	"math"
+	"math/bits"
 	"unsafe"
 
 	"github.com/tidemarkdb/tidemark/tsdb/arena"
@@ -19,8 +20,8 @@ const touchRun = 32
 // appending is the state of applying one batch to one shard.
 //
 // Nearly all of the time of an append would be waiting for two cache lines: the header's, and now and then that of the
-// end of a stream's body. So they are asked for in runs of rows: the headers two runs before they are needed, and the
-// bodies, of which only the headers tell, one.
+// end of a stream's body. So headers are asked for two runs of rows before they are needed; and a row that needs more than
+// its header is put off for a run, while what it needs is on its way.
 type appending struct {
 	shard *shard
 	work  *Work
@@ -28,6 +29,8 @@ type appending struct {
 	rows  []uint32 // of the shard
 	// headers are those of the run at hand and the two next ones, a ring by place in rows; nil for none.
 	headers [4 * touchRun]*header
+	// waiting is which rows of the run before were put off.
+	waiting places
 
 	maxT          int64
 	rejected      int32
@@ -39,6 +42,9 @@ type appending struct {
 	count  int
 }
 
+// places is a set of places in a run: bit k is its row k.
+type places uint32
+
 // rowsLocked applies the rows of a batch.
 func (s *shard) rowsLocked(w *Work) {
 	rows := w.rows.of(s.number)
@@ -49,10 +55,9 @@ func (s *shard) rowsLocked(w *Work) {
 	plain := a.b.Kind == nil && a.b.ST == nil
 	a.headersAhead(0)
 	a.headersAhead(touchRun)
-	a.bodiesAhead(0)
+	a.aimAgain()
 	for at := 0; at < len(rows); at += touchRun {
 		a.headersAhead(at + 2*touchRun)
-		a.bodiesAhead(at + touchRun)
 		if plain {
 			a.floatRows(at)
 			continue
@@ -61,6 +66,7 @@ func (s *shard) rowsLocked(w *Work) {
 			a.row(int(i))
 		}
 	}
+	a.appendRows((len(rows)-1)&^(touchRun-1), a.waiting)
 	a.finish()
 }
 
@@ -74,49 +80,19 @@ func (a *appending) run(at int) []uint32 {
 
 // headersOf returns the headers of the run at an index, which headersAhead has found.
 func (a *appending) headersOf(at int) *[touchRun]*header {
-	return (*[touchRun]*header)(a.headers[at%len(a.headers):])
+	return (*[touchRun]*header)(a.headers[uint(at)%uint(len(a.headers)):])
 }
 
 // headersAhead finds the headers of a run and asks for them.
 func (a *appending) headersAhead(at int) {
-	s, found := a.shard, a.headersOf(at)
-	var want wanted
-	for k, i := range a.run(at) {
-		found[k] = nil
+	s, found, run := a.shard, a.headersOf(at), a.run(at)
+	for k, i := range run {
+		found[k&(touchRun-1)] = nil
 		if local := s.head.local(a.b.Ref[i].ID()); local < s.headers.len() {
-			found[k] = s.headers.at(local)
-			want.add(unsafe.Pointer(found[k]))
+			found[k&(touchRun-1)] = s.headers.at(local)
 		}
 	}
-	want.ask()
-}
-
-// bodiesAhead asks for the ends of the bodies that a run will move bytes to, for all of those that will be copied to a
-// larger block, and for the footers of series whose state a pin wants kept.
-func (a *appending) bodiesAhead(at int) {
-	s, found := a.shard, a.headersOf(at)
-	var want wanted
-	for k, i := range a.run(at) {
-		hd := found[k]
-		if hd == nil {
-			continue
-		}
-		if hd.changed <= a.work.guard {
-			want.add(unsafe.Pointer(s.footers.at(s.head.local(a.b.Ref[i].ID()))))
-		}
-		if hd.size == 0 || !hd.end.Full() {
-			continue
-		}
-		body := s.bytes.At(hd.open)
-		want.add(unsafe.Add(body, hd.size))
-		if hd.room >= chunk.EndBytes {
-			continue
-		}
-		for off := uint16(0); off < hd.size; off += cacheLine {
-			want.add(unsafe.Add(body, off))
-		}
-	}
-	want.ask()
+	arena.Prefetch((*[touchRun]unsafe.Pointer)(unsafe.Pointer(found))[:len(run)])
 }
 
 // wanted is cache lines to ask for.
@@ -174,45 +150,115 @@ func (a *appending) settle() {
 
 // floatRows does row for the run at an index, of floats without start timestamps. What nearly all of them are it does
 // itself, in a few instructions: rows of a series that has a chunk of floats open in the slot that the last row went to.
+//
+// A row that needs more than its header it puts off to the end of the next run. No other row of that series may come first.
 func (a *appending) floatRows(at int) {
-	s, b, lsn, guard, found := a.shard, a.b, a.work.lsn, a.work.guard, a.headersOf(at)
-	a.aimAgain()
+	b, lsn, guard, found := a.b, a.work.lsn, a.work.guard, a.headersOf(at)
+	waiting := places(0)
 	for k, i := range a.run(at) {
 		t, v, hd, ref := b.T[i], math.Float64bits(b.V[i]), found[k&(touchRun-1)], b.Ref[i]
-		if hd == nil || hd.gen == 0 || hd.gen != ref.Generation() || !hd.takesFloat(t) ||
-			hd.lastT < a.aim.start || t < a.aim.mint || t > a.aim.maxt || !s.appendPlainLocked(ref.ID(), hd, t, v) {
-			a.settle()
-			a.row(int(i))
-			a.aimAgain()
+		if hd == nil || hd.gen != ref.Generation() || hd.gen == 0 || !hd.takesFloat(t) ||
+			hd.lastT < a.aim.start || t < a.aim.mint || t > a.aim.maxt {
+			a.appendRows(at-touchRun, a.waiting)
+			a.appendRows(at, waiting)
+			a.waiting, waiting = 0, 0
+			a.rowAside(i)
 			continue
 		}
-		if hd.changed <= guard { // the header says as yet what was before
-			s.saveLocked(s.stateLocked(s.head.local(ref.ID()), hd), lsn)
+		if hd.needsFooter(guard) || !hd.end.Append(hd.lastT, t, hd.last, v) {
+			hd.flags |= isWaiting
+			waiting |= 1 << (k & (touchRun - 1))
+			continue
 		}
-		hd.n++
-		hd.lastT, hd.last, hd.changed = t, v, lsn
-		hd.flags &^= wasIdle | newestGone | newestKept
-		a.oldest, a.newest = min(a.oldest, t), max(a.newest, t)
-		a.count++
+		a.note(hd, t, v, lsn)
 	}
+	a.bodiesAhead(at, waiting)
+	a.appendRows(at-touchRun, a.waiting)
+	a.waiting = waiting
+}
+
+// note counts in a float that was appended to the stream of a series.
+func (a *appending) note(hd *header, t int64, v uint64, lsn sample.LSN) {
+	hd.n++
+	hd.lastT, hd.last, hd.changed = t, v, lsn
+	hd.flags &^= wasIdle | newestGone | newestKept
+	a.oldest, a.newest = min(a.oldest, t), max(a.newest, t)
+	a.count++
+}
+
+// rowAside does row among rows that floatRows appends.
+func (a *appending) rowAside(i uint32) {
 	a.settle()
+	a.row(int(i))
+	a.aimAgain()
+}
+
+// needsFooter reports whether a row of the series does something with its footer: that says what a pin wants kept, and
+// has the marks.
+func (hd *header) needsFooter(guard sample.LSN) bool {
+	return hd.changed <= guard || hd.n%markEvery == firstMark
+}
+
+// bodiesAhead asks for the memory that rows of a run need beside their headers: footers, the ends of bodies, and bodies that
+// will move to a larger block.
+func (a *appending) bodiesAhead(at int, rows places) {
+	s, found := a.shard, a.headersOf(at)
+	var want wanted
+	for ; rows != 0; rows &= rows - 1 {
+		k := bits.TrailingZeros32(uint32(rows))
+		hd := found[k]
+		if hd.needsFooter(a.work.guard) {
+			want.add(unsafe.Pointer(s.footers.at(s.head.local(a.b.Ref[a.rows[at+k]].ID()))))
+		}
+		if hd.size == 0 {
+			continue
+		}
+		body := s.bytes.At(hd.open)
+		want.add(unsafe.Add(body, hd.size))
+		if hd.room >= chunk.EndBytes {
+			continue
+		}
+		for off := uint16(0); off < hd.size; off += cacheLine {
+			want.add(unsafe.Add(body, off))
+		}
+	}
+	want.ask()
+}
+
+// appendRows appends rows of the run at an index that were put off.
+func (a *appending) appendRows(at int, rows places) {
+	s, b, found := a.shard, a.b, a.headersOf(at)
+	for ; rows != 0; rows &= rows - 1 {
+		k := bits.TrailingZeros32(uint32(rows))
+		hd, i := found[k], a.rows[at+k]
+		t, v, local := b.T[i], math.Float64bits(b.V[i]), s.head.local(b.Ref[i].ID())
+		hd.flags &^= isWaiting
+		if !s.appendPlainLocked(local, hd, t, v) {
+			a.rowAside(i)
+			continue
+		}
+		if hd.changed <= a.work.guard { // the header says as yet what was before
+			s.saveLocked(s.stateLocked(local, hd), a.work.lsn)
+		}
+		a.note(hd, t, v, a.work.lsn)
+	}
 }
 
 // takesFloat reports whether a float at t needs nothing but to be appended to the open chunk: no new chunk, no start
 // timestamp.
 func (hd *header) takesFloat(t int64) bool {
 	return hd.kind == sample.Float && hd.n >= 2 && hd.n < maxSamples && hd.size <= maxBody &&
-		hd.flags&hasST == 0 && t > hd.lastT && uint64(t-hd.lastT) <= math.MaxUint32
+		hd.flags&(hasST|isWaiting) == 0 && t > hd.lastT && uint64(t-hd.lastT) <= math.MaxUint32
 }
 
 // maxBody is the most bytes of the body of a stream that surely takes another sample.
 const maxBody = maxStream - chunk.EndBytes - chunk.MaxFloatBytes
 
-// appendPlainLocked appends to the open stream of floats of a series that has an id. It reports false, and what readers see
+// appendPlainLocked appends to the open stream of floats of a series. It reports false, and what readers see
 // is as it was, where memory has run out or the sample is a rare one.
-func (s *shard) appendPlainLocked(id uint32, hd *header, t int64, v uint64) bool {
+func (s *shard) appendPlainLocked(local uint32, hd *header, t int64, v uint64) bool {
 	if hd.n%markEvery == firstMark {
-		s.markLocked(s.head.local(id), hd)
+		s.markLocked(local, hd)
 	}
 	if hd.end.Append(hd.lastT, t, hd.last, v) {
 		return true
@@ -226,6 +272,7 @@ func (s *shard) appendPlainLocked(id uint32, hd *header, t int64, v uint64) bool
 }
 
 func (a *appending) finish() {
+	a.settle()
 	a.work.rejected.Add(a.rejected)
 	a.work.floats.Add(a.floats)
 	a.work.hists.Add(a.hists)

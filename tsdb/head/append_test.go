@@ -159,3 +159,41 @@ func TestTheShortWayRefusesRefsOfSeriesThatHaveLeft(t *testing.T) {
 		}
 	}
 }
+
+// A row that waits for its footer or its body is judged before it is appended: what comes to the same series behind it is
+// compared with it all the same, near in the batch or far.
+func TestRowsOfASeriesWhoseRowWaitsAreComparedWithIt(t *testing.T) {
+	for _, series := range []int{1, 7, touchRun, 3 * touchRun} {
+		x := newTwoWays(t, 2*series)
+		rng := rand.New(rand.NewPCG(3, uint64(series)))
+		conflicts := 0
+		for round := range 200 {
+			tm := int64(1_700_000_000_000 + 15_000*round)
+			var b sample.Batch
+			for again := range 4 {
+				for _, ref := range x.refs {
+					at := tm + int64([]int{0, 0, 1, -7}[again])
+					b.AppendFloat(ref, 0, at, math.Float64frombits(rng.Uint64()), 0)
+				}
+			}
+			var p, q *Pin
+			if round%3 == 0 { // all first rows wait for footers; else those of streams whose end is full, for bodies
+				p, q = x.short.pin(), x.long.pin()
+			}
+			x.commit(&b, allTimes)
+			if p != nil {
+				x.check(t, p, q)
+				p.Close()
+				q.Close()
+			}
+			conflicts += int(x.short.h.Stats().Reasons[sample.Conflict])
+		}
+		p, q := x.short.pin(), x.long.pin()
+		x.check(t, p, q)
+		p.Close()
+		q.Close()
+		if conflicts == 0 {
+			t.Error("no row was refused")
+		}
+	}
+}

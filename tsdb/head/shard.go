@@ -70,6 +70,7 @@ const (
 	newestGone                         // the newest sample is deleted: what is stored at its time must be looked up
 	newestKept                         // no chunk is open, but the newest sample is in a closed one or in a part
 	inPart                             // a part of the shard has had rows of the series
+	isWaiting                          // a row waits to be appended: only while the rows of a batch are applied
 )
 
 // kind of lastT's sample and kind of the open chunk are the same while there is an open chunk: another kind
