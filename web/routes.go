@@ -52,6 +52,7 @@ func (s *Server) routes() http.Handler {
 	if s.opts.UserAssets != "" {
 		r.PathPrefix("/user/").Handler(http.StripPrefix(s.path("/user"), http.FileServer(http.Dir(s.opts.UserAssets))))
 	}
+	s.pushes(r)
 	r.PathPrefix("/api/v1/").Handler(s.whenOpen(func(o *opened) http.Handler { return o.api }))
 	return s.logged(s.survive(root))
 }

@@ -32,6 +32,7 @@ type parts struct {
 	engine      *query.Engine
 	remoteWrite *remotewrite.Handler
 	otlp        *otlp.Handler
+	push        *pushes
 	forwarder   *forward.Forwarder
 	scraper     *scrape.Scraper
 	limits      *limits.Limiter
@@ -93,7 +94,7 @@ const (
 	requestsPercent = 15
 )
 
-// newIngest makes the ways in: remote write, OTLP and scraping.
+// newIngest makes the ways in: remote write, OTLP, push protocols and scraping.
 func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
 	if err := s.newLimits(p); err != nil {
 		return err
@@ -113,6 +114,9 @@ func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
 		return err
 	}
 	if p.otlp, err = s.newOTLP(intake); err != nil {
+		return err
+	}
+	if p.push, err = s.newPushes(intake); err != nil {
 		return err
 	}
 	f := s.opts.Features
@@ -164,6 +168,7 @@ func (p *parts) start(ctx context.Context) <-chan error {
 	run(&p.notifying, func() error { return p.notifier.Run(notifying, p.receivers.SyncCh()) })
 	run(&p.forwarding, func() error { return p.forwarder.Run(forwarding) })
 	run(&p.scraping, func() error { return p.scraper.Run(scraping) })
+	p.push.start(base, run)
 	run(&p.ruling, func() error {
 		// No rule looks at half a head, and no alert resolves because of one.
 		if err := p.store.Await(waiting, math.MinInt64, math.MaxInt64); err != nil {
@@ -182,6 +187,7 @@ func (p *parts) stop() error {
 	p.ruling.Wait()
 	p.endScraping()
 	p.scraping.Wait()
+	p.push.stop()
 	p.endForwarding()
 	p.forwarding.Wait()
 	p.notifier.Stop()
@@ -204,5 +210,5 @@ func (p *parts) close() error {
 	if p.engine == nil {
 		return nil
 	}
-	return p.engine.Close()
+	return errors.Join(p.push.close(), p.engine.Close())
 }

@@ -103,6 +103,7 @@ func (s *server) apiSources() api.Sources {
 		ExternalLabels: func() labels.Labels { return s.config.Load().Prom.GlobalConfig.ExternalLabels },
 		Flags:          s.opts.Values, Features: s.opts.Features.byCategory, Runtime: s.runtimeInfo, Build: buildInfo(),
 		Conditions: s.conditions, SeriesLimits: func() any { return s.parts.limits.Status() },
+		Push: s.parts.push.handler,
 	}
 	if s.opts.Web.EnableRemoteWrite {
 		src.RemoteWrite = s.parts.remoteWrite

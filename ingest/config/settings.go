@@ -91,10 +91,10 @@ type Scrape struct {
 
 // Receive is about protocols that Prometheus does not receive.
 type Receive struct {
-	// Protocols received over HTTP: influx, pushgateway, csv, json.
-	HTTP []string `yaml:"http" acts:"no" oneof:"influx pushgateway csv json"`
-	// Address for Graphite's plain-text protocol; empty turns it off.
-	GraphiteListen string  `yaml:"graphite_listen" acts:"no"`
+	// Protocols received over HTTP, below /influx, /pushgateway and /api/v1/import; see receiving.md.
+	HTTP []string `yaml:"http" oneof:"influx pushgateway prometheus csv json"`
+	// Address for Graphite's plain-text protocol, over TCP and UDP; empty turns it off.
+	GraphiteListen string  `yaml:"graphite_listen" acts:"restart"`
 	HADedup        HADedup `yaml:"ha_dedup"`
 }
 

@@ -35,6 +35,8 @@ type Sources struct {
 	RemoteWrite http.Handler
 	// OTLP receives /otlp/v1/metrics; nil: the receiver is off.
 	OTLP http.Handler
+	// Push receives what comes to the paths of other databases and to /api/v1/import; nil: nothing does.
+	Push http.Handler
 	// Config returns the configuration in use as YAML, secrets hidden.
 	Config func() string
 	// ExternalLabels returns those of the configuration in use.

@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -107,8 +108,16 @@ func (l *Listener) Run(ctx context.Context) error {
 	}
 }
 
-// Close gives the address back. Run does it when its context ends.
-func (l *Listener) Close() error { return errors.Join(l.tcp.Close(), l.udp.Close()) }
+// Close gives the address back, where Run has not done it already because its context ended.
+func (l *Listener) Close() error {
+	var errs []error
+	for _, c := range []io.Closer{l.tcp, l.udp} {
+		if err := c.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // connection takes in what one sender sends. What was received is stored also when ctx ends.
 func (l *Listener) connection(ctx context.Context, c net.Conn) {
