@@ -101,9 +101,11 @@ func (s *server) apiSources() api.Sources {
 		Admin: s.db, Store: storeView{s.db}, Keeper: keeper{s.db},
 		Config:         func() string { return s.config.Load().YAML() },
 		ExternalLabels: func() labels.Labels { return s.config.Load().Prom.GlobalConfig.ExternalLabels },
+		Scratch:        s.openScratch,
 		Flags:          s.opts.Values, Features: s.opts.Features.byCategory, Runtime: s.runtimeInfo, Build: buildInfo(),
 		Conditions: s.conditions, SeriesLimits: func() any { return s.parts.limits.Status() },
-		Push: s.parts.push.handler,
+		Rejected: func() any { return s.parts.rejected.List() },
+		Push:     s.parts.push.handler,
 	}
 	if s.opts.Web.EnableRemoteWrite {
 		src.RemoteWrite = s.parts.remoteWrite

@@ -37,6 +37,8 @@ type Sources struct {
 	OTLP http.Handler
 	// Push receives what comes to the paths of other databases and to /api/v1/import; nil: nothing does.
 	Push http.Handler
+	// Scratch opens a store for what the rules of a backtest record; nil: there are no backtests.
+	Scratch OpenScratch
 	// Config returns the configuration in use as YAML, secrets hidden.
 	Config func() string
 	// ExternalLabels returns those of the configuration in use.
@@ -52,6 +54,8 @@ type Sources struct {
 	Conditions func() []Condition
 	// SeriesLimits tells the limits on the number of series, how far they are used and who goes beyond, as a list.
 	SeriesLimits func() any
+	// Rejected tells what was not stored of what came in, by reason, with the last examples, as a list.
+	Rejected func() any
 }
 
 // Rules is implemented by *rules.Manager.
