@@ -117,13 +117,14 @@ func (e *FloatEnd) Put(dst []byte, n int, lastT, t int64, last, v uint64) []byte
 // Shed copies the whole bytes of the end to the start of dst, which has room for EndBytes and may be written to that
 // length, and keeps the bits behind them. It returns how many bytes have moved to the body.
 func (e *FloatEnd) Shed(dst []byte) int {
-	whole := e.used / 8
+	whole := uint(e.used / 8)
 	copy(dst[:EndBytes], e.tail[:])
-	rest := byte(0)
-	if whole < EndBytes {
-		rest = e.tail[whole]
-	}
-	e.tail = [EndBytes]byte{rest}
+	upper, lower := e.tail[:8], e.tail[8:]
+	// The byte behind the whole ones is moved up to be the first. It is written as part of a word because Append reads words:
+	// a core waits long for a load that takes from two stores.
+	rest := binary.BigEndian.Uint64(upper)<<(8*whole) | binary.BigEndian.Uint64(lower)<<(8*whole-64)
+	binary.BigEndian.PutUint64(upper, rest&(0xff<<56))
+	binary.BigEndian.PutUint64(lower, 0)
 	e.used %= 8
 	return int(whole)
 }
