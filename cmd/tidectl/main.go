@@ -69,6 +69,7 @@ func parse(args []string, out, progress io.Writer) (command, int) {
 	addList(store, commands)
 	addRepair(store, commands)
 	addVerify(store, commands)
+	addBacktest(app.Command("rules", "Work on rules."), commands)
 	addTestRules(app.Command("test", "Run tests."), commands)
 	name, err := app.Parse(args)
 	switch {
