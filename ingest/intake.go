@@ -34,6 +34,7 @@ type Intake struct {
 	keys     *KeyTable
 	requests *budget.Account
 	metrics  *metrics
+	rejected Rejections
 	pool     sync.Pool
 }
 

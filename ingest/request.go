@@ -36,6 +36,8 @@ type Request struct {
 	room    int   // rows that the charge covers
 	places  int   // likewise series
 	err     error // the first refused charge
+
+	protocol, sender string // for examples of what is not stored
 }
 
 // series is one time series of a request; a store's series may occur more than once.
@@ -65,6 +67,7 @@ func (r *Request) Release() {
 	clear(r.dropped)
 	r.series, r.unknown, r.labels, r.dropped = r.series[:0], r.unknown[:0], r.labels[:0], r.dropped[:0]
 	r.misses, r.charged, r.room, r.places, r.err = 0, 0, 0, 0, nil
+	r.protocol, r.sender = "", ""
 	r.in.pool.Put(r)
 }
 
@@ -158,7 +161,17 @@ func (r *Request) Define(key Key, ls labels.Labels) {
 // Drop counts rows that cannot be stored. what names the kind of mistake; first describes this one and is called
 // only for the first of its kind.
 func (r *Request) Drop(rows int, what string, first func() string) {
-	r.dropped = addProblem(r.dropped, what, rows, first)
+	text := ""
+	r.dropped = addProblem(r.dropped, what, rows, func() string {
+		text = first()
+		return text
+	})
+	switch {
+	case text != "":
+		r.reject(what, rows, Example{Detail: text})
+	case rows > 0:
+		r.in.rejected.count(what, rows)
+	}
 	r.in.metrics.invalid.Add(float64(rows))
 }
 
@@ -279,8 +292,10 @@ func (r *Request) resolve(out *Outcome) error {
 			homeless = true
 			rows := int(hi - lo)
 			why, counter := r.whyHomeless(i)
+			known := len(out.Problems)
 			out.add(why, rows, func() string { return show(r.labels[i]) })
 			counter.Add(float64(rows))
+			r.rejectHomeless(i, rows, len(out.Problems) > known)
 		}
 	}
 	for i := range r.batch.Meta {
@@ -319,27 +334,23 @@ const retryAfter = 5 * time.Second
 func (r *Request) tally(out *Outcome, labelsOf LabelsOf) (overLimit int) {
 	out.Floats, out.Histograms = out.Floats+r.result.Floats, out.Histograms+r.result.Histograms
 	out.Exemplars += r.result.Exemplars
-	var counts [sample.Reasons]int
-	if r.result.Reason == nil {
-		counts[sample.Accepted] = r.batch.Len()
-	}
-	for row, reason := range r.result.Reason {
-		counts[reason]++
+	counts, first := r.fates()
+	for i, n := range counts {
+		if n == 0 {
+			continue
+		}
+		reason := sample.Reason(i)
+		r.in.metrics.byReason[reason].Add(float64(n))
 		if reason.Stored() || reason == sample.OverLimit {
 			continue
 		}
-		out.add(reasonText[reason], 1, func() string {
-			ls, err := labelsOf(r.seriesOfRow(row))
-			if err != nil {
-				return err.Error()
+		e := r.rejectRows(reason, n, first[i], labelsOf)
+		out.add(reasonText[reason], n, func() string {
+			if e.Detail != "" {
+				return e.Detail
 			}
-			return show(ls) + " at " + at(r.batch.T[row])
+			return show(e.Labels) + " at " + at(e.Time.UnixMilli())
 		})
-	}
-	for reason, n := range counts {
-		if n > 0 {
-			r.in.metrics.byReason[reason].Add(float64(n))
-		}
 	}
 	r.in.metrics.exemplars.Add(float64(r.result.Exemplars))
 	return counts[sample.OverLimit]

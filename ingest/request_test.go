@@ -169,10 +169,10 @@ func TestReasonsAreCountedAndTheFirstOffenderIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `7 of 10 samples were not stored: 2 invalid labels (first: x); ` +
+		`1 duplicate sample for timestamp with another value (first: {__name__="c"} at 1970-01-01T00:00:00.006Z); ` +
 		`2 out of order sample (first: {__name__="a"} at 1970-01-01T00:00:00.002Z); ` +
 		`1 too old sample (first: {__name__="b"} at 1970-01-01T00:00:00.003Z); ` +
-		`1 sample too far in the future (first: {__name__="c"} at 1970-01-01T00:00:00.005Z); ` +
-		`1 duplicate sample for timestamp with another value (first: {__name__="c"} at 1970-01-01T00:00:00.006Z)`
+		`1 sample too far in the future (first: {__name__="c"} at 1970-01-01T00:00:00.005Z)`
 	if out.Message() != want {
 		t.Errorf("message is\n%s\nwant\n%s", out.Message(), want)
 	}

@@ -154,7 +154,7 @@ func (r *Request) CommitScrape(ctx context.Context, labelsOf LabelsOf) error {
 	if err != nil {
 		return err
 	}
-	r.countScraped()
+	r.countScraped(labelsOf)
 	durable := r.in.appender.Durable
 	if l, ok := r.in.appender.(lazily); ok {
 		durable = l.DurableLazy
@@ -169,17 +169,16 @@ func (r *Request) isMarker(row int) bool {
 	return r.batch.FlagsAt(row)&sample.RejectOutOfOrder != 0 && math.Float64bits(r.batch.V[row]) == value.StaleNaN
 }
 
-func (r *Request) countScraped() {
-	var counts [sample.Reasons]int
-	if r.result.Reason == nil {
-		counts[sample.Accepted] = r.batch.Len()
-	}
-	for _, reason := range r.result.Reason {
-		counts[reason]++
-	}
-	for reason, n := range counts {
-		if n > 0 {
-			r.in.metrics.byReason[reason].Add(float64(n))
+func (r *Request) countScraped(labelsOf LabelsOf) {
+	counts, first := r.fates()
+	for i, n := range counts {
+		if n == 0 {
+			continue
+		}
+		reason := sample.Reason(i)
+		r.in.metrics.byReason[reason].Add(float64(n))
+		if !reason.Stored() && !r.isMarker(first[i]) {
+			r.rejectRows(reason, n, first[i], labelsOf)
 		}
 	}
 	r.in.metrics.exemplars.Add(float64(r.result.Exemplars))

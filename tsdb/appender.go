@@ -56,7 +56,9 @@ func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64, 
 	}
 	row := head.Row{Ref: r, T: t, V: v, H: h, FH: fh, Flags: flags}
 	if a.db.whole() { // else nobody can tell: the series' newest sample may be one that is not read yet
-		if err := reasonError(a.db.head.Check(row, a.limits), a.limits); err != nil {
+		reason := a.db.head.Check(row, a.limits)
+		if err := reasonError(reason, a.limits); err != nil {
+			a.db.refusals.add(reason, valueKind(h, fh))
 			return 0, err
 		}
 	}
@@ -88,6 +90,16 @@ func (a *appender) resolve(ref sample.Ref, ls labels.Labels) (sample.Ref, error)
 		return 0, err
 	}
 	return refs[0], nil
+}
+
+func valueKind(h *histogram.Histogram, fh *histogram.FloatHistogram) sample.Kind {
+	switch {
+	case h != nil:
+		return sample.Histogram
+	case fh != nil:
+		return sample.FloatHistogram
+	}
+	return sample.Float
 }
 
 func validHistogram(h *histogram.Histogram, fh *histogram.FloatHistogram) error {

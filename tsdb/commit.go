@@ -228,6 +228,7 @@ func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sa
 	if slices.Contains(r.Reason, sample.OverLimit) {
 		db.raiseMemory()
 	}
+	db.refusals.addAll(b, r)
 	db.tell(turn, lsn, b, r)
 	return lsn, nil
 }

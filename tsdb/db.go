@@ -63,6 +63,7 @@ type DB struct {
 	sizeRetentions atomic.Uint64 // and by size
 	minFree        atomic.Int64
 	failures       atomic.Uint64 // of maintenance
+	refusals       refusedRows
 	flushes        atomic.Uint64 // slots that became blocks
 	spills         atomic.Uint64 // parts that were written
 	noMemory       atomic.Int64  // when something was last refused for lack of memory, Unix ms

@@ -33,6 +33,7 @@ type parts struct {
 	remoteWrite *remotewrite.Handler
 	otlp        *otlp.Handler
 	push        *pushes
+	rejected    *ingest.Rejections
 	forwarder   *forward.Forwarder
 	scraper     *scrape.Scraper
 	limits      *limits.Limiter
@@ -113,6 +114,7 @@ func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
 	if err != nil {
 		return err
 	}
+	p.rejected = intake.Rejected()
 	if p.otlp, err = s.newOTLP(intake); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ type storeCollector struct {
 	metrics  []storeMetric
 	samples  *prometheus.Desc
 	rejected *prometheus.Desc
+	refused  [len(refusedMetrics)]*prometheus.Desc
 	merges   *prometheus.Desc
 	restored prometheus.Gauge
 }
@@ -34,6 +35,9 @@ func newStoreCollector(db *tsdb.DB) *storeCollector {
 		samples:  prometheus.NewDesc("prometheus_tsdb_head_samples_appended_total", "Total number of appended samples.", []string{"type"}, nil),
 		rejected: prometheus.NewDesc("tidemark_store_rows_not_stored_total", "Samples that were refused or were there already, by reason.", []string{"reason"}, nil),
 		restored: prometheus.NewGauge(prometheus.GaugeOpts{Name: "prometheus_tsdb_data_replay_duration_seconds", Help: "Time the recovery at the start took."}),
+	}
+	for i, m := range refusedMetrics {
+		c.refused[i] = prometheus.NewDesc(m.name, m.help, []string{"type"}, nil)
 	}
 	gauge, counter := prometheus.GaugeValue, prometheus.CounterValue
 	add := func(kind prometheus.ValueType, name, help string, value func(tsdb.Stats) float64) {
@@ -66,6 +70,16 @@ func newStoreCollector(db *tsdb.DB) *storeCollector {
 	add(counter, "tidemark_store_log_syncs_total", "Syncs of the log.", func(s tsdb.Stats) float64 { return float64(s.Log.Syncs) })
 	add(gauge, "tidemark_store_log_unsynced_records", "Log records that would not survive a power cut yet.", func(s tsdb.Stats) float64 { return float64(s.Last - s.Durable) })
 	return c
+}
+
+// refusedMetrics are what Prometheus counts of the samples that its storage refuses.
+var refusedMetrics = [...]struct {
+	name, help string
+	reason     sample.Reason
+}{
+	{"prometheus_tsdb_out_of_order_samples_total", "Samples that were refused because they were older than the newest of their series, where no late samples are taken.", sample.OutOfOrder},
+	{"prometheus_tsdb_too_old_samples_total", "Samples that were refused because they were older than the window for late samples.", sample.TooOld},
+	{"prometheus_tsdb_out_of_bound_samples_total", "Samples that were refused because they were too far in the future.", sample.TooNew},
 }
 
 // adder declares one metric.
@@ -116,6 +130,9 @@ func (c *storeCollector) Describe(ch chan<- *prometheus.Desc) {
 	}
 	ch <- c.samples
 	ch <- c.rejected
+	for _, d := range c.refused {
+		ch <- d
+	}
 	ch <- c.merges
 	c.restored.Describe(ch)
 }
@@ -135,6 +152,11 @@ func (c *storeCollector) Collect(ch chan<- prometheus.Metric) {
 		if reason := sample.Reason(r); reason != sample.Accepted {
 			ch <- prometheus.MustNewConstMetric(c.rejected, counter, float64(s.Head.Reasons[r]), reason.String())
 		}
+	}
+	for i, d := range c.refused {
+		n := c.db.Refused(refusedMetrics[i].reason)
+		ch <- prometheus.MustNewConstMetric(d, counter, float64(n.Floats), "float")
+		ch <- prometheus.MustNewConstMetric(d, counter, float64(n.Histograms), "histogram")
 	}
 	c.restored.Set(c.db.Recovery().Took.Seconds())
 	c.restored.Collect(ch)

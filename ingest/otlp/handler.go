@@ -151,6 +151,7 @@ type result struct {
 func (h *Handler) take(r *http.Request, isJSON bool) (result, error) {
 	req := h.opts.Intake.Begin()
 	defer req.Release()
+	req.From("OTLP", r.RemoteAddr)
 	b := h.bodies.Get().(*body)
 	defer func() {
 		if b.shrink() {

@@ -55,6 +55,7 @@ func (f *Feed) begin(r *Receiver, ctx context.Context, b Body) { //nolint:revive
 	f.receiver, f.ctx, f.body = r, ctx, b
 	f.now = r.now().UnixMilli()
 	f.req = r.intake.Begin()
+	f.req.From(b.Format.Protocol(), b.Sender)
 	if b.Scope == "" && len(b.Extra) == 0 {
 		return
 	}
@@ -86,6 +87,7 @@ func (f *Feed) release() {
 func (f *Feed) reopen() error {
 	f.req.Release()
 	f.req = f.receiver.intake.Begin()
+	f.req.From(f.body.Format.Protocol(), f.body.Sender)
 	f.marks = f.marks[:0]
 	n := f.charged
 	f.charged = 0

@@ -35,7 +35,7 @@ func (r *Receiver) TakeRequest(w http.ResponseWriter, req *http.Request, b Body)
 	}
 	defer body.Close()
 	control := http.NewResponseController(w)
-	b.Reader, b.Extra = body, extra
+	b.Reader, b.Extra, b.Sender = body, extra, req.RemoteAddr
 	b.Deadline = func(t time.Time) error {
 		_ = control.SetReadDeadline(t) // not every connection has one
 		return nil

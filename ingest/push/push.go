@@ -104,6 +104,8 @@ type Body struct {
 	Whole bool
 	// Extra are labels that every series gets, in the place of those of the same names that it has.
 	Extra []labels.Label
+	// Sender is the address that the body comes from, for the examples of what is not stored of it.
+	Sender string
 	// Scope is told apart from others: the same line in bodies of different scopes means different series. It holds
 	// whatever the Format's labels depend on beside the line.
 	Scope string

@@ -60,8 +60,8 @@ type Options struct {
 	MaxBodyBytes  int                   // default DefaultMaxBodyBytes
 	BodyTimeout   time.Duration         // how long a body may take to arrive; default DefaultBodyTimeout
 	CommitTimeout time.Duration         // how long the store may take; default DefaultCommitTimeout
-	Logger       *slog.Logger          // nil: nothing is logged
-	Registerer   prometheus.Registerer // nil: no metrics are registered
+	Logger        *slog.Logger          // nil: nothing is logged
+	Registerer    prometheus.Registerer // nil: no metrics are registered
 }
 
 // Handler serves POST /api/v1/write.
@@ -236,6 +236,7 @@ func (h *Handler) messageOf(contentType string) (string, error) {
 func (h *Handler) take(w http.ResponseWriter, r *http.Request, message string) (ingest.Outcome, error) {
 	req := h.intake.Begin()
 	defer req.Release()
+	req.From(message, r.RemoteAddr)
 	buf := h.buffers.Get().(*buffer)
 	defer func() {
 		if buf.shrink() {

@@ -154,6 +154,7 @@ func TestServerWithoutPartsAnswersAsAnEmptyOne(t *testing.T) {
 	check("targets/metadata", `[]`)
 	check("status/conditions", `[]`)
 	check("status/series_limits", `[]`)
+	check("status/rejected", `[]`)
 	check("status/flags", `{}`)
 	check("status/config", `{"yaml":""}`)
 	check("status/tsdb/blocks", `{"blocks":[]}`)

@@ -134,6 +134,13 @@ func (a *API) statusConditions(*http.Request) (answer, error) {
 	return answer{data: conditions}, nil
 }
 
+func (a *API) statusRejected(*http.Request) (answer, error) {
+	if a.src.Rejected == nil {
+		return answer{data: []struct{}{}}, nil
+	}
+	return answer{data: a.src.Rejected()}, nil
+}
+
 func (a *API) statusSeriesLimits(*http.Request) (answer, error) {
 	if a.src.SeriesLimits == nil {
 		return answer{data: []struct{}{}}, nil

@@ -124,7 +124,7 @@ func (l *Listener) connection(ctx context.Context, c net.Conn) {
 	defer func() { _ = c.Close() }()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
-	l.take(ctx, c.RemoteAddr().String(), push.Body{Reader: c, Deadline: c.SetReadDeadline, Idle: l.o.Idle})
+	l.take(ctx, c.RemoteAddr().String(), push.Body{Reader: c, Sender: c.RemoteAddr().String(), Deadline: c.SetReadDeadline, Idle: l.o.Idle})
 }
 
 // datagrams takes in what comes without connections.
