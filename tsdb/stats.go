@@ -51,7 +51,7 @@ func (db *DB) Stats() Stats {
 		s.Blocks++
 		s.BlockBytes += b.Size()
 	}
-	s.MinT, s.Samples = db.oldestSample()
+	s.MinT, s.Samples = db.OldestSample()
 	s.MaxT, _ = db.newestSample()
 	return s
 }
@@ -66,8 +66,8 @@ func (db *DB) Blocks() []block.Meta {
 	return out
 }
 
-// oldestSample returns the time of the oldest sample of head and blocks.
-func (db *DB) oldestSample() (int64, bool) {
+// OldestSample returns the time of the oldest sample of head and blocks.
+func (db *DB) OldestSample() (int64, bool) {
 	oldest, ok := db.oldestOfHead()
 	for _, b := range db.blocks.all() {
 		if m := b.Meta(); !ok || m.MinT < oldest {

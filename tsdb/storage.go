@@ -31,7 +31,7 @@ type promStorage struct {
 
 // StartTime returns the time of the oldest sample, Unix milliseconds.
 func (s *promStorage) StartTime() (int64, error) {
-	t, _ := s.db.oldestSample()
+	t, _ := s.db.OldestSample()
 	return t, nil
 }
 

@@ -84,7 +84,11 @@ func (f *federation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // collect returns the newest sample of every series that matches any of sets, by name and labels.
 func (f *federation) collect(ctx context.Context, sets [][]*labels.Matcher) (out []newest, err error) {
 	maxt := f.now().UnixMilli()
-	view, err := f.src.Data.View(maxt-f.server.opts.LookbackDelta.Milliseconds(), maxt)
+	src := f.src.Local
+	if src == nil {
+		src = f.src.Data
+	}
+	view, err := src.View(maxt-f.server.opts.LookbackDelta.Milliseconds(), maxt)
 	if err != nil {
 		return nil, err
 	}

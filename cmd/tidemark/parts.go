@@ -21,6 +21,7 @@ import (
 	"github.com/tidemarkdb/tidemark/ingest/remotewrite"
 	"github.com/tidemarkdb/tidemark/ingest/scrape"
 	"github.com/tidemarkdb/tidemark/query"
+	"github.com/tidemarkdb/tidemark/query/remoteread"
 	"github.com/tidemarkdb/tidemark/rules"
 	"github.com/tidemarkdb/tidemark/rules/notify"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
@@ -59,7 +60,8 @@ func (s *server) newParts() (*parts, error) {
 	if p.receivers == nil {
 		return nil, errors.New("make the discovery of Alertmanagers: its metrics are registered already")
 	}
-	p.engine = query.NewEngine(s.db, s.queryOptions())
+	s.source = remoteread.New(s.db, s.storeStart)
+	p.engine = query.NewEngine(s.source, s.queryOptions())
 	reserve, err := s.memory.Guarantee("rules", s.config.Load().Tidemark.Memory.RulesReserve.Of(s.memory.Limit()), 0)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("keep memory back for rules (memory.rules_reserve): %w", err), p.close())
@@ -76,7 +78,7 @@ func (s *server) newParts() (*parts, error) {
 		return nil, errors.Join(err, p.close())
 	}
 	p.rules, err = rules.New(rules.Options{
-		Query: rules.EngineQuery(p.engine.ForRules(reserve), nil), Appender: s.db.Ungated(), Source: s.db, Notifier: p.notifier,
+		Query: rules.EngineQuery(p.engine.ForRules(reserve), nil), Appender: s.db.Ungated(), Source: s.source, Notifier: p.notifier,
 		FS: s.fs, StateDir: s.stateDir("rules"),
 		OutageTolerance: orNever(s.opts.Rules.OutageTolerance), ForGracePeriod: orNever(s.opts.Rules.ForGracePeriod),
 		ResendDelay: orNever(s.opts.Rules.ResendDelay), IngestionStopped: s.ingestionStopped,

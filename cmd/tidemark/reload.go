@@ -105,7 +105,7 @@ func (s *server) apply(c *config.Config) error {
 	if err := s.check(c); err != nil {
 		return err
 	}
-	steps := []func(*config.Config) error{s.applyNotifier, s.applyOTLP, s.applyForward, s.applyScrape, s.applyRules}
+	steps := []func(*config.Config) error{s.applyNotifier, s.applyOTLP, s.applyForward, s.applyRemoteRead, s.applyScrape, s.applyRules}
 	for i, step := range steps {
 		err := step(c)
 		if err == nil {

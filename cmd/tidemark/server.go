@@ -22,6 +22,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/ingest/config"
 	"github.com/tidemarkdb/tidemark/ingest/forward"
+	"github.com/tidemarkdb/tidemark/query/remoteread"
 	"github.com/tidemarkdb/tidemark/tsdb"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
@@ -46,6 +47,7 @@ type server struct {
 	store atomic.Pointer[tsdb.DB]
 	parts *parts // what runs on the store; nil until it is open
 
+	source    *remoteread.Source // the store and who is asked beside it; nil until the store is open
 	forwarder *forward.Forwarder // opened and closed by the store
 
 	quit context.CancelFunc // begins the stop; set by run

@@ -97,7 +97,7 @@ func (s *server) queryOptions() query.Options {
 // apiSources are what the HTTP API answers from.
 func (s *server) apiSources() api.Sources {
 	src := api.Sources{
-		Engine: s.parts.engine, Data: s.db, Queries: s.parts.engine, Rules: s.parts.rules, Targets: s.parts.scraper, Alertmanagers: s.parts.notifier,
+		Engine: s.parts.engine, Data: s.source, Local: s.db, Queries: s.parts.engine, Rules: s.parts.rules, Targets: s.parts.scraper, Alertmanagers: s.parts.notifier,
 		Admin: s.db, Store: storeView{s.db}, Keeper: keeper{s.db},
 		Config:         func() string { return s.config.Load().YAML() },
 		ExternalLabels: func() labels.Labels { return s.config.Load().Prom.GlobalConfig.ExternalLabels },

@@ -36,6 +36,7 @@ const direction = `
 		  query/operator/bucket, query/operator/join, query/operator/info, query/foreign,
 		  query/operator/operatortest
 		< query/exec;
+	query/foreign < query/remoteread;
 	query/operator < query/operator/scalar < query/exec;
 	query/operator < query/operator/retain < query/operator/aggregate, query/operator/bucket;
 	tsdb/column/columntest < query/operator/operatortest;

@@ -212,7 +212,7 @@ func TestKeysWithoutEffectAreLoggedOnce(t *testing.T) {
 	check("tidemark:\n  storage: {on_full: delete_oldest, wal_sync: process}\n", "")
 	check("tidemark:\n  rules: {on_no_data: keep}\n", "tidemark.rules.on_no_data")
 	check("tidemark:\n  alertmanager: {cluster: {peers: [\"a:1\", \"b:1\"]}}\n  query: {slow_log: 1s}\n", "tidemark.alertmanager.cluster.peers")
-	check("remote_read: [{url: http://x}]\nstorage: {tsdb: {chunk_encoding: {floats: xor}}, exemplars: {max_exemplars: 5}}\n", "storage.exemplars, storage.tsdb.chunk_encoding, remote_read")
+	check("remote_read: [{url: http://x}]\nstorage: {tsdb: {chunk_encoding: {floats: xor}}, exemplars: {max_exemplars: 5}}\n", "storage.exemplars, storage.tsdb.chunk_encoding")
 }
 
 func TestDisplayedConfigurationLoadsAgainAndHidesSecrets(t *testing.T) {

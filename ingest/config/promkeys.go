@@ -43,7 +43,7 @@ var promKeys = []promKey{
 	{"storage.tsdb.chunk_encoding", inert, "this storage has encodings of its own"},
 	{"tracing", inert, "spans are not exported yet"},
 	{"remote_write", acts, "as in Prometheus; what waits is on disk, within `tidemark.remote_write_queue`"},
-	{"remote_read", inert, "nothing is read from other servers yet"},
+	{"remote_read", acts, "as in Prometheus"},
 	{"otlp", acts, "as in Prometheus"},
 }
 

@@ -24,6 +24,7 @@ import (
 type Sources struct {
 	Engine        promql.QueryEngine
 	Data          column.Source
+	Local         column.Source // Data without what other servers have, for federation; nil: Data
 	Queries       Queries
 	Rules         Rules
 	Targets       Targets
