@@ -171,6 +171,7 @@ func (a *API) routes() []route {
 		{path: "/targets", methods: get, endpoint: a.targets},
 		{path: "/targets/metadata", methods: get, endpoint: a.targetMetadata},
 		{path: "/targets/relabel_steps", methods: get, endpoint: a.relabelSteps},
+		{path: "/targets/metric_relabel_steps", methods: both, endpoint: a.metricRelabelSteps},
 		{path: "/scrape_pools", methods: get, endpoint: a.scrapePools},
 		{path: "/scrape_pools/config", methods: get, endpoint: a.scrapePoolConfig},
 		{path: "/alertmanagers", methods: get, endpoint: a.alertmanagers},

@@ -260,12 +260,16 @@ func (f *fakeAdmin) Snapshot(_ context.Context, skipHead bool) (string, error) {
 type fakeTargets struct{ active, dropped map[string][]*scrape.Target }
 
 func newTargets() *fakeTargets {
-	target := func(address, err string) *scrape.Target {
+	target := func(address, err string, extra ...string) *scrape.Target {
 		tls := labels.FromMap(map[string]string{
 			model.AddressLabel: address, model.SchemeLabel: "http", model.MetricsPathLabel: "/metrics", model.JobLabel: "test",
 			model.ScrapeIntervalLabel: "15s", model.ScrapeTimeoutLabel: "5s",
 		})
-		t := scrape.NewTarget(tls, &promconfig.ScrapeConfig{}, model.LabelSet{"extra": "1"}, nil)
+		discovered := model.LabelSet{"extra": "1"}
+		for i := 0; i < len(extra); i += 2 {
+			discovered[model.LabelName(extra[i])] = model.LabelValue(extra[i+1])
+		}
+		t := scrape.NewTarget(tls, &promconfig.ScrapeConfig{}, discovered, nil)
 		t.SetMetadataStore(metadataStore{})
 		var failed error
 		if err != "" {
@@ -279,7 +283,10 @@ func newTargets() *fakeTargets {
 			"zeta":  {target("localhost:9090", ""), target("localhost:9100", "connection refused")},
 			"alpha": {target("10.0.0.1:80", ""), target("localhost", "")},
 		},
-		dropped: map[string][]*scrape.Target{"zeta": {target("10.0.0.9:80", "")}},
+		dropped: map[string][]*scrape.Target{
+			"zeta":  {target("10.0.0.9:80", "")},
+			"alpha": {target("10.0.0.8:80", "", "job", "gone"), target("10.0.0.7:80", "")},
+		},
 	}
 }
 
@@ -307,6 +314,11 @@ func (*fakeTargets) ScrapePoolConfig(pool string) (*promconfig.ScrapeConfig, err
 	cfg.RelabelConfigs = []*relabel.Config{
 		{SourceLabels: model.LabelNames{"job"}, Action: relabel.Replace, TargetLabel: "copy", Regex: relabel.MustNewRegexp("(.*)"), Replacement: "$1", NameValidationScheme: model.UTF8Validation},
 		{SourceLabels: model.LabelNames{"job"}, Action: relabel.Drop, Regex: relabel.MustNewRegexp("gone"), NameValidationScheme: model.UTF8Validation},
+	}
+	cfg.MetricRelabelConfigs = []*relabel.Config{
+		{Regex: relabel.MustNewRegexp("pod_.*"), Action: relabel.LabelDrop, NameValidationScheme: model.UTF8Validation},
+		{SourceLabels: model.LabelNames{"__name__"}, Action: relabel.Drop, Regex: relabel.MustNewRegexp("go_.*"), NameValidationScheme: model.UTF8Validation},
+		{SourceLabels: model.LabelNames{"rename"}, Action: relabel.Replace, TargetLabel: "__name__", Regex: relabel.MustNewRegexp("nothing"), Replacement: "", NameValidationScheme: model.UTF8Validation},
 	}
 	return &cfg, nil
 }

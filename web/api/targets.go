@@ -4,7 +4,6 @@
 package api
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -18,7 +17,6 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/prometheus/prometheus/scrape"
 	"gopkg.in/yaml.v3"
 )
@@ -40,6 +38,8 @@ type activeTarget struct {
 type droppedTarget struct {
 	DiscoveredLabels labels.Labels `json:"discoveredLabels"`
 	ScrapePool       string        `json:"scrapePool"`
+	// DroppedBy is not in Prometheus' answer.
+	DroppedBy *droppedBy `json:"droppedBy,omitempty"`
 }
 
 type targetList struct {
@@ -65,7 +65,11 @@ func (a *API) targets(r *http.Request) (answer, error) {
 	if everything || state == "dropped" {
 		out.DroppedCounts = a.src.Targets.TargetsDroppedCounts()
 		a.eachTarget(a.src.Targets.TargetsDropped(), pool, func(pool string, t *scrape.Target) {
-			out.Dropped = append(out.Dropped, droppedTarget{DiscoveredLabels: t.DiscoveredLabels(b), ScrapePool: pool})
+			d := droppedTarget{DiscoveredLabels: t.DiscoveredLabels(b), ScrapePool: pool}
+			if cfg, err := a.src.Targets.ScrapePoolConfig(pool); err == nil {
+				d.DroppedBy = ruleThatDropped(d.DiscoveredLabels, cfg.RelabelConfigs)
+			}
+			out.Dropped = append(out.Dropped, d)
 		})
 	}
 	return answer{data: out}, nil
@@ -183,40 +187,6 @@ func (a *API) scrapePoolConfig(r *http.Request) (answer, error) {
 // yamlText is a configuration in an answer.
 type yamlText struct {
 	YAML string `json:"yaml"`
-}
-
-type relabelStep struct {
-	Rule   *relabel.Config `json:"rule"`
-	Output labels.Labels   `json:"output"`
-	Keep   bool            `json:"keep"`
-}
-
-// relabelSteps shows what the relabelling of a scrape pool does to a set of labels, rule by rule.
-func (a *API) relabelSteps(r *http.Request) (answer, error) {
-	if r.FormValue("scrapePool") != "" && r.FormValue("labels") == "" {
-		return answer{}, badData("no labels parameter provided")
-	}
-	var start labels.Labels
-	if s := r.FormValue("labels"); s != "" && r.FormValue("scrapePool") != "" {
-		if err := json.Unmarshal([]byte(s), &start); err != nil {
-			return answer{}, badData("error parsing labels: %w", err)
-		}
-	}
-	cfg, err := a.poolConfig(r)
-	if err != nil {
-		return answer{}, err
-	}
-	b := labels.NewBuilder(start)
-	steps := make([]relabelStep, len(cfg.RelabelConfigs))
-	keep := true
-	for i, rule := range cfg.RelabelConfigs {
-		keep = keep && relabel.ProcessBuilder(b, rule)
-		steps[i] = relabelStep{Rule: rule, Keep: keep, Output: labels.EmptyLabels()}
-		if keep {
-			steps[i].Output = b.Labels()
-		}
-	}
-	return answer{data: map[string][]relabelStep{"steps": steps}}, nil
 }
 
 type alertmanagerURL struct {
