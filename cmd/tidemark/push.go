@@ -18,6 +18,9 @@ import (
 	"github.com/tidemarkdb/tidemark/ingest/push/jsonlines"
 )
 
+// exportsPercent is the part of memory.limit that bulk exports may take together.
+const exportsPercent = 10
+
 // pushes receives the protocols that other databases have.
 type pushes struct {
 	handler  http.Handler       // of the routes; each says itself whether it is on

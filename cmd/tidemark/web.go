@@ -106,6 +106,7 @@ func (s *server) apiSources() api.Sources {
 		Conditions: s.conditions, SeriesLimits: func() any { return s.parts.limits.Status() },
 		Rejected: func() any { return s.parts.rejected.List() },
 		Push:     s.parts.push.handler,
+		Exports:  s.memory.Child("exports", s.memory.Limit()/100*exportsPercent),
 	}
 	if s.opts.Web.EnableRemoteWrite {
 		src.RemoteWrite = s.parts.remoteWrite

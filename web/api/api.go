@@ -200,6 +200,8 @@ func (a *API) routes() []route {
 		{path: "/admin/tidemark/deletes", methods: get, endpoint: a.deletes},
 		{path: "/admin/tidemark/undelete", methods: change, endpoint: a.undelete, guarded: true},
 		{path: "/admin/tidemark/retention", methods: get, endpoint: a.retention},
+		{path: "/export", methods: both, handler: a.exportHandler("application/stream+json; charset=utf-8", newExportLines)},
+		{path: "/export/csv", methods: both, handler: a.exportHandler("text/csv; charset=utf-8", newExportCSV)},
 		{path: "/read", methods: post, handler: a.read},
 		{path: "/write", methods: post, handler: receiver(a.src.RemoteWrite, "remote write receiver needs to be enabled with --web.enable-remote-write-receiver"), guarded: true},
 		{path: "/otlp/v1/metrics", methods: post, handler: receiver(a.src.OTLP, "otlp write receiver needs to be enabled with --web.enable-otlp-receiver"), guarded: true},

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/tidemarkdb/tidemark/rules"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 )
 
@@ -40,6 +41,8 @@ type Sources struct {
 	Push http.Handler
 	// Scratch opens a store for what the rules of a backtest record; nil: there are no backtests.
 	Scratch OpenScratch
+	// Exports is charged for what exports take in memory; nil: nothing is.
+	Exports *budget.Account
 	// Config returns the configuration in use as YAML, secrets hidden.
 	Config func() string
 	// ExternalLabels returns those of the configuration in use.

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -238,13 +239,15 @@ type heldResponse struct {
 	control *http.ResponseController
 	stall   time.Duration
 	begun   bool
+
+	contentType string // empty: JSON
 }
 
 // Write implements io.Writer.
 func (h *heldResponse) Write(b []byte) (int, error) {
 	if !h.begun {
 		h.begun = true
-		h.Header().Set("Content-Type", "application/json")
+		h.Header().Set("Content-Type", cmp.Or(h.contentType, "application/json"))
 		h.WriteHeader(http.StatusOK)
 	}
 	_ = h.control.SetWriteDeadline(time.Now().Add(h.stall)) // not every connection has one
