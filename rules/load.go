@@ -32,6 +32,8 @@ type Config struct {
 	NameValidation model.ValidationScheme
 	// IgnoreUnknownFields passes over keys that no server knows, for tests of files with keys of other programs.
 	IgnoreUnknownFields bool
+	// OnlyRecording leaves alerting rules out.
+	OnlyRecording bool
 	// Read reads a file; nil: from the file system.
 	Read func(name string) ([]byte, error)
 }
@@ -97,6 +99,9 @@ func loadFiles(c *Config, o *Options) ([]parsedGroup, error) {
 		for _, g := range parsed.Groups {
 			p := parsedGroup{file: file, group: g}
 			for _, r := range g.Rules {
+				if c.OnlyRecording && r.Alert != "" {
+					continue
+				}
 				made, err := makeRule(&g, &r, c, o, externalURL)
 				if err != nil {
 					errs = append(errs, fmt.Errorf("rule file %s: group %q: %w", file, g.Name, err))

@@ -65,8 +65,8 @@ func Run(ctx context.Context, o Options) (*Report, error) { return run(ctx, o, t
 
 // run is Run. Without ahead each evaluation is asked for apart.
 func run(ctx context.Context, o Options, ahead bool) (*Report, error) {
-	if !o.End.After(o.Start) {
-		return nil, fmt.Errorf("the end, %s, is not after the start, %s", o.End.UTC().Format(time.RFC3339), o.Start.UTC().Format(time.RFC3339))
+	if err := checkRange(o.Start, o.End); err != nil {
+		return nil, err
 	}
 	if o.MaxEpisodes == 0 {
 		o.MaxEpisodes = defaultMaxEpisodes
@@ -96,25 +96,54 @@ func run(ctx context.Context, o Options, ahead bool) (*Report, error) {
 	return evaluate(ctx, &o, trial, groups)
 }
 
+func checkRange(start, end time.Time) error {
+	if end.After(start) {
+		return nil
+	}
+	return fmt.Errorf("the end, %s, is not after the start, %s", end.UTC().Format(time.RFC3339), start.UTC().Format(time.RFC3339))
+}
+
 // evaluate runs the evaluations and gathers what came of them.
 func evaluate(ctx context.Context, o *Options, trial *rules.Trial, groups []rules.GroupStatus) (*Report, error) {
 	book := newBook(o, groups)
-	told := time.Now()
-	for ts := trial.Next(o.Start.Add(-1)); !ts.IsZero() && !ts.After(o.End); ts = trial.Next(ts) {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		trial.EvalDue(ctx, ts)
+	r := past{trial: trial, start: o.Start, end: o.End, progress: o.Progress}
+	err := r.walk(ctx, func(ts time.Time) {
 		trial.Events(ts, func(e rules.Event) { book.note(ts, &e) })
-		if now := time.Now(); o.Progress != nil && now.Sub(told) > 200*time.Millisecond {
+	})
+	if err != nil {
+		return nil, err
+	}
+	return book.close(trial.Tallies()), nil
+}
+
+// past is a range of time over which a Trial is evaluated.
+type past struct {
+	trial      *rules.Trial
+	start, end time.Time
+	progress   func(done float64) // nil: nobody is told
+}
+
+// progressEvery is how often somebody is told of the progress.
+const progressEvery = 200 * time.Millisecond
+
+// walk evaluates each group at its times, and calls then after each time.
+func (p *past) walk(ctx context.Context, then func(ts time.Time)) error {
+	told := time.Now()
+	for ts := p.trial.Next(p.start.Add(-1)); !ts.IsZero() && !ts.After(p.end); ts = p.trial.Next(ts) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		p.trial.EvalDue(ctx, ts)
+		then(ts)
+		if now := time.Now(); p.progress != nil && now.Sub(told) > progressEvery {
 			told = now
-			o.Progress(float64(ts.Sub(o.Start)) / float64(o.End.Sub(o.Start)))
+			p.progress(float64(ts.Sub(p.start)) / float64(p.end.Sub(p.start)))
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return context.Cause(ctx)
 	}
-	return book.close(trial.Tallies()), nil
+	return nil
 }
 
 // writtenNames returns the names of the metrics that the rules write.

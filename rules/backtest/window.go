@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/timestamp"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
 
 	"github.com/tidemarkdb/tidemark/rules"
 )
@@ -23,7 +24,7 @@ const windowTicks = 512
 // evaluations at once.
 type asker struct {
 	engine  promql.QueryEngine
-	data    *overlay
+	data    storage.Queryable // nil: the engine's own source
 	instant rules.QueryFunc
 	end     int64                    // of the backtest, milliseconds
 	steps   map[string]time.Duration // the intervals of the expressions that may be asked for ahead
@@ -47,7 +48,7 @@ type window struct {
 	apartTo int64 // up to here each evaluation is asked for apart: together they failed
 }
 
-func newAsker(engine promql.QueryEngine, data *overlay, end time.Time, steps map[string]time.Duration) *asker {
+func newAsker(engine promql.QueryEngine, data storage.Queryable, end time.Time, steps map[string]time.Duration) *asker {
 	return &asker{
 		engine: engine, data: data, instant: rules.EngineQuery(engine, data), end: timestamp.FromTime(end),
 		steps: steps, windows: make(map[phase]*window),
