@@ -21,9 +21,10 @@ const tablePage = 64 << 10
 // while other records are.
 type Table[T any] struct {
 	opts      Options
-	pages     [][]T
-	raw       [][]byte // the mappings behind pages
-	shift     uint32   // records of a page: 1<<shift
+	pages     []unsafe.Pointer // first record of each
+	raw       [][]byte         // the mappings behind pages
+	shift     uint32           // records of a page: 1<<shift
+	mask      uint32           // and one less
 	pageBytes int64
 }
 
@@ -34,6 +35,7 @@ func NewTable[T any](opts Options) *Table[T] {
 		invariant.Failf("arena: a table cannot hold %v, which has pointers, no size or too much of it", typ)
 	}
 	t := &Table[T]{opts: opts, shift: uint32(bits.Len64(tablePage/uint64(typ.Size())) - 1)}
+	t.mask = 1<<t.shift - 1
 	const page = 4 << 10 // what is mapped and charged is whole pages of memory
 	t.pageBytes = (int64(typ.Size())<<t.shift + page - 1) &^ (page - 1)
 	return t
@@ -58,13 +60,17 @@ func (t *Table[T]) Grow(n uint32) error {
 			return fmt.Errorf("arena: map %d bytes of memory: %w", t.pageBytes, err)
 		}
 		t.raw = append(t.raw, raw)
-		t.pages = append(t.pages, unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(raw))), 1<<t.shift))
+		t.pages = append(t.pages, unsafe.Pointer(unsafe.SliceData(raw)))
 	}
 	return nil
 }
 
 // At returns record i, which Grow has made.
-func (t *Table[T]) At(i uint32) *T { return &t.pages[i>>t.shift][i&(1<<t.shift-1)] }
+func (t *Table[T]) At(i uint32) *T {
+	var one T
+	// That the shift is less than 32 is said so that no code comes of the case that it is not.
+	return (*T)(unsafe.Add(t.pages[i>>(t.shift&31)], uintptr(i&t.mask)*unsafe.Sizeof(one)))
+}
 
 // PerPage returns how many records share a page of memory that Vacate gives back: n of them from a multiple of n on.
 func (t *Table[T]) PerPage() uint32 { return 1 << t.shift }

@@ -39,6 +39,7 @@ type appending struct {
 	aim    aim
 	newest int64 // of the rows that floatRows has appended and that are not counted in yet
 	oldest int64
+	noted  int64 // time of the last of them, noSample before the first
 	count  int
 }
 
@@ -85,12 +86,14 @@ func (a *appending) headersOf(at int) *[touchRun]*header {
 
 // headersAhead finds the headers of a run and asks for them.
 func (a *appending) headersAhead(at int) {
-	s, found, run := a.shard, a.headersOf(at), a.run(at)
+	s, found, run, refs := a.shard, a.headersOf(at), a.run(at), a.b.Ref
+	there := s.headers.len()
 	for k, i := range run {
-		found[k&(touchRun-1)] = nil
-		if local := s.head.local(a.b.Ref[i].ID()); local < s.headers.len() {
-			found[k&(touchRun-1)] = s.headers.at(local)
+		hd := (*header)(nil)
+		if local := s.head.local(refs[i].ID()); local < there {
+			hd = s.headers.at(local)
 		}
+		found[k&(touchRun-1)] = hd
 	}
 	arena.Prefetch((*[touchRun]unsafe.Pointer)(unsafe.Pointer(found))[:len(run)])
 }
@@ -131,7 +134,7 @@ func (a *appending) aimAgain() {
 		return
 	}
 	a.aim = aim{slot: slot, start: slot.start, mint: max(slot.start, lim.MinT), maxt: min(slot.end, lim.MaxT)}
-	a.oldest, a.newest = math.MaxInt64, noSample
+	a.oldest, a.newest, a.noted = math.MaxInt64, noSample, noSample
 }
 
 // settle counts in what floatRows has appended.
@@ -182,7 +185,9 @@ func (a *appending) note(hd *header, t int64, v uint64, lsn sample.LSN) {
 	hd.n++
 	hd.lastT, hd.last, hd.changed = t, v, lsn
 	hd.flags &^= wasIdle | newestGone | newestKept
-	a.oldest, a.newest = min(a.oldest, t), max(a.newest, t)
+	if t != a.noted { // those of a scrape have one time
+		a.oldest, a.newest, a.noted = min(a.oldest, t), max(a.newest, t), t
+	}
 	a.count++
 }
 

@@ -161,7 +161,7 @@ func (h *Head) readUnlock() {
 func (h *Head) shardOf(id uint32) *shard { return h.shards[id&uint32(len(h.shards)-1)] }
 
 // local returns the place of series id in the table of its shard.
-func (h *Head) local(id uint32) uint32 { return id >> h.shift }
+func (h *Head) local(id uint32) uint32 { return id >> (h.shift & 31) }
 
 // slotOf returns the start of the slot that t is in: the largest multiple of SlotMillis that is not above t.
 func (h *Head) slotOf(t int64) int64 {
