@@ -84,6 +84,10 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int, a *ad
 	if err := db.journal.Admit(context.Background(), size+64*len(ls)); err != nil {
 		return db.unavailable(err)
 	}
+	if err := db.admitSeries(int64(size)); err != nil {
+		db.noteNoMemory(err)
+		return fmt.Errorf("create series %s: %w", ls[0], err)
+	}
 	charged, err := db.chargeQueue(size + (64+queuedSeries)*len(ls))
 	if err != nil {
 		return err
@@ -226,6 +230,7 @@ func (db *DB) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sa
 	db.seq.Unlock()
 	db.head.Apply(w, r)
 	if slices.Contains(r.Reason, sample.OverLimit) {
+		db.refused.Store(true)
 		db.raiseMemory()
 	}
 	db.refusals.addAll(b, r)

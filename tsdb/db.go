@@ -67,6 +67,7 @@ type DB struct {
 	flushes        atomic.Uint64 // slots that became blocks
 	spills         atomic.Uint64 // parts that were written
 	noMemory       atomic.Int64  // when something was last refused for lack of memory, Unix ms
+	refused        atomic.Bool   // samples of known series were, since makeWay looked last
 	late           atomic.Pointer[LateWindows]
 	started        time.Time
 	now            func() time.Time     // time.Now; tests of retention set the clock

@@ -10,7 +10,6 @@ import (
 	"math"
 	"time"
 
-	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 	"github.com/tidemarkdb/tidemark/tsdb/journal"
 )
@@ -54,9 +53,7 @@ func (db *DB) noteRoom(writer uint32, err error) {
 // watchDisk raises and clears the conditions that depend on what there is: too little free space, a log
 // that found no space or failed to sync, memory that was used up.
 func (db *DB) watchDisk() {
-	if last := db.noMemory.Load(); last > 0 && db.now().UnixMilli()-last > memoryRest.Milliseconds() && db.conds.clear(ConditionMemory) {
-		db.log.Info("there is memory for new series again")
-	}
+	db.watchMemory()
 	if err := db.journal.Err(); err != nil {
 		_ = db.unavailable(err) // raises the condition
 		return
@@ -89,28 +86,6 @@ func (db *DB) raiseReadOnly(cause string) {
 		NextStep: "free disk space under " + db.layout.root + ", or lower the retention; writing resumes by itself within seconds",
 	}) {
 		db.log.Error("the store is read-only", "cause", cause)
-	}
-}
-
-// memoryRest is how long nothing must have been refused for lack of memory until the condition ends.
-const memoryRest = time.Minute
-
-// noteNoMemory raises the condition of a used-up budget if that is what err says.
-func (db *DB) noteNoMemory(err error) {
-	if _, ok := errors.AsType[*budget.ExceededError](err); ok {
-		db.raiseMemory()
-	}
-}
-
-func (db *DB) raiseMemory() {
-	db.sets.empty() // what can be found again gives way first
-	db.noMemory.Store(db.now().UnixMilli())
-	if db.conds.set(Condition{
-		Code:     ConditionMemory,
-		Effect:   "the memory budget is used up: new series are refused and counted, known ones, rules and notifications go on",
-		NextStep: "find the series that came new in /api/v1/status/tsdb and stop their source, or raise memory.limit",
-	}) {
-		db.log.Error("the memory budget is used up; new series are refused")
 	}
 }
 

@@ -141,8 +141,7 @@ func (db *DB) flushSlot(ctx context.Context, slot int64) error {
 // dropSlot lets the head forget the rows of a slot. Ending the chunks that are still open takes a little memory, for
 // the moment until the drop gives back much more: without it the rows would stay, and become a block again and again.
 func (db *DB) dropSlot(slot int64, lsn sample.LSN) {
-	restore := db.opts.Budget.Lift()
-	defer restore()
+	defer db.liftMemory()()
 	db.head.DropSlot(slot, lsn)
 	db.removeParts(slot, lsn)
 }
@@ -169,6 +168,10 @@ func (db *DB) dropIdleSeries(ctx context.Context) error {
 		return nil
 	}
 	idle := db.head.Idle(newest - db.meta.SlotMillis)
+	if len(idle) == 0 {
+		return nil
+	}
+	defer db.head.Reclaim()
 	for len(idle) > 0 {
 		run := idle[:min(freeBatch, len(idle))]
 		idle = idle[len(run):]

@@ -102,6 +102,7 @@ func (db *DB) attachPart(p *storedPart) (taken bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	defer members.Free()
 	info := head.PartInfo{Shard: m.Shard, Slot: m.SlotStart, LSN: m.LSN, MinT: m.MinT, MaxT: m.MaxT, Rows: int(m.Rows)}
 	if !db.head.AttachRecovered(p, info, head.PartSeries{Local: members.Number, Gen: members.Gen, First: members.First, Last: members.Last}) {
 		return false, nil

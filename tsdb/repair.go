@@ -171,6 +171,7 @@ func (r *repairer) part(ctx context.Context, name string) error {
 	if err == nil {
 		defer func() { _ = p.Close() }() // it was only read
 		members, err = p.Members()
+		defer members.Free()
 	}
 	if err != nil {
 		if !damaged(err) {

@@ -119,6 +119,9 @@ func (db *DB) spillDue(ctx context.Context) (err error) {
 		}
 	}
 	db.head.Gather()
+	if err := db.makeWay(ctx); err != nil {
+		return err
+	}
 	db.maintain.Lock()
 	defer db.maintain.Unlock()
 	if !db.checkpointDue() {
@@ -153,8 +156,7 @@ func (db *DB) spillShard(ctx context.Context, shard uint32, samples int, bytes i
 		return fmt.Errorf("remove a part that was given up: %w", err)
 	}
 	// Sorting and sealing take a little memory, for the moment until the spill gives back much more.
-	restore := db.opts.Budget.Lift()
-	defer restore()
+	defer db.liftMemory()()
 	order, err := db.labelOrder(ctx, shard)
 	if err != nil {
 		return fmt.Errorf("spill: %w", err)

@@ -102,7 +102,12 @@ func (a *Arena) addRegion(need uint32) error {
 // commit charges a run before its first touch.
 func (a *Arena) commit(at uint32) error {
 	s := &a.spans[at]
-	if err := a.opts.Account.Reserve(s.size()); err != nil {
+	err := a.opts.Account.Reserve(s.size())
+	if err != nil && a.idleLen > 0 { // runs that are too small, or that are kept for a while
+		a.Trim()
+		err = a.opts.Account.Reserve(s.size())
+	}
+	if err != nil {
 		return err
 	}
 	s.committed = true

@@ -86,9 +86,11 @@ func (v *verification) all(ctx context.Context, b *Block) error {
 // Check reads the whole part from disk but for what OpenPart has read, as that of a block does. Series are numbers.
 func (p *Part) Check(ctx context.Context, c Check) error {
 	v := newVerification(c)
-	if _, err := p.Members(); err != nil {
+	m, err := p.Members()
+	if err != nil {
 		v.tell(Damage{Err: err})
 	}
+	m.Free()
 	if err := v.all(ctx, &p.b); err != nil {
 		return err
 	}

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync/atomic"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -40,7 +42,32 @@ type Part struct {
 	b       Block
 	meta    PartMeta
 	members section
-	places  []uint32 // by number: 1 + the id of the series in the file, 0 for none
+	places  *places // nil until the members are read
+	closed  atomic.Bool
+}
+
+// places tells where in the file each series is. Parts of one shard have one in common where they are the same.
+type places struct {
+	of    []uint32     // by number: 1 + the id of the series in the file, 0 for none
+	parts atomic.Int32 // that use it
+
+	account *budget.Account // charged for it
+}
+
+func newPlaces(account *budget.Account, n uint32) (*places, error) {
+	if err := account.Reserve(4 * int64(n)); err != nil {
+		return nil, err
+	}
+	x := &places{of: make([]uint32, n), account: account}
+	x.parts.Store(1)
+	return x, nil
+}
+
+// leave ends the use by one part.
+func (x *places) leave() {
+	if x.parts.Add(-1) == 0 {
+		x.account.Release(4 * int64(len(x.of)))
+	}
 }
 
 // OpenPart opens a part; the errors are those of Open.
@@ -49,9 +76,11 @@ func OpenPart(fsys fsx.FS, name string, cache *Cache, o Options) (*Part, error) 
 	if err != nil {
 		return nil, err
 	}
-	if _, err := p.Members(); err != nil {
+	m, err := p.Members()
+	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
+	m.Free()
 	return p, nil
 }
 
@@ -132,18 +161,42 @@ type Members struct {
 	Number      []uint32 // by which the series is asked for
 	Gen         []uint32 // the generation it was written with, 0 for one without rows
 	First, Last []int64  // the times of its first and its last row
+
+	account *budget.Account
+	charged int64
 }
 
-// Members reads what the part says of its series. The first call is not for more than one goroutine.
+// memberBytes is what a series takes in Members, and another time while they are read.
+const memberBytes = 2 * (4 + 4 + 8 + 8)
+
+// Free gives back what the members are charged for. They must not be used any more.
+func (m *Members) Free() {
+	m.account.Release(m.charged)
+	*m = Members{}
+}
+
+// Members reads what the part says of its series; Free ends their use. The first call is not for more than one goroutine.
 func (p *Part) Members() (Members, error) {
+	m := Members{account: p.b.account, charged: memberBytes*int64(p.b.series) + p.members.size}
+	if err := m.account.Reserve(m.charged); err != nil {
+		return Members{}, fmt.Errorf("members of part %s: %w", p.b.name, err)
+	}
+	if err := p.readMembers(&m); err != nil {
+		m.Free()
+		return Members{}, err
+	}
+	return m, nil
+}
+
+func (p *Part) readMembers(m *Members) error {
 	s := p.members
 	raw, err := p.b.readChecked(s.off, s.size, s.crc)
 	if err != nil {
-		return Members{}, err
+		return err
 	}
 	n := p.b.series
 	c := newCursor(raw, 0)
-	m := Members{Number: c.narrow(n, "numbers"), Gen: c.narrow(n, "generations"), First: make([]int64, n), Last: make([]int64, n)}
+	m.Number, m.Gen, m.First, m.Last = c.narrow(n, "numbers"), c.narrow(n, "generations"), make([]int64, n), make([]int64, n)
 	used := 0
 	for _, g := range m.Gen {
 		if g != 0 {
@@ -163,12 +216,12 @@ func (p *Part) Members() (Members, error) {
 		}
 	}
 	if c.Failed() {
-		return Members{}, c.fault(&p.b, s.off, "members")
+		return c.fault(&p.b, s.off, "members")
 	}
 	if p.places != nil {
-		return m, nil
+		return nil
 	}
-	return m, p.locate(&m)
+	return p.locate(m)
 }
 
 // narrow reads n integers of 32 bits.
@@ -195,41 +248,58 @@ func (p *Part) locate(m *Members) error {
 	if top == 0 {
 		return p.b.corrupt(p.members.off, "members: numbers out of range")
 	}
-	if err := p.b.charge(4 * int64(top)); err != nil {
-		return err
+	x, err := newPlaces(p.b.account, top)
+	if err != nil {
+		return fmt.Errorf("open part %s: %w", p.b.name, err)
 	}
-	places := make([]uint32, top)
 	for i, n := range m.Number {
-		if places[n] != 0 {
+		if x.of[n] != 0 {
+			x.leave()
 			return p.b.corrupt(p.members.off, fmt.Sprintf("members: number %d twice", n))
 		}
-		places[n] = uint32(i) + 1
+		x.of[n] = uint32(i) + 1
 	}
-	p.places = places
+	p.places = x
 	return nil
 }
 
 // Place returns the id, for a Reader, of the series with a number; ok is false where the part has none.
 func (p *Part) Place(number uint32) (id uint32, ok bool) {
-	if number >= uint32(len(p.places)) || p.places[number] == 0 {
+	of := p.places.of
+	if number >= uint32(len(of)) || of[number] == 0 {
 		return 0, false
 	}
-	return p.places[number] - 1, true
+	return of[number] - 1, true
 }
 
 // Share lets the part have the table of places of another one in common, if they are the same: parts of one shard are as
 // a rule, while no series comes. Neither may be in use.
 func (p *Part) Share(other *Part) {
-	if slices.Equal(p.places, other.places) {
+	if p.places != other.places && slices.Equal(p.places.of, other.places.of) {
+		p.places.leave()
+		other.places.parts.Add(1)
 		p.places = other.places
 	}
 }
 
+// leave gives back what the part holds beside its file.
+func (p *Part) leave() {
+	if !p.closed.Swap(true) && p.places != nil {
+		p.places.leave()
+	}
+}
+
 // Close closes the file.
-func (p *Part) Close() error { return p.b.Close() }
+func (p *Part) Close() error {
+	p.leave()
+	return p.b.Close()
+}
 
 // Delete removes the file's name, so that it survives no restart, and closes it.
-func (p *Part) Delete() error { return p.b.Delete() }
+func (p *Part) Delete() error {
+	p.leave()
+	return p.b.Delete()
+}
 
 // appendMembers adds what Members reads.
 func (w *partWriter) appendMembers(dst []byte) []byte {

@@ -22,6 +22,18 @@ func (h *Head) Gather() {
 	h.dir.gather()
 }
 
+// Trim gives all idle memory for streams and labels to the operating system, for when memory is short.
+func (h *Head) Trim() {
+	for _, s := range h.shards {
+		s.mu.Lock()
+		s.bytes.Trim()
+		s.mu.Unlock()
+	}
+	h.dir.mu.Lock()
+	defer h.dir.mu.Unlock()
+	h.dir.bytes.Trim()
+}
+
 // worthGathering reports whether much of an arena could be given back, and has it choose what to move.
 func worthGathering(a *arena.Arena) bool {
 	st := a.Stats()
