@@ -52,6 +52,10 @@ type newest struct {
 
 // ServeHTTP implements http.Handler.
 func (f *federation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if f.src.Agent {
+		http.Error(w, api.ErrAgentStorage.Error(), http.StatusInternalServerError)
+		return
+	}
 	if err := r.ParseForm(); err != nil {
 		http.Error(w, fmt.Sprintf("error parsing form values: %v", err), http.StatusBadRequest)
 		return

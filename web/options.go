@@ -43,6 +43,8 @@ type Options struct {
 	// UserAssets is a directory served under /user; empty: none.
 	UserAssets string
 	PageTitle  string
+	// Agent leaves out the pages of what an agent has not.
+	Agent bool
 	// LookbackDelta is how old a sample /federate still shows.
 	LookbackDelta time.Duration
 	RemoteRead    api.RemoteReadOptions

@@ -25,6 +25,9 @@ var pages = []string{
 	"/tsdb-status", "/status", "/config", "/flags",
 }
 
+// agentPages are those of an agent.
+var agentPages = []string{"/", "/agent", "/targets", "/service-discovery", "/status", "/config", "/flags"}
+
 // routes builds the router: everything but the API, which is there once the server is open.
 func (s *Server) routes() http.Handler {
 	root := mux.NewRouter()
@@ -38,7 +41,11 @@ func (s *Server) routes() http.Handler {
 	get := func(path string, h http.HandlerFunc) {
 		r.Handle(path, api.OnlyMethods(s.metrics.instrument(path, h), http.MethodGet))
 	}
-	for _, p := range pages {
+	shown := pages
+	if s.opts.Agent {
+		shown = agentPages
+	}
+	for _, p := range shown {
 		get(p, s.page)
 	}
 	get("/-/healthy", s.healthy)

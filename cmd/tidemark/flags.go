@@ -49,6 +49,7 @@ type options struct {
 
 	Web     webOptions
 	Storage storageOptions
+	Agent   agentFlags
 	Scrape  scrapeOptions
 	Rules   ruleOptions
 	Notify  notifyOptions
@@ -157,11 +158,8 @@ func parseFlags(args []string, out io.Writer) (*options, error) {
 
 // check refuses what can be parsed and not be meant.
 func (o *options) check(agentOnly []string) error {
-	if used := o.among(agentOnly); len(used) > 0 {
-		return exit{exitMode, fmt.Sprintf("the following flag(s) can only be used in agent mode, which this version does not have: %q", used)}
-	}
-	if o.Values["agent"] == "true" {
-		return exit{exitMode, "--agent: this version has no agent mode; run the server with remote_write, or Prometheus as the agent"}
+	if err := o.checkMode(agentOnly); err != nil {
+		return err
 	}
 	if o.MemLimitRatio <= 0 || o.MemLimitRatio > 1 {
 		return exit{exitConfig, fmt.Sprintf("--auto-gomemlimit.ratio is %g: give more than 0 and at most 1", o.MemLimitRatio)}

@@ -151,7 +151,10 @@ func TestBadCommandLinesEndWithACodeAndAReason(t *testing.T) {
 	c(exitConfig, "give one of them", "--enable-feature=otlp-deltatocumulative,otlp-native-delta-ingestion")
 	c(exitMode, `["--storage.agent.path"]`, "--storage.agent.path=x")
 	c(exitMode, `["--storage.agent.wal-compression"]`, "--no-storage.agent.wal-compression")
-	c(exitMode, "no agent mode", "--agent")
+	c(exitMode, `The following flag(s) can only be used in agent mode: ["--storage.agent.path"]`, "--storage.agent.path=x")
+	c(exitMode, `The following flag(s) can not be used in agent mode: ["--query.timeout" "--storage.tsdb.path"]`,
+		"--agent", "--query.timeout=1m", "--storage.tsdb.path=x", "--storage.agent.path=y")
+	c(exitConfig, "--storage.agent.checkpoint-batch-size must be greater than 0.", "--agent", "--storage.agent.checkpoint-batch-size=0")
 }
 
 func TestHelpAndVersion(t *testing.T) {

@@ -21,29 +21,35 @@ type flagParser struct {
 	agentOnly   []string
 	externalURL string
 	corsOrigin  string
-	sizes       []func() // copy sizes into o once they are parsed
+	sizes       []func() // copy sizes, and what depends on which flags are set, into o once they are parsed
 }
 
 // withoutEffect are the flags that are accepted so that a command line written for Prometheus
 // starts, with what is said to those who set one.
 var withoutEffect = map[string]string{
-	"storage.tsdb.min-block-duration":             "blocks are cut every two hours in Tidemark's own format",
-	"storage.tsdb.max-block-chunk-segment-size":   "a block is one file",
-	"storage.tsdb.allow-overlapping-compaction":   "blocks of one range are always merged",
-	"storage.tsdb.wal-compression":                "the log's records are compact as they are",
-	"storage.tsdb.wal-compression-type":           "the log's records are compact as they are",
-	"storage.tsdb.head-chunks-write-queue-size":   "head chunks are not mapped from files",
-	"storage.tsdb.samples-per-chunk":              "chunks are cut by size and slot",
-	"storage.tsdb.delayed-compaction.max-percent": "blocks are written in the background and need no delay",
-	"storage.tsdb.delay-compact-file.path":        "uploaders read exported blocks, not the live ones",
-	"storage.tsdb.block-reload-interval":          "blocks are announced when they are written",
-	"web.max-notifications-subscribers":           "this version has no live notifications",
-	"web.search.max-limit":                        "this version has no search API",
-	"web.user-assets":                             "this version serves no user assets",
-	"web.console.templates":                       "console templates are not served; use dashboards",
-	"web.console.libraries":                       "console templates are not served; use dashboards",
-	"web.page-title":                              "this version has no web interface to give a title",
-	"rules.max-concurrent-evals":                  "every rule group evaluates on its own",
+	"storage.tsdb.min-block-duration":                "blocks are cut every two hours in Tidemark's own format",
+	"storage.tsdb.max-block-chunk-segment-size":      "a block is one file",
+	"storage.tsdb.allow-overlapping-compaction":      "blocks of one range are always merged",
+	"storage.tsdb.wal-compression":                   "the log's records are compact as they are",
+	"storage.tsdb.wal-compression-type":              "the log's records are compact as they are",
+	"storage.tsdb.head-chunks-write-queue-size":      "head chunks are not mapped from files",
+	"storage.tsdb.samples-per-chunk":                 "chunks are cut by size and slot",
+	"storage.tsdb.delayed-compaction.max-percent":    "blocks are written in the background and need no delay",
+	"storage.tsdb.delay-compact-file.path":           "uploaders read exported blocks, not the live ones",
+	"storage.tsdb.block-reload-interval":             "blocks are announced when they are written",
+	"storage.agent.wal-compression":                  "the log's records are compact as they are",
+	"storage.agent.wal-compression-type":             "the log's records are compact as they are",
+	"storage.agent.wal-truncate-frequency":           "the log is shortened whenever a checkpoint is written",
+	"storage.agent.retention.min-time":               "what is sent leaves the queue of remote write at once",
+	"storage.agent.checkpoint-from-in-memory-series": "checkpoints are always written from memory",
+	"storage.agent.checkpoint-batch-size":            "checkpoints are written as a stream",
+	"web.max-notifications-subscribers":              "this version has no live notifications",
+	"web.search.max-limit":                           "this version has no search API",
+	"web.user-assets":                                "this version serves no user assets",
+	"web.console.templates":                          "console templates are not served; use dashboards",
+	"web.console.libraries":                          "console templates are not served; use dashboards",
+	"web.page-title":                                 "this version has no web interface to give a title",
+	"rules.max-concurrent-evals":                     "every rule group evaluates on its own",
 }
 
 // flag declares a flag and notes when the command line sets it.
@@ -119,7 +125,8 @@ func (p *flagParser) commonFlags() {
 	p.flag("auto-gomemlimit.ratio", "Part of that memory to use.").Default("0.9").FloatVar(&o.MemLimitRatio)
 	p.duration(&o.MemLimitInterval, "auto-gomemlimit.refresh-interval", "0s", "How often to look at that memory again; 0: at the start only.")
 	p.flag("enable-feature", "Features to enable, separated by commas, by Prometheus' names. Unknown names are warned about.").SetValue(&o.Features)
-	p.flag("agent", "Run in agent mode; this version has none.").Bool()
+	p.flag("agent", "Run as an agent: scrape and receive, and send on by remote write. It answers no queries and has no rules.").
+		Default("false").BoolVar(&o.Agent.on)
 }
 
 func (p *flagParser) webFlags() {
@@ -176,16 +183,25 @@ func (p *flagParser) hiddenStorageFlags() {
 }
 
 func (p *flagParser) agentFlags() {
-	p.agentFlag("storage.agent.path", "Directory of the data.").Default("data-agent/").String()
-	p.agentFlag("storage.agent.wal-segment-size", "Size of a segment.").Hidden().PlaceHolder("<bytes>").Bytes()
+	a := &p.o.Agent
+	p.agentFlag("storage.agent.path", "Directory of the data.").Default("data-agent/").StringVar(&a.path)
+	segment := p.agentFlag("storage.agent.wal-segment-size", "Size of a segment of the write-ahead log.").Hidden().PlaceHolder("<bytes>").Bytes()
+	p.sizes = append(p.sizes, func() { a.segmentSize = int64(*segment) })
 	p.agentFlag("storage.agent.wal-compression", "Compress the log.").Default("true").Bool()
 	p.agentFlag("storage.agent.wal-compression-type", "How to compress it.").Hidden().Default("snappy").Enum("snappy", "zstd")
 	p.agentFlag("storage.agent.wal-truncate-frequency", "How often to shorten the log.").Hidden().PlaceHolder("<duration>").SetValue(new(model.Duration))
 	p.agentFlag("storage.agent.retention.min-time", "Youngest age to delete at.").Default("5m").SetValue(new(model.Duration))
-	p.agentFlag("storage.agent.retention.max-time", "Age to delete at in any case.").Default("4h").SetValue(new(model.Duration))
+	maxTime := new(model.Duration)
+	p.agentFlag("storage.agent.retention.max-time", "How long samples wait for remote write; if not set, the configuration's remote_write_queue.max_age.").
+		Default("4h").SetValue(maxTime)
+	p.sizes = append(p.sizes, func() {
+		if slices.Contains(p.o.Explicit, "storage.agent.retention.max-time") {
+			a.maxTime = time.Duration(*maxTime)
+		}
+	})
 	p.agentFlag("storage.agent.checkpoint-from-in-memory-series", "Build checkpoints from memory.").Default("false").Bool()
-	p.agentFlag("storage.agent.checkpoint-batch-size", "Size of a checkpoint's batches.").Default("1000").Int()
-	p.agentFlag("storage.agent.no-lockfile", "Do not take the lock file.").Default("false").Bool()
+	p.agentFlag("storage.agent.checkpoint-batch-size", "Size of a checkpoint's batches.").Default("1000").IntVar(&a.batchSize)
+	p.agentFlag("storage.agent.no-lockfile", "Do not take the lock file.").Default("false").BoolVar(&a.noLockfile)
 }
 
 func (p *flagParser) remoteFlags() {

@@ -45,6 +45,6 @@ func (s *server) applyForward(c *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("how much may wait for remote write: %w", err)
 	}
-	s.forwarder.SetLimits(forward.Limits{Bytes: limits.MaxSize.Of(int64(total)), Age: time.Duration(limits.MaxAge)})
+	s.forwarder.SetLimits(forward.Limits{Bytes: limits.MaxSize.Of(int64(total)), Age: s.queueAge(time.Duration(limits.MaxAge))})
 	return s.forwarder.ApplyConfig(c.Prom)
 }

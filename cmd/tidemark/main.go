@@ -5,7 +5,7 @@
 // store, and runs ingestion, rules and the HTTP interface until it is told to stop.
 //
 // Exit codes: 0 after a stop that was asked for, 1 when a configuration or a resource cannot be
-// used, 2 for a command line that cannot be read, 3 for a flag of Prometheus' agent mode.
+// used, 2 for a command line that cannot be read, 3 for a flag of the other mode.
 package main
 
 import (

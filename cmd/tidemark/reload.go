@@ -122,7 +122,7 @@ func (s *server) apply(c *config.Config) error {
 		return err
 	}
 	s.db.SetRetention(s.retention(c))
-	if err := s.db.SetRetentionPolicies(retentionPolicies(c)); err != nil {
+	if err := s.db.SetRetentionPolicies(s.retentionPolicies(c)); err != nil {
 		return err
 	}
 	s.db.SetLate(lateWindows(c))

@@ -77,7 +77,7 @@ func newServer(o *options, log *slog.Logger) (*server, error) {
 }
 
 func (s *server) loadConfig() (*config.Config, error) {
-	return config.Load(config.Options{File: s.opts.ConfigFile, TidemarkFile: s.opts.TidemarkConfigFile, Logger: s.log})
+	return config.Load(config.Options{File: s.opts.ConfigFile, TidemarkFile: s.opts.TidemarkConfigFile, Agent: s.opts.Agent.on, Logger: s.log})
 }
 
 // shadow says whether nothing may leave the process.

@@ -37,7 +37,7 @@ func (s *server) storeOptions() tsdb.Options {
 		MaxFuture: time.Duration(c.Tidemark.Storage.MaxFuture), Now: s.now,
 	}
 	o.Retention, o.RetentionBytes = s.retention(c)
-	o.RetentionPolicies, o.MaxBlock = retentionPolicies(c), s.opts.Storage.MaxBlock
+	o.RetentionPolicies, o.MaxBlock = s.retentionPolicies(c), s.opts.Storage.MaxBlock
 	if c.Tidemark.Storage.WALSync == "process" {
 		o.Sync = journal.Process
 	}
@@ -47,6 +47,9 @@ func (s *server) storeOptions() tsdb.Options {
 	o.BlockCache, o.SeriesCache = cacheSize(s.memory.Limit()), cacheSize(s.memory.Limit())
 	o.Foreign = prom.Directory{Logger: s.log.With("component", "tsdb"), Account: o.Budget}
 	o.Tap = s.openForwarder
+	if s.opts.Agent.on {
+		s.asAgent(&o)
+	}
 	o.DeleteForeign = c.Tidemark.Storage.PrometheusOriginals == "delete"
 	return o
 }
@@ -88,6 +91,9 @@ func deleteOldest(c *config.Config) bool { return c.Tidemark.Storage.OnFull == "
 
 // retention is how long and how much is kept: the configuration's, else the flags', else 15 days.
 func (s *server) retention(c *config.Config) (time.Duration, int64) {
+	if s.opts.Agent.on {
+		return agentKeep, 0
+	}
 	keep, size := s.opts.Storage.RetentionTime, s.opts.Storage.RetentionSize
 	if t := c.Prom.StorageConfig.TSDBConfig; t != nil && t.Retention != nil {
 		if t.Retention.Time > 0 {
@@ -109,7 +115,10 @@ func (s *server) retention(c *config.Config) (time.Duration, int64) {
 }
 
 // retentionPolicies are those of the configuration, whose selectors were read when it was loaded.
-func retentionPolicies(c *config.Config) []tsdb.RetentionPolicy {
+func (s *server) retentionPolicies(c *config.Config) []tsdb.RetentionPolicy {
+	if s.opts.Agent.on {
+		return nil
+	}
 	selectors := parser.NewParser(parser.Options{})
 	var out []tsdb.RetentionPolicy
 	for _, r := range c.Tidemark.Storage.Retention {

@@ -30,6 +30,7 @@ func (s *server) webOptions() web.Options {
 			SampleLimit: s.opts.Storage.RemoteReadSampleLimit, ConcurrencyLimit: s.opts.Storage.RemoteReadConcurrency,
 			MaxBytesInFrame: s.opts.Storage.RemoteReadBytesInFrame,
 		},
+		Agent:   s.opts.Agent.on,
 		Healthy: s.healthy, Ready: s.ready, Reload: s.reload, Quit: func() { s.quit() },
 		Gatherer: s.registry, Registerer: s.registry, Logger: s.log.With("component", "web"),
 	}
@@ -103,7 +104,7 @@ func (s *server) apiSources() api.Sources {
 		ExternalLabels: func() labels.Labels { return s.config.Load().Prom.GlobalConfig.ExternalLabels },
 		Scratch:        s.openScratch,
 		Flags:          s.opts.Values, Features: s.opts.Features.byCategory, Runtime: s.runtimeInfo, Build: buildInfo(),
-		Conditions: s.conditions, SeriesLimits: func() any { return s.parts.limits.Status() },
+		Conditions: s.conditions, Agent: s.opts.Agent.on, SeriesLimits: func() any { return s.parts.limits.Status() },
 		Rejected: func() any { return s.parts.rejected.List() },
 		Push:     s.parts.push.handler,
 		Exports:  s.memory.Child("exports", s.memory.Limit()/100*exportsPercent),

@@ -128,6 +128,7 @@ func (a *API) Register(r *mux.Router, instrument func(route string, h http.Handl
 		instrument = func(_ string, h http.Handler) http.Handler { return h }
 	}
 	for _, rt := range a.routes() {
+		rt = a.forAgent(rt)
 		h := rt.handler
 		if h == nil {
 			h = a.compressed(a.serve(rt.endpoint))

@@ -56,6 +56,8 @@ type Sources struct {
 	Build   BuildInfo
 	// Conditions lists the states that are not normal.
 	Conditions func() []Condition
+	// Agent says that the server only sends samples on: it answers nothing about them.
+	Agent bool
 	// SeriesLimits tells the limits on the number of series, how far they are used and who goes beyond, as a list.
 	SeriesLimits func() any
 	// Rejected tells what was not stored of what came in, by reason, with the last examples, as a list.
