@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidemarkdb/tidemark/ingest/dedup"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -24,6 +25,7 @@ type Options struct {
 	Foreseer   Foreseer              // nil: scrapes take it that every row is accepted
 	Keys       *budget.Account       // what the key table may take; nil: it is not bounded
 	Requests   *budget.Account       // what requests in flight may take together; nil: they are not bounded
+	Replicas   *dedup.Tracker        // nil: what replicas send is not told apart
 	Registerer prometheus.Registerer // nil: no metrics are registered
 }
 
@@ -33,6 +35,7 @@ type Intake struct {
 	foreseer Foreseer
 	keys     *KeyTable
 	requests *budget.Account
+	replicas *dedup.Tracker
 	metrics  *metrics
 	rejected Rejections
 	pool     sync.Pool
@@ -40,7 +43,7 @@ type Intake struct {
 
 // New returns an Intake.
 func New(o Options) (*Intake, error) {
-	in := &Intake{appender: o.Appender, foreseer: o.Foreseer, keys: NewKeyTable(o.Keys), requests: o.Requests}
+	in := &Intake{appender: o.Appender, foreseer: o.Foreseer, keys: NewKeyTable(o.Keys), requests: o.Requests, replicas: o.Replicas}
 	in.metrics = newMetrics(in.keys)
 	if o.Registerer != nil {
 		for _, c := range in.metrics.collectors {
@@ -56,5 +59,7 @@ func New(o Options) (*Intake, error) {
 // Begin returns an empty Request, which the caller gives back with Release.
 func (in *Intake) Begin() *Request {
 	in.keys.SetEpoch(uint32(time.Now().Unix() / int64(epochLength/time.Second))) // fits until the year 246,000.
-	return in.pool.Get().(*Request)
+	r := in.pool.Get().(*Request)
+	r.beginReplicas(in.replicas.Roster())
+	return r
 }

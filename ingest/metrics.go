@@ -15,6 +15,7 @@ type metrics struct {
 	byReason   [sample.Reasons]prometheus.Counter
 	invalid    prometheus.Counter // refused before the store saw them
 	refused    prometheus.Counter // of new series beyond a limit on their number
+	leftOut    prometheus.Counter // of a replica that is not elected
 	exemplars  prometheus.Counter
 	lookups    prometheus.Counter
 	misses     prometheus.Counter
@@ -39,6 +40,7 @@ func newMetrics(keys *KeyTable) *metrics {
 	for r := range sample.Reasons {
 		m.byReason[r] = m.rows.WithLabelValues(sample.Reason(r).String())
 	}
+	m.leftOut = m.rows.WithLabelValues("deduplicated")
 	m.invalid, m.refused = m.rows.WithLabelValues("malformed"), m.rows.WithLabelValues("series_limit")
 	m.collectors = []prometheus.Collector{
 		m.rows, m.exemplars, m.lookups, m.misses, m.staleRefs,

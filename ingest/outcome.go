@@ -13,7 +13,7 @@ import (
 
 // Outcome says what became of a request.
 type Outcome struct {
-	Floats, Histograms, Exemplars int // stored
+	Floats, Histograms, Exemplars int // stored; those of a replica count that are left out because another's are
 	Rows                          int // rows received, those of invalid series included
 	Problems                      []Problem
 }

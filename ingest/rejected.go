@@ -7,7 +7,7 @@ package ingest
 func (r *Request) EachRejected(yield func(series int)) {
 	for i := range r.series {
 		lo, hi := r.rows(i)
-		bad := r.series[i].ref == 0
+		bad := r.series[i].ref == 0 && !r.series[i].left
 		for row := lo; row < hi && !bad; row++ {
 			bad = !r.result.At(int(row)).Stored()
 		}

@@ -36,6 +36,7 @@ type Request struct {
 	room    int   // rows that the charge covers
 	places  int   // likewise series
 	err     error // the first refused charge
+	rep     replicas
 
 	protocol, sender string // for examples of what is not stored
 }
@@ -48,6 +49,8 @@ type series struct {
 	exemplar int32 // likewise for exemplars
 	known    bool
 	hasMeta  bool
+	left     bool   // its rows are left out, because another replica's are stored
+	tag      uint16 // of the replica that sends it, 0 for none
 	oldMeta  uint32 // hash of the metadata stored last
 	newMeta  uint32
 }
@@ -67,6 +70,7 @@ func (r *Request) Release() {
 	clear(r.dropped)
 	r.series, r.unknown, r.labels, r.dropped = r.series[:0], r.unknown[:0], r.labels[:0], r.dropped[:0]
 	r.misses, r.charged, r.room, r.places, r.err = 0, 0, 0, 0, nil
+	r.endReplicas()
 	r.protocol, r.sender = "", ""
 	r.in.pool.Put(r)
 }
@@ -123,6 +127,9 @@ func (r *Request) count() bool {
 	if len(r.batch.Ref) < r.room {
 		return true
 	}
+	if r.rep.leaves {
+		return false
+	}
 	more := max(fewRows, r.room)
 	if r.Charge(int64(more)*rowBytes) != nil {
 		return false
@@ -132,7 +139,9 @@ func (r *Request) count() bool {
 }
 
 // Hash returns the key of label bytes; see KeyTable.Hash.
-func (r *Request) Hash(protocol uint64, labels []byte) Key { return r.in.keys.Hash(protocol, labels) }
+func (r *Request) Hash(protocol uint64, labels []byte) Key {
+	return r.in.keys.Hash(protocol+r.salt(), labels)
+}
 
 // Ahead says that these keys will be begun next; it is faster to look them up together.
 func (r *Request) Ahead(keys []Key) { r.in.keys.Ahead(keys) }
@@ -145,17 +154,27 @@ func (r *Request) Begin(key Key) bool {
 		r.misses++
 		return false
 	}
+	if r.rep.roster != nil {
+		return r.beginTagged(key, ref, meta)
+	}
 	r.push(series{key: key, ref: ref, known: true, oldMeta: meta})
 	return true
 }
 
-// Define begins a series that is not known by its labels, which are valid.
+// Define begins a series that is not known by its labels, which are valid. One without a key, as a scrape's is, is of no
+// replica.
 func (r *Request) Define(key Key, ls labels.Labels) {
+	if r.rep.roster != nil && key != (Key{}) {
+		var ok bool
+		if ls, ok = r.defineTagged(key, ls); !ok {
+			return
+		}
+	}
 	if r.Charge(int64(ls.ByteSize())+setBytes) == nil {
 		r.unknown = append(r.unknown, int32(len(r.series))) // an int32 holds it: a request has fewer bytes
 		r.labels = append(r.labels, ls)
 	}
-	r.push(series{key: key})
+	r.push(series{key: key, tag: r.rep.tag})
 }
 
 // Drop counts rows that cannot be stored. what names the kind of mistake; first describes this one and is called
@@ -176,6 +195,9 @@ func (r *Request) Drop(rows int, what string, first func() string) {
 }
 
 func (r *Request) push(s series) {
+	if r.rep.leaves {
+		r.goOn()
+	}
 	if len(r.series) == r.places {
 		more := max(fewSeries, r.places)
 		if r.Charge(int64(more)*seriesBytes) != nil && r.places > 0 {
@@ -190,20 +212,30 @@ func (r *Request) push(s series) {
 
 // Float adds a row; st is 0 for none.
 func (r *Request) Float(st, t int64, v float64) {
-	if r.count() {
-		r.batch.AppendFloat(r.last().ref, st, t, v, 0)
+	switch {
+	case r.count():
+		r.batch.AppendFloat(r.last().ref, st, t, v, r.flagsAt(t))
+	case r.rep.leaves:
+		r.rep.leftOut.floats++
 	}
 }
 
 // Histogram adds a row; one of h and fh is nil. The histogram must not change any more.
 func (r *Request) Histogram(st, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) {
-	if r.count() {
-		r.batch.AppendHistogram(r.last().ref, st, t, h, fh, 0)
+	switch {
+	case r.count():
+		r.batch.AppendHistogram(r.last().ref, st, t, h, fh, r.flagsAt(t))
+	case r.rep.leaves:
+		r.rep.leftOut.histograms++
 	}
 }
 
 // Exemplar adds an exemplar; its Ref is filled in.
 func (r *Request) Exemplar(e sample.Exemplar) {
+	if r.rep.leaves {
+		r.rep.leftOut.exemplars++
+		return
+	}
 	if r.Charge(int64(e.Labels.ByteSize())+setBytes) != nil {
 		return
 	}
@@ -215,13 +247,16 @@ func (r *Request) Exemplar(e sample.Exemplar) {
 // was stored last, so that the caller need not add it.
 func (r *Request) MetadataKnown(hash uint32) bool {
 	s := r.last()
+	if s.left {
+		return true
+	}
 	s.hasMeta, s.newMeta = true, hash
 	return s.oldMeta == hash
 }
 
 // Metadata adds the metadata of the series; its Ref is filled in.
 func (r *Request) Metadata(m sample.Metadata) {
-	if r.Charge(int64(len(m.Type)+len(m.Unit)+len(m.Help))+setBytes) != nil {
+	if r.rep.leaves || r.Charge(int64(len(m.Type)+len(m.Unit)+len(m.Help))+setBytes) != nil {
 		return
 	}
 	m.Ref = sample.Ref(len(r.series) - 1) // the position, until resolve puts the ref in its place
@@ -239,15 +274,24 @@ func (r *Request) Commit(ctx context.Context, labelsOf LabelsOf) (Outcome, error
 	if r.err != nil {
 		return Outcome{}, fmt.Errorf("take a request in: %w", r.err)
 	}
+	if err := r.undecided(); err != nil {
+		return Outcome{}, err
+	}
 	m := r.in.metrics
 	m.lookups.Add(float64(len(r.series) - len(r.unknown) + r.misses))
 	m.misses.Add(float64(r.misses))
-	out := Outcome{Rows: r.batch.Len(), Problems: slices.Clone(r.dropped)}
+	out := Outcome{Rows: r.batch.Len() + r.rep.leftOut.floats + r.rep.leftOut.histograms, Problems: slices.Clone(r.dropped)}
 	out.Rows += out.Rejected()
 	if err := r.resolve(&out); err != nil {
 		return Outcome{}, err
 	}
+	labelsOf = r.stripped(labelsOf)
+	if len(r.rep.asked) > 0 {
+		r.recheck()
+	}
 	if r.batch.Len() == 0 && len(r.batch.Exemplars) == 0 && len(r.batch.Meta) == 0 {
+		r.countLeftOut(&out)
+		r.remember()
 		return out, nil
 	}
 	lsn, err := r.in.appender.Commit(ctx, &r.batch, &r.result)
@@ -258,6 +302,7 @@ func (r *Request) Commit(ctx context.Context, labelsOf LabelsOf) (Outcome, error
 	if err != nil {
 		return Outcome{}, err
 	}
+	r.settleOverlaps()
 	if n := r.tally(&out, labelsOf); n > 0 {
 		return Outcome{}, &sample.UnavailableError{
 			Condition: "memory_pressure", RetryAfter: retryAfter,
@@ -267,6 +312,7 @@ func (r *Request) Commit(ctx context.Context, labelsOf LabelsOf) (Outcome, error
 	if err := r.in.appender.Durable(ctx, max(lsn, again)); err != nil {
 		return Outcome{}, fmt.Errorf("wait until a request is durable: %w", err)
 	}
+	r.countLeftOut(&out)
 	r.remember()
 	return out, nil
 }
@@ -364,8 +410,8 @@ func (r *Request) remember() {
 		if s.hasMeta {
 			meta = s.newMeta
 		}
-		if s.ref != 0 && (!s.known || meta != s.oldMeta) {
-			r.in.keys.Put(s.key, s.ref, meta)
+		if tagged := s.tagged(); tagged != 0 && (!s.known || meta != s.oldMeta) {
+			r.in.keys.Put(s.key, tagged, meta)
 		}
 	}
 }

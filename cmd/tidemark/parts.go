@@ -15,6 +15,7 @@ import (
 	promscrape "github.com/prometheus/prometheus/scrape"
 
 	"github.com/tidemarkdb/tidemark/ingest"
+	"github.com/tidemarkdb/tidemark/ingest/dedup"
 	"github.com/tidemarkdb/tidemark/ingest/forward"
 	"github.com/tidemarkdb/tidemark/ingest/limits"
 	"github.com/tidemarkdb/tidemark/ingest/otlp"
@@ -38,6 +39,7 @@ type parts struct {
 	forwarder   *forward.Forwarder
 	scraper     *scrape.Scraper
 	limits      *limits.Limiter
+	replicas    *dedup.Tracker
 	rules       *rules.Manager
 	notifier    *notify.Notifier
 	receivers   *discovery.Manager // finds the Alertmanagers
@@ -99,13 +101,14 @@ const (
 
 // newIngest makes the ways in: remote write, OTLP, push protocols and scraping.
 func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
-	if err := s.newLimits(p); err != nil {
+	if err := errors.Join(s.newLimits(p), s.newReplicas(p)); err != nil {
 		return err
 	}
 	intake, err := ingest.New(ingest.Options{
 		Appender: s.db, Registerer: s.registry,
 		Keys:     s.memory.Child("ingest keys", s.memory.Limit()/100*keysPercent),
 		Requests: s.memory.Child("requests", s.memory.Limit()/100*requestsPercent),
+		Replicas: p.replicas,
 	})
 	if err != nil {
 		return err

@@ -129,6 +129,7 @@ func (s *server) apply(c *config.Config) error {
 	s.db.SetMinFree(s.minFreeSpace(c))
 	s.db.SetDeleteOldest(deleteOldest(c))
 	s.applyLimits(c)
+	s.applyReplicas(c)
 	s.applyQueryLog(c)
 	s.config.Store(c)
 	s.reloaded.set(true)

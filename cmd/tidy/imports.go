@@ -45,6 +45,7 @@ const direction = `
 	tsdb/column/columntest < query/querytest;
 	query < rules < rules/notify, rules/unittest, rules/backtest;
 	rules/backtest < web/api;
+	tsdb/arena, tsdb/column/queryable, tsdb/journal < ingest/dedup < ingest;
 	ingest < ingest/ingesttest;
 	ingest, ingest/config < ingest/scrape, ingest/remotewrite, ingest/forward, ingest/otlp, ingest/push;
 	ingest/push < ingest/push/influx, ingest/push/graphite, ingest/push/exposition, ingest/push/csv, ingest/push/jsonlines;

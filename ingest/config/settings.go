@@ -100,14 +100,14 @@ type Receive struct {
 
 // HADedup takes the samples of one replica where pairs of Prometheus servers write the same series.
 type HADedup struct {
-	// Whether duplicates of pairs are dropped.
-	Enabled bool `yaml:"enabled" acts:"no"`
-	// The label that names the pair.
-	ClusterLabel string `yaml:"cluster_label" acts:"no"`
+	// Whether, of replicas that push the same series, one is stored.
+	Enabled bool `yaml:"enabled"`
+	// The label that names the pair; series without it, or without that of the replica, are stored as they are.
+	ClusterLabel string `yaml:"cluster_label"`
 	// The label that names the replica; it is removed.
-	ReplicaLabel string `yaml:"replica_label" acts:"no"`
-	// How long the elected replica may be silent before the other one is taken.
-	Failover Duration `yaml:"failover" acts:"no"`
+	ReplicaLabel string `yaml:"replica_label"`
+	// How long the elected replica may be silent before the other one is taken; longer than any interval at which it sends.
+	Failover Duration `yaml:"failover"`
 }
 
 // SeriesLimit is one limit on the number of series.
