@@ -247,7 +247,7 @@ func (x *exploding) checkOffender(t *testing.T, series int) {
 	if len(conditions) != 1 || conditions[0].Code != conditionSeriesLimit || !strings.Contains(conditions[0].Effect, "label session grows") {
 		t.Errorf("conditions: %+v", conditions)
 	}
-	if out := x.Output(); !strings.Contains(out, "a series limit is reached: new series are refused") || !strings.Contains(out, "growing_label=session") {
+	if out := x.Output(); !strings.Contains(out, "a series limit is reached") || !strings.Contains(out, "growing_label=session") {
 		t.Error("the log does not name the offender")
 	}
 }

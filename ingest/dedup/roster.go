@@ -105,6 +105,7 @@ const NoMark = math.MinInt64
 // Verdict is what becomes of the samples of a replica.
 type Verdict uint8
 
+// The verdicts.
 const (
 	LeftOut   Verdict = iota // another replica is elected
 	Taken                    // it is elected

@@ -161,11 +161,7 @@ func (l *Limiter) tell() {
 	now := l.opts.Now()
 	for _, x := range *l.limits.Load() {
 		for _, o := range x.offenders.untold(now) {
-			what := "a series limit is reached"
-			if x.Refuse {
-				what = "a series limit is reached: new series are refused"
-			}
-			l.opts.Logger.Warn(what, "limit", x.Name, "per", x.per(), "value", o.Value, "max", x.Max,
+			l.opts.Logger.Warn("a series limit is reached", "limit", x.Name, "action", x.action(), "per", x.per(), "value", o.Value, "max", x.Max,
 				"series", l.opts.Store.SeriesWith(x.Label, o.Value), "beyond", o.Hits,
 				"growing_label", o.GrowingLabel, "growing_values", o.GrowingValues, "example", o.Example)
 		}

@@ -259,7 +259,7 @@ func TestTheLogIsToldOnceAndAgainWhileItGoesOn(t *testing.T) {
 		}
 		check := func(want int) {
 			t.Helper()
-			if got := strings.Count(text.String(), "a series limit is reached: new series are refused"); got != want {
+			if got := strings.Count(text.String(), "a series limit is reached"); got != want {
 				t.Errorf("told %d times, want %d:\n%s", got, want, text.String())
 			}
 		}
@@ -280,7 +280,7 @@ func TestTheLogIsToldOnceAndAgainWhileItGoesOn(t *testing.T) {
 		if err := <-done; !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		for _, want := range []string{"limit=all", "per=total", "max=0", "growing_label=i", "example="} {
+		for _, want := range []string{"limit=all", "action=reject_new", "per=total", "max=0", "growing_label=i", "example="} {
 			if !strings.Contains(text.String(), want) {
 				t.Errorf("%s is not in the log:\n%s", want, text.String())
 			}
