@@ -218,7 +218,7 @@ func TestLookupsRunBesideWrites(t *testing.T) {
 	var written atomic.Bool
 	wg.Go(func() {
 		defer written.Store(true)
-		for i := range 10 * n {
+		for i := range 4 * n {
 			k.Put(crowd(k, i%n), sample.MakeRef(1, uint32(i%n+1)), uint32(i%n))
 			k.SetEpoch(uint32(i) / 100)
 		}
@@ -243,6 +243,45 @@ func TestLookupsRunBesideWrites(t *testing.T) {
 	wg.Wait()
 	if found.Load() == 0 {
 		t.Error("no key was found")
+	}
+}
+
+// A page that is used again still has the keys of its first life, in empty places. One that is filled while a lookup looks at it
+// must not pass for that of the old key.
+func TestAKeyThatWasInAPageBeforeHasNoPartInIt(t *testing.T) {
+	before, after := Key{Lo: 1 << 63, Hi: 1}, Key{Lo: 1<<63 + 1, Hi: 2} // of one bucket
+	var shown atomic.Pointer[keySlots]
+	var wrong atomic.Int64
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for t := shown.Load(); ; t = shown.Load() {
+			switch {
+			case t == nil:
+			case len(t.pages) == 0:
+				return
+			default:
+				if _, ref := t.find(before); ref != 0 {
+					wrong.Add(1)
+				}
+			}
+		}
+	})
+	for range 20_000 {
+		x := &keySlots{pages: []*keyPage{new(keyPage)}}
+		at, _ := x.find(before)
+		x.put(at, before, 1, 0)
+		x.pages[0].clear()
+		shown.Store(x)
+		for range 20 { // let the lookup come to it
+			x.find(before)
+		}
+		at, _ = x.find(after)
+		x.put(at, after, 2, 0)
+	}
+	shown.Store(&keySlots{})
+	wg.Wait()
+	if n := wrong.Load(); n > 0 {
+		t.Errorf("%d lookups found the series of another key", n)
 	}
 }
 

@@ -22,7 +22,7 @@ const (
 )
 
 // keyBucket is three entries in one cache line, filled from the first on. Fields are atomic because lookups take no lock.
-// An entry without a ref is empty; its key does not change once it has one.
+// An entry without a ref is empty, whatever its key says; the key does not change once it has one.
 type keyBucket struct {
 	refs [bucketKeys]atomic.Uint64
 	lo   [bucketKeys]atomic.Uint64
@@ -70,8 +70,10 @@ func (t *keySlots) find(key Key) (keySlot, uint64) {
 	at := t.home(key)
 	for range end {
 		b := t.bucket(at)
-		if i := b.match(key.Lo); i < bucketKeys && b.hi[i].Load() == uint32(key.Hi) {
-			if ref := b.refs[i].Load(); ref != 0 {
+		if i := b.match(key.Lo); i < bucketKeys {
+			// An empty place still has the key of another life of the page. What it has counts once it has a ref, so it is looked
+			// at after that.
+			if ref := b.refs[i].Load(); ref != 0 && b.lo[i].Load() == key.Lo && b.hi[i].Load() == uint32(key.Hi) {
 				return keySlot{at, i}, ref
 			}
 		}

@@ -117,7 +117,7 @@ func TestKnownSamplesAreReceivedWithoutAllocations(t *testing.T) {
 				t.Fatal(err)
 			}
 			body := bodyOf(t, contentType, 0, samples)
-			return testing.AllocsPerRun(50, func() {
+			return testing.AllocsPerRun(10, func() {
 				req := httptest.NewRequest(http.MethodPost, "/api/v1/write", bytes.NewReader(body))
 				req.Header.Set("Content-Type", contentType)
 				w := httptest.NewRecorder()
@@ -126,7 +126,7 @@ func TestKnownSamplesAreReceivedWithoutAllocations(t *testing.T) {
 				}
 			})
 		}
-		if few, many := allocations(10), allocations(2010); many-few > 10 {
+		if few, many := allocations(10), allocations(2010); many-few > 100 { // the race detector makes pools forget
 			t.Errorf("%s: 10 samples are %v allocations, 2,010 are %v", contentType, few, many)
 		}
 	}
