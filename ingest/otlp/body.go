@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -18,7 +20,7 @@ import (
 
 const (
 	maxPooledBody = 4 << 20
-	firstRead     = 64 << 10
+	firstRead     = 256 << 10
 
 	// maxJSONNesting is how deep objects and lists of a JSON body may be nested. A message takes 9 levels without the
 	// values of attributes, and those four for each of theirs.
@@ -36,48 +38,56 @@ type body struct {
 // shrink reports whether the body is small enough to be kept.
 func (b *body) shrink() bool { return cap(b.plain) <= maxPooledBody }
 
-// read returns the unpacked body, which is valid until the next use of b. Memory is charged to req before it is allocated.
+// arriving is a body on its way; it remembers why it did not come whole.
+type arriving struct {
+	from io.Reader
+	err  error
+}
+
+// Read reads on.
+func (a *arriving) Read(p []byte) (int, error) {
+	n, err := a.from.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		a.err = err
+	}
+	return n, err
+}
+
+// read returns the unpacked body, which is valid until the next use of b. Memory is charged to req as it is needed: what a
+// sender says of the length costs nothing.
 func (b *body) read(r *http.Request, req *ingest.Request, limit int) ([]byte, error) {
 	if r.ContentLength > int64(limit) {
 		return nil, tooLarge(limit)
 	}
-	from := io.Reader(r.Body)
+	wire := &arriving{from: r.Body}
+	from, most := io.Reader(wire), limit+1 // one more, so that the end is seen without growing
 	switch encoding := strings.ToLower(r.Header.Get("Content-Encoding")); encoding {
 	case "", "identity":
+		if r.ContentLength >= 0 {
+			most = int(r.ContentLength) + 1
+		}
 	case "gzip":
 		if b.gzip == nil {
 			b.gzip = new(gzip.Reader)
 		}
 		if err := b.gzip.Reset(from); err != nil {
-			return nil, badBody(0, err)
+			return nil, badBody(0, wire, err)
 		}
 		from = b.gzip
 	default:
 		return nil, &statusError{http.StatusUnsupportedMediaType, fmt.Sprintf("content encoding %q is not accepted: send gzip or no encoding", encoding)}
 	}
-	room := firstRead
-	if from == io.Reader(r.Body) && r.ContentLength >= 0 {
-		room = int(r.ContentLength) + 1 // one more, so that the end is seen without growing
-	}
-	return b.readAll(from, req, room, limit)
-}
-
-func (b *body) readAll(from io.Reader, req *ingest.Request, room, limit int) ([]byte, error) {
 	b.plain = b.plain[:0]
-	charged := 0
-	for {
-		if room = max(room, cap(b.plain)); room > charged {
-			if err := req.Charge(int64(room - charged)); err != nil {
+	for room := 0; ; {
+		if len(b.plain) == room {
+			more := min(max(firstRead, room), most-room)
+			if err := req.Charge(int64(more)); err != nil {
 				return nil, err
 			}
-			charged = room
+			room += more
+			b.plain = slices.Grow(b.plain, more)
 		}
-		if cap(b.plain) < room {
-			grown := make([]byte, len(b.plain), room)
-			copy(grown, b.plain)
-			b.plain = grown
-		}
-		n, err := from.Read(b.plain[len(b.plain):cap(b.plain)])
+		n, err := from.Read(b.plain[len(b.plain):room])
 		b.plain = b.plain[:len(b.plain)+n]
 		switch {
 		case len(b.plain) > limit:
@@ -85,9 +95,9 @@ func (b *body) readAll(from io.Reader, req *ingest.Request, room, limit int) ([]
 		case errors.Is(err, io.EOF):
 			return b.plain, nil
 		case err != nil:
-			return nil, badBody(len(b.plain), err)
-		case len(b.plain) == cap(b.plain):
-			room = 2 * cap(b.plain)
+			return nil, badBody(len(b.plain), wire, err)
+		case len(b.plain) == most:
+			return nil, badBody(len(b.plain), wire, errors.New("it is longer than its header says"))
 		}
 	}
 }
@@ -96,8 +106,16 @@ func tooLarge(limit int) error {
 	return &statusError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than the limit of %d bytes: send fewer data points per request", limit)}
 }
 
-func badBody(at int, err error) error {
-	return &statusError{http.StatusBadRequest, fmt.Sprintf("the body cannot be read beyond its first %d bytes: %v", at, err)}
+// badBody is of a body that cannot be read. Where it did not come whole, another try can go well.
+func badBody(at int, wire *arriving, err error) error {
+	code := http.StatusBadRequest
+	if wire.err != nil {
+		code, err = http.StatusServiceUnavailable, wire.err
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = errors.New("the rest did not come in time")
+	}
+	return &statusError{code, fmt.Sprintf("the body cannot be read beyond its first %d bytes: %v", at, err)}
 }
 
 // fromJSON turns a body in JSON into one in protobuf.

@@ -4,6 +4,7 @@
 package otlp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,16 @@ import (
 // DefaultMaxBodyBytes is the most a body may hold, compressed or not; Prometheus' receiver has the same limit.
 const DefaultMaxBodyBytes = 32 << 20
 
+// An exporter waits 10 s for an answer unless it is told otherwise. It hears before that time that the store lags.
+const (
+	DefaultBodyTimeout   = 25 * time.Second
+	DefaultCommitTimeout = 8 * time.Second
+)
+
+// errLag is why a request was given up: the store has too much to do, or its disk stands still. What it has of the request
+// is taken as the same when it comes again.
+var errLag = errors.New("the store lags behind")
+
 // Options of a Handler. Intake is required.
 type Options struct {
 	Intake            *ingest.Intake
@@ -34,6 +45,8 @@ type Options struct {
 	LookbackDelta     time.Duration         // of queries, which decides how often target_info is written; default 5 min
 	TypeAndUnitLabels bool                  // feature type-and-unit-labels
 	MaxBodyBytes      int                   // default DefaultMaxBodyBytes
+	BodyTimeout       time.Duration         // how long a body may take to arrive; default DefaultBodyTimeout
+	CommitTimeout     time.Duration         // how long the store may take; default DefaultCommitTimeout
 	Logger            *slog.Logger          // nil: nothing is logged
 	Registerer        prometheus.Registerer // nil: no metrics are registered
 }
@@ -58,9 +71,8 @@ type metrics struct {
 
 // New returns a Handler with Prometheus' default configuration.
 func New(o Options) (*Handler, error) {
-	if o.MaxBodyBytes == 0 {
-		o.MaxBodyBytes = DefaultMaxBodyBytes
-	}
+	o.MaxBodyBytes = cmp.Or(o.MaxBodyBytes, DefaultMaxBodyBytes)
+	o.BodyTimeout, o.CommitTimeout = cmp.Or(o.BodyTimeout, DefaultBodyTimeout), cmp.Or(o.CommitTimeout, DefaultCommitTimeout)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -124,7 +136,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := answer{json: media == mediaJSON}
-	res, err := h.take(r, a.json)
+	res, err := h.take(w, r, a.json)
 	if err != nil {
 		code := codeOf(err)
 		level := slog.LevelDebug // a state of the store is logged once, where it begins
@@ -148,7 +160,10 @@ type result struct {
 }
 
 // take reads, decodes and stores one body.
-func (h *Handler) take(r *http.Request, isJSON bool) (result, error) {
+func (h *Handler) take(w http.ResponseWriter, r *http.Request, isJSON bool) (result, error) {
+	// Where a connection has no deadlines, as in tests, the errors say so.
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(h.opts.BodyTimeout))
 	req := h.opts.Intake.Begin()
 	defer req.Release()
 	req.From("OTLP", r.RemoteAddr)
@@ -159,11 +174,14 @@ func (h *Handler) take(r *http.Request, isJSON bool) (result, error) {
 		}
 	}()
 	msg, err := b.read(r, req, h.opts.MaxBodyBytes)
-	if err == nil && isJSON {
-		msg, err = fromJSON(msg, req)
-	}
 	if err != nil {
-		return result{}, err
+		return result{}, err // with its deadline the connection is of no use for the rest of the body
+	}
+	_ = control.SetReadDeadline(time.Time{}) // who waits for the answer need not say anything
+	if isJSON {
+		if msg, err = fromJSON(msg, req); err != nil {
+			return result{}, err
+		}
 	}
 	d := h.decoders.Get().(*decoder)
 	defer func() {
@@ -176,7 +194,9 @@ func (h *Handler) take(r *http.Request, isJSON bool) (result, error) {
 	if err := d.decode(msg); err != nil {
 		return result{}, err
 	}
-	out, err := req.Commit(r.Context(), d.labelsOf)
+	ctx, cancel := context.WithTimeoutCause(r.Context(), h.opts.CommitTimeout, errLag)
+	defer cancel()
+	out, err := req.Commit(ctx, d.labelsOf)
 	if err != nil {
 		return result{}, err
 	}
@@ -226,10 +246,13 @@ func codeOf(err error) int {
 	if _, ok := errors.AsType[*MalformedError](err); ok {
 		return http.StatusBadRequest
 	}
+	if _, ok := errors.AsType[*ingest.TooLargeError](err); ok {
+		return http.StatusRequestEntityTooLarge
+	}
 	_, unavailable := errors.AsType[*sample.UnavailableError](err)
 	_, full := errors.AsType[*budget.ExceededError](err)
 	gone := errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) // nobody may be there to read it
-	if unavailable || full || gone {
+	if unavailable || full || gone || errors.Is(err, errLag) {
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusInternalServerError

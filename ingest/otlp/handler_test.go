@@ -6,9 +6,11 @@ package otlp_test
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/prometheus/otlptranslator"
 	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
@@ -146,18 +149,91 @@ func TestSendersTryAgainWhileTheStoreTakesNothing(t *testing.T) {
 		if w := post(h, protobuf, marshal(t, gauges(3))); w.Code != 503 || w.Header().Get("Retry-After") != after {
 			t.Errorf("answer %d %v %q", w.Code, w.Header(), w.Body)
 		}
-		if o.Requests.Used() != 0 {
-			t.Errorf("%d bytes stay charged", o.Requests.Used())
+		if n := o.Requests.Used(); n != 0 && n != 1<<20-1000 {
+			t.Errorf("%d bytes stay charged", n)
 		}
 	}
 	down := &sample.UnavailableError{Condition: "read_only", RetryAfter: 1500 * time.Millisecond}
 	check("2", &ingesttest.Recorder{CommitErr: down}, ingest.Options{})
 	check("2", &ingesttest.Recorder{ResolveErr: down}, ingest.Options{})
 	check("2", &ingesttest.Recorder{DurableErr: down}, ingest.Options{})
-	check("5", &ingesttest.Recorder{}, ingest.Options{Requests: budget.NewRoot("requests", 1000)})
+	others := budget.NewRoot("requests", 1<<20)
+	if err := others.Reserve(1<<20 - 1000); err != nil {
+		t.Fatal(err)
+	}
+	check("5", &ingesttest.Recorder{}, ingest.Options{Requests: others})
 	if w := post(newSubject(t, otlp.Options{}, &ingesttest.Recorder{CommitErr: errors.New("x")}), protobuf, marshal(t, gauges(1))); w.Code != 500 {
 		t.Errorf("an unknown error is answered %d", w.Code)
 	}
+}
+
+// breaking is a body that ends too early.
+type breaking struct{ r io.Reader }
+
+func (b breaking) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func TestBodiesThatBreakOffAreSentAgainAndTooLargeOnesAreNot(t *testing.T) {
+	check := func(code int, body io.Reader, encoding string, requests *budget.Account) {
+		t.Helper()
+		in, err := ingest.New(ingest.Options{Appender: &ingesttest.Recorder{}, Requests: requests})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := otlp.New(otlp.Options{Intake: in})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest(http.MethodPost, "/", body)
+		r.Header.Set("Content-Type", protobuf)
+		r.Header.Set("Content-Encoding", encoding)
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != code || code == 503 && w.Header().Get("Retry-After") == "" {
+			t.Errorf("answer %d %v %q, want %d", w.Code, w.Header(), w.Body, code)
+		}
+		if n := requests.Used(); n != 0 {
+			t.Errorf("%d bytes stay charged", n)
+		}
+	}
+	good := marshal(t, gauges(1000))
+	half := len(zipped(good)) / 2
+	check(503, breaking{bytes.NewReader(good[:100])}, "", nil)
+	check(503, breaking{bytes.NewReader(zipped(good)[:half])}, "gzip", nil)
+	check(400, bytes.NewReader(zipped(good)[:half]), "gzip", nil)
+	check(413, bytes.NewReader(good), "", budget.NewRoot("requests", 100<<10)) // it alone is more than all requests may have
+	check(200, bytes.NewReader(good), "", budget.NewRoot("requests", 8<<20))
+}
+
+func TestASenderHearsInTimeThatTheStoreLags(t *testing.T) {
+	h := newHandler(t, stuck{}, otlp.Options{CommitTimeout: 10 * time.Millisecond})
+	if w := post(h, protobuf, marshal(t, gauges(1))); w.Code != 503 || w.Header().Get("Retry-After") != "5" {
+		t.Errorf("answer %d %v %q", w.Code, w.Header(), w.Body)
+	}
+}
+
+// stuck is a store whose disk stands still.
+type stuck struct{}
+
+func (stuck) Resolve(_ []labels.Labels, refs []sample.Ref) error {
+	for i := range refs {
+		refs[i] = sample.MakeRef(1, uint32(i+1))
+	}
+	return nil
+}
+
+func (stuck) Commit(_ context.Context, b *sample.Batch, r *sample.Result) (sample.LSN, error) {
+	*r = sample.Result{Floats: b.Len()}
+	return 1, nil
+}
+
+func (stuck) Durable(ctx context.Context, _ sample.LSN) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
 }
 
 func TestRejectedDataPointsAreCountedAndTheRestIsStored(t *testing.T) {
