@@ -45,6 +45,16 @@ func (r *Request) resolveUnknown() error {
 	return nil
 }
 
+// noRoom reports whether there was no memory for one of the series that were asked about last.
+func (r *Request) noRoom() bool {
+	for i, ref := range r.refs[:len(r.unknown)] {
+		if ref == 0 && r.refusal(i) == "" {
+			return true
+		}
+	}
+	return false
+}
+
 // refusal returns why a limit refused a label set; nothing where none did.
 func (r *Request) refusal(i int) string {
 	at, ok := slices.BinarySearchFunc(r.refused, i, func(x sample.Refusal, i int) int { return cmp.Compare(x.Index, i) })

@@ -9,7 +9,9 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/ingest"
 	"github.com/tidemarkdb/tidemark/ingest/ingesttest"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 // A store that refuses every series whose name begins with x.
@@ -91,5 +93,48 @@ func TestASeriesThatLeftMayBeRefusedWhenItComesAgain(t *testing.T) {
 	}
 	if got, want := stored(store), "a@i x1@i b@i a@ii b@ii"; got != want {
 		t.Errorf("stored %q, want %q", got, want)
+	}
+}
+
+func TestAScrapeKeepsTheSeriesThatNoLimitRefuses(t *testing.T) {
+	store := refusing()
+	in := newSource(t, store, nil).in
+	scrape := func(at int64, names ...string) *ingest.Request {
+		req := in.Begin()
+		for _, name := range names {
+			req.Define(ingest.Key{}, labels.FromStrings(labels.MetricName, name))
+			req.Scrape(0, at, float64(at), 0)
+			req.Metadata(sample.Metadata{Help: name})
+		}
+		if err := req.Resolve(); err != nil {
+			t.Errorf("what a limit refuses is an error: %v", err)
+		}
+		req.Define(ingest.Key{}, labels.FromStrings(labels.MetricName, "xup"))
+		req.Scrape(0, at, 1, 0)
+		if err := req.CommitScrape(t.Context(), nil); err != nil {
+			t.Error(err)
+		}
+		return req
+	}
+	req := scrape(1, "a", "x1", "b")
+	for i, want := range []bool{true, false, true, false} {
+		if got := req.Fate(i).Stored(); got != want || (req.Ref(i) != 0) != want {
+			t.Errorf("series %d: stored %t, ref %d", i, got, req.Ref(i))
+		}
+	}
+	req.Release()
+	scrape(2, "x1", "x2").Release()
+	if got, want := stored(store), "a@i b@i"; got != want {
+		t.Errorf("stored %q, want %q", got, want)
+	}
+	store.MaxSeries = 2
+	req = in.Begin()
+	defer req.Release()
+	for _, name := range []string{"x1", "full"} {
+		req.Define(ingest.Key{}, labels.FromStrings(labels.MetricName, name))
+		req.Scrape(0, 3, 3, 0)
+	}
+	if err := req.Resolve(); err == nil {
+		t.Error("no room for a series is no error")
 	}
 }

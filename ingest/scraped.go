@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/value"
@@ -56,7 +57,8 @@ func (r *Request) Len() int { return len(r.series) }
 func (r *Request) Ref(i int) sample.Ref { return r.series[i].ref }
 
 // Resolve finds or creates the series that were defined since it was called last. It is an error if there is no room for
-// one of them; the others have their refs then.
+// one of them; the others have their refs then. One that a series limit refuses has none either, nor a row, and is no error:
+// a target with too many series stays up with those that it may have.
 func (r *Request) Resolve() error {
 	if len(r.unknown) == 0 {
 		return nil
@@ -69,9 +71,10 @@ func (r *Request) Resolve() error {
 	r.batch.Meta = nil
 	err := r.resolve(&out)
 	r.batch.Meta = meta
+	full := err == nil && r.noRoom()
 	clear(r.labels)
 	r.unknown, r.labels = r.unknown[:0], r.labels[:0]
-	if err == nil && len(out.Problems) > 0 {
+	if full {
 		err = errors.New(out.Message())
 	}
 	return err
@@ -141,6 +144,7 @@ func (r *Request) CommitScrape(ctx context.Context, labelsOf LabelsOf) error {
 	for i := range r.batch.Meta {
 		r.batch.Meta[i].Ref = r.series[r.batch.Meta[i].Ref].ref
 	}
+	r.batch.Meta = slices.DeleteFunc(r.batch.Meta, func(m sample.Metadata) bool { return m.Ref == 0 })
 	lsn, err := r.in.appender.Commit(ctx, &r.batch, &r.result)
 	if err != nil {
 		return fmt.Errorf("commit a scrape: %w", err)
