@@ -256,7 +256,7 @@ func number(b []byte) (float64, error) {
 	case string(b) == "null":
 		return math.Float64frombits(value.NormalNaN), nil
 	case b[0] != '"':
-		v, err := push.Decimal(b, false)
+		v, err := push.Decimal(b, true) // older versions of VictoriaMetrics write NaN and +Inf without quotes
 		if err != nil {
 			return 0, fmt.Errorf("a value is %w", err)
 		}

@@ -73,6 +73,8 @@ func TestDocumentsAreStored(t *testing.T) {
 		`{__name__="up", job="ab"} 1@5/0`, `{__name__="up", job="ab"} -2500@6/0`)
 	check(` { "timestamps" : [ 5 , 6 ,7,8] , "other":{"a":[1,{"]":"}"}]}, "values" : [ null , "Infinity","-Infinity" , "NaN" ] , "metric" : {"__name__":"x"} } `,
 		fmt.Sprintf(`{__name__="x"} %x@5/0`, value.NormalNaN), `{__name__="x"} +Inf@6/0`, `{__name__="x"} -Inf@7/0`, fmt.Sprintf(`{__name__="x"} %x@8/0`, value.NormalNaN))
+	check(`{"metric":{"__name__":"x"},"values":[NaN,+Inf,-Inf],"timestamps":[5,6,7]}`,
+		fmt.Sprintf(`{__name__="x"} %x@5/0`, value.NormalNaN), `{__name__="x"} +Inf@6/0`, `{__name__="x"} -Inf@7/0`)
 	check(`{"metric":{"__name__":"x"},"nan":[[0,"7ff0000000000002"],[2,"fff8000000000003"]],"values":[null,1,null],"timestamps":[5,6,7],"starts":[1,2]}`,
 		`{__name__="x"} 7ff0000000000002@5/1`, `{__name__="x"} 1@6/2`, `{__name__="x"} fff8000000000003@7/0`)
 	check(`{"metric":{"__name__":"h"},"histograms":[{"schema":1,"count":3,"sum":2.5,"positive_spans":[[0,2]],"positive_deltas":[1,1]},{"float":true,"count_float":1.5,"sum":"7ff0000000000002","zero_threshold":0.1,"zero_count_float":1.5}],"histogram_timestamps":[5,6]}`,
