@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 // fullDisk is what is known of the blocks that were deleted because the disk was full.
@@ -46,10 +47,11 @@ const fullDiskRest = time.Hour
 func (db *DB) SetDeleteOldest(on bool) { db.full.deletes.Store(on) }
 
 // makeRoom deletes the oldest blocks until want bytes are free, and returns how many are. It does nothing while the
-// blocks are worked at. Then, and while space is about to be free, it says that enough is as long as half of it is: the
+// blocks are worked at, or while the store is being restored: a start of its own after a crash would find the rows in the
+// log that these blocks have. Then, and while space is about to be free, it says that enough is as long as half of it is: the
 // next look is seconds away. The head is never touched.
 func (db *DB) makeRoom(free, want uint64) uint64 {
-	if !db.full.deletes.Load() {
+	if !db.full.deletes.Load() || !db.whole() {
 		return free
 	}
 	soon := true
@@ -69,7 +71,7 @@ func (db *DB) deleteOldest(free, want uint64) (now uint64, soon bool) {
 		if free+db.full.awaits(free, db.now()) >= want {
 			return free, true
 		}
-		b, ok := oldest(db.blocks.all())
+		b, ok := oldest(db.blocks.all(), db.lastCheckpoint())
 		if !ok {
 			return free, false
 		}
@@ -86,10 +88,11 @@ func (db *DB) deleteOldest(free, want uint64) (now uint64, soon bool) {
 	}
 }
 
-// oldest returns the block whose newest sample is the oldest.
-func oldest(blocks []storedBlock) (out storedBlock, ok bool) {
-	for i, b := range blocks {
-		if i == 0 || b.Meta().MaxT < out.Meta().MaxT {
+// oldest returns the block whose newest sample is the oldest, of those whose rows no start finds in the log any more:
+// none behind the newest checkpoint.
+func oldest(blocks []storedBlock, checkpoint sample.LSN) (out storedBlock, ok bool) {
+	for _, b := range blocks {
+		if m := b.Meta(); m.LSN <= checkpoint && (!ok || m.MaxT < out.Meta().MaxT) {
 			out, ok = b, true
 		}
 	}

@@ -102,13 +102,31 @@ func (db *DB) Await(ctx context.Context, _, maxt int64) error {
 	}
 	select {
 	case <-db.restoring.over:
-		return db.restoring.err
+		return db.restoring.outcome()
 	case <-ctx.Done():
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return context.Cause(ctx)
 		}
 		return db.restoring.unavailable()
 	}
+}
+
+// Whole returns nil where the head is whole, or a *sample.UnavailableError that says how far it is.
+func (db *DB) Whole() error {
+	select {
+	case <-db.restoring.over:
+		return db.restoring.outcome()
+	default:
+		return db.restoring.unavailable()
+	}
+}
+
+// outcome is what came of it; it is over.
+func (x *restoring) outcome() error {
+	if x.err == nil {
+		return nil
+	}
+	return &sample.UnavailableError{Condition: ConditionRestoring, Err: fmt.Errorf("the log could not be applied, and is not before the next start: %w", x.err)}
 }
 
 // enterWhole is users.enter for what needs the whole store.
@@ -146,6 +164,14 @@ func (x *restoring) progress() string {
 func (db *DB) restoringCondition() (Condition, bool) {
 	if db.whole() {
 		return Condition{}, false
+	}
+	select {
+	case <-db.restoring.over:
+		return Condition{
+			Code: ConditionRestoring, Since: db.started, NextStep: "look at the log for the cause, and start again; tidectl tsdb verify tells what is damaged",
+			Effect: "samples are taken and kept; what is not wholly in blocks is not answered: " + db.restoring.outcome().Error(),
+		}, true
+	default:
 	}
 	effect := "samples are taken and kept; queries over times that are not wholly in blocks wait, rules do, alerts keep their state: "
 	return Condition{

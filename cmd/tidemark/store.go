@@ -153,6 +153,9 @@ type storeView struct{ db *tsdb.DB }
 
 // Stats returns figures of the head, each list cut to its limit largest entries.
 func (v storeView) Stats(limit int) (api.StoreStats, error) {
+	if err := v.db.Whole(); err != nil { // figures of half a head would be taken for all
+		return api.StoreStats{}, err
+	}
 	st, ix := v.db.Stats(), v.db.Cardinality(limit)
 	return storeStats(api.HeadStats{ChunkCount: int64(st.Head.Chunks), MinTime: st.Head.MinT, MaxTime: st.Head.MaxT, NumSeries: uint64(st.Head.Series)}, ix), nil
 }

@@ -93,7 +93,7 @@ func (a *API) statusTSDB(r *http.Request) (answer, error) {
 func (a *API) storeStats(r *http.Request, limit int) (StoreStats, annotations.Annotations, error) {
 	if !slices.ContainsFunc([]string{"start", "end", "match[]"}, r.Form.Has) {
 		stats, err := a.src.Store.Stats(limit)
-		return stats, nil, err
+		return stats, nil, classify(err)
 	}
 	sp, err := spanParams(r)
 	if err != nil {
