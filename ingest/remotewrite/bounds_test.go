@@ -206,6 +206,8 @@ func TestBodiesThatUnpackToMuchAreRefused(t *testing.T) {
 	refused(snappy.Encode(nil, make([]byte, 8<<20)), typeV1, 413, much)
 	refused(snappy.Encode(nil, bytes.Repeat([]byte("\x22\x00"), 500_000)), typeV2, 413, much) // symbols, 40 bytes for 2
 
+	refused(snappy.Encode(nil, bytes.Repeat([]byte("\x0a\x00"), 1_000_000)), typeV1, 400, "more than 50000 series have invalid labels") // each takes a microsecond
+
 	up := "\x0a\x0e\x0a\x08__name__\x12\x02up"
 	series := fmt.Sprintf("\x0a%c%s", len(up), up)
 	refused(snappy.Encode(nil, bytes.Repeat([]byte(series), 100_000)), typeV1, 413, much) // series without samples

@@ -5,6 +5,7 @@ package remotewrite
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -37,6 +38,7 @@ type decoder struct {
 	scratch      []byte
 	labels       ingest.LabelBuilder
 	bad          error // why the rows of the series at hand are not taken
+	badSeries    int
 
 	meta            metadataV2 // of the series before, whose neighbours mostly share it
 	metaHash        uint32
@@ -53,6 +55,9 @@ type found struct {
 	values int   // where its fields that are not labels begin, at the latest
 	bad    error // why its rows are not taken
 }
+
+// mostBadSeries bounds the work for a body that is nonsense; senders put some thousand series into one.
+const mostBadSeries = 50_000
 
 // add begins a series, now or with those that follow.
 func (d *decoder) add(key ingest.Key, f found) error {
@@ -91,6 +96,8 @@ func (d *decoder) begin(key ingest.Key, f *found) error {
 	}
 	if d.bad == nil {
 		d.messages = append(d.messages, f.msg)
+	} else if d.badSeries++; d.badSeries > mostBadSeries {
+		return &MalformedError{Msg: fmt.Sprintf("more than %d series have invalid labels, such as: %v", mostBadSeries, d.bad)}
 	}
 	var err error
 	if d.version == protocolV1 {
@@ -110,7 +117,7 @@ func (d *decoder) reset() bool {
 	clear(d.messages)
 	clear(d.symbols)
 	clear(d.next[:])
-	d.nexts = 0
+	d.nexts, d.badSeries = 0, 0
 	d.messages, d.symbols, d.symbolKeys = d.messages[:0], d.symbols[:0], d.symbolKeys[:0]
 	d.req, d.bad, d.withoutMetadata, d.metaHash = nil, nil, 0, 0
 	return max(cap(d.messages), cap(d.symbols), cap(d.symbolKeys), cap(d.scratch)/16) <= maxPooledSlots
