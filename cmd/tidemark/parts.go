@@ -24,6 +24,7 @@ import (
 	"github.com/tidemarkdb/tidemark/query"
 	"github.com/tidemarkdb/tidemark/query/remoteread"
 	"github.com/tidemarkdb/tidemark/rules"
+	"github.com/tidemarkdb/tidemark/rules/backtest"
 	"github.com/tidemarkdb/tidemark/rules/notify"
 	"github.com/tidemarkdb/tidemark/tsdb/column"
 )
@@ -42,6 +43,8 @@ type parts struct {
 	replicas    *dedup.Tracker
 	rules       *rules.Manager
 	notifier    *notify.Notifier
+	filler      *backtest.Filler
+	catchUp     func(context.Context) error
 	receivers   *discovery.Manager // finds the Alertmanagers
 
 	endScraping, endReceivers, endNotifying, endTrimming, endWaiting, endForwarding context.CancelFunc
@@ -89,6 +92,8 @@ func (s *server) newParts() (*parts, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.close())
 	}
+	p.filler = s.newFiller(p)
+	p.catchUp = func(ctx context.Context) error { return s.catchUp(ctx, s.started, catchUpAfter) }
 	return p, nil
 }
 
@@ -183,6 +188,7 @@ func (p *parts) start(ctx context.Context) <-chan error {
 		}
 		return p.rules.Run(base)
 	})
+	run(&p.ruling, func() error { return p.catchUp(waiting) })
 	return p.errs
 }
 
@@ -192,6 +198,7 @@ func (p *parts) stop() error {
 	p.endWaiting()
 	p.rules.Stop()
 	p.ruling.Wait()
+	p.filler.Close()
 	p.endScraping()
 	p.scraping.Wait()
 	p.push.stop()

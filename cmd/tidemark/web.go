@@ -102,7 +102,7 @@ func (s *server) apiSources() api.Sources {
 		Admin: s.db, Store: storeView{s.db}, Keeper: keeper{s.db},
 		Config:         func() string { return s.config.Load().YAML() },
 		ExternalLabels: func() labels.Labels { return s.config.Load().Prom.GlobalConfig.ExternalLabels },
-		Scratch:        s.openScratch,
+		Scratch:        s.openScratch, Backfill: s.parts.filler, RulesInUse: s.rulesInUse,
 		Flags:          s.opts.Values, Features: s.opts.Features.byCategory, Runtime: s.runtimeInfo, Build: buildInfo(),
 		Conditions: s.conditions, Agent: s.opts.Agent.on, SeriesLimits: func() any { return s.parts.limits.Status() },
 		Rejected: func() any { return s.parts.rejected.List() },

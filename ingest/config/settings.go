@@ -132,8 +132,8 @@ type RemoteWriteQueue struct {
 
 // Rules is about rule evaluation.
 type Rules struct {
-	// How far back recording rules are evaluated after a stop; 0 turns it off.
-	CatchUp Duration `yaml:"catch_up" acts:"no"`
+	// How far back recording rules are evaluated after a stop, two minutes after the start; 0 turns it off.
+	CatchUp Duration `yaml:"catch_up"`
 	// What an active alert does whose expression has no data any more: resolves as in Prometheus, or is kept.
 	OnNoData string `yaml:"on_no_data" acts:"only resolve" oneof:"resolve keep"`
 	// Evaluations kept for display, per rule.

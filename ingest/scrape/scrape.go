@@ -1,16 +1,16 @@
 // Copyright The Tidemark Authors
 // SPDX-License-Identifier: Apache-2.0
 
-// Package scrape finds targets and scrapes them, through Prometheus' own discovery and scrape packages, so that every
-// key of scrape_configs means what it means there, and the metrics about scraping have Prometheus' names.
+// Package scrape finds targets, through Prometheus' own discovery packages, and scrapes them, in loops of our own that do
+// what Prometheus' do (see ingest/scrape/loop), so that every key of scrape_configs means what it means there, and the
+// metrics about scraping have Prometheus' names.
 //
-// Its noun is the Scraper: the discovery manager, which turns configurations into targets, and the scrape manager,
-// which keeps one loop per target and appends what it reads to the storage. ApplyConfig may be called before and
-// during Run; once Run has returned, nothing is appended any more. What this package adds is that a reload is all or
-// nothing, that two reloads do not mix, and that a stop is clean.
+// Its noun is the Scraper: the discovery manager, which turns configurations into targets, and the jobs, which
+// keep one loop per target. ApplyConfig may be called before and during Run; once Run has returned, nothing is stored
+// any more. What this package adds is that a reload is all or nothing, that two reloads do not mix, and that a stop is
+// clean.
 //
-// A Scraper is safe for concurrent use. Its goroutines are started by Run and have ended when Run returns, but for
-// two tickers inside Prometheus' packages, which end within their next turn.
+// A Scraper is safe for concurrent use. Its goroutines are started by Run and have ended when Run returns.
 package scrape
 
 import (
@@ -25,13 +25,15 @@ import (
 	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery"
 	promscrape "github.com/prometheus/prometheus/scrape"
-	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/logging"
+
+	"github.com/tidemarkdb/tidemark/ingest"
+	"github.com/tidemarkdb/tidemark/ingest/scrape/loop"
 )
 
-// Options of a Scraper. Appendable and Registerer are required.
+// Options of a Scraper. Intake and Registerer are required.
 type Options struct {
-	Appendable storage.AppendableV2  // where samples go
+	Intake     *ingest.Intake        // where samples go
 	Registerer prometheus.Registerer // for the metrics that Prometheus has
 	SDMetrics  *discovery.SDMetrics  // of all discovery managers of the process, registered once
 	Logger     *slog.Logger          // nil: nothing is logged
@@ -40,7 +42,7 @@ type Options struct {
 
 // Scraper scrapes the targets of a configuration.
 type Scraper struct {
-	manager       *promscrape.Manager
+	jobs          *loop.Jobs
 	discovery     *discovery.Manager
 	stopDiscovery context.CancelFunc
 	logger        *slog.Logger
@@ -60,9 +62,9 @@ func New(o Options) (*Scraper, error) {
 	}
 	s := &Scraper{logger: o.Logger, options: o.Scrape}
 	var err error
-	s.manager, err = promscrape.NewManager(&s.options, o.Logger, logging.NewJSONFileLogger, nil, o.Appendable, o.Registerer)
+	s.jobs, err = loop.New(loop.Options{Intake: o.Intake, Registerer: o.Registerer, Logger: o.Logger, Scrape: o.Scrape})
 	if err != nil {
-		return nil, fmt.Errorf("make the scrape manager: %w", err)
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopDiscovery = cancel
@@ -78,40 +80,19 @@ func New(o Options) (*Scraper, error) {
 func (s *Scraper) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = s.discovery.Run() }) // returns the error of its context only
-	var err error
-	ended := make(chan struct{})
-	wg.Go(func() {
-		defer close(ended)
-		err = s.manager.Run(s.discovery.SyncCh())
-	})
-	select {
-	case <-ctx.Done():
-	case <-ended:
-	}
-	s.stop()
+	wg.Go(func() { s.jobs.Run(ctx, s.discovery.SyncCh()) })
+	<-ctx.Done()
+	s.mu.Lock()
+	s.mu.stopped = true
+	s.mu.Unlock()
+	s.stopDiscovery()
+	s.jobs.Stop()
 	wg.Wait()
-	if err != nil {
-		return fmt.Errorf("scrape: %w", err)
-	}
 	return nil
 }
 
-// stop ends discovery first and takes all jobs away before it stops the manager: its ticker may fire once more, and
-// would start the loops of jobs anew.
-func (s *Scraper) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.stopped = true
-	s.stopDiscovery()
-	none, err := promconfig.Load("", s.logger)
-	if err == nil {
-		err = s.manager.ApplyConfig(none)
-	}
-	if err != nil {
-		s.logger.Warn("stop scraping", "err", err)
-	}
-	s.manager.Stop()
-}
+// Truncate sets whether limits cut off what is beyond them (scrape.on_limit), instead of failing scrapes.
+func (s *Scraper) Truncate(on bool) { s.jobs.Truncate(on) }
 
 // Check reports every reason why ApplyConfig would refuse cfg, without changing anything.
 func (s *Scraper) Check(cfg *promconfig.Config) error {
@@ -180,7 +161,7 @@ func (s *Scraper) ApplyConfig(cfg *promconfig.Config) error {
 
 // applyLocked gives the scrape manager the jobs before discovery delivers their targets.
 func (s *Scraper) applyLocked(cfg *promconfig.Config) error {
-	if err := s.manager.ApplyConfig(cfg); err != nil {
+	if err := s.jobs.ApplyConfig(cfg); err != nil {
 		return fmt.Errorf("apply the scrape configs: %w", err)
 	}
 	jobs, err := cfg.GetScrapeConfigs()
@@ -198,21 +179,21 @@ func (s *Scraper) applyLocked(cfg *promconfig.Config) error {
 }
 
 // TargetsActive returns the targets that are scraped, by job.
-func (s *Scraper) TargetsActive() map[string][]*promscrape.Target { return s.manager.TargetsActive() }
+func (s *Scraper) TargetsActive() map[string][]*promscrape.Target { return s.jobs.TargetsActive() }
 
 // TargetsDropped returns the targets that relabelling dropped, by job, as far as keep_dropped_targets keeps them.
-func (s *Scraper) TargetsDropped() map[string][]*promscrape.Target { return s.manager.TargetsDropped() }
+func (s *Scraper) TargetsDropped() map[string][]*promscrape.Target { return s.jobs.TargetsDropped() }
 
 // TargetsDroppedCounts returns how many targets relabelling dropped, by job.
-func (s *Scraper) TargetsDroppedCounts() map[string]int { return s.manager.TargetsDroppedCounts() }
+func (s *Scraper) TargetsDroppedCounts() map[string]int { return s.jobs.TargetsDroppedCounts() }
 
 // TargetsAll returns the active targets and the dropped ones that are kept, by job.
-func (s *Scraper) TargetsAll() map[string][]*promscrape.Target { return s.manager.TargetsAll() }
+func (s *Scraper) TargetsAll() map[string][]*promscrape.Target { return s.jobs.TargetsAll() }
 
 // ScrapePools returns the names of the jobs that have scrape pools.
-func (s *Scraper) ScrapePools() []string { return s.manager.ScrapePools() }
+func (s *Scraper) ScrapePools() []string { return s.jobs.ScrapePools() }
 
 // ScrapePoolConfig returns the configuration of a job.
 func (s *Scraper) ScrapePoolConfig(job string) (*promconfig.ScrapeConfig, error) {
-	return s.manager.ScrapePoolConfig(job)
+	return s.jobs.ScrapePoolConfig(job)
 }

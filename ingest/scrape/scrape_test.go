@@ -23,84 +23,35 @@ import (
 	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery"
 	_ "github.com/prometheus/prometheus/discovery/file" // A kind to test with.
-	"github.com/prometheus/prometheus/model/histogram"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	promscrape "github.com/prometheus/prometheus/scrape"
-	"github.com/prometheus/prometheus/storage"
 	"go.uber.org/goleak"
 
+	"github.com/tidemarkdb/tidemark/ingest"
 	"github.com/tidemarkdb/tidemark/ingest/config"
+	"github.com/tidemarkdb/tidemark/ingest/ingesttest"
 	"github.com/tidemarkdb/tidemark/ingest/scrape"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// row is one appended sample.
+// row is one stored sample.
 type row struct {
-	t     int64
 	v     float64
 	stale bool
-	h     *histogram.Histogram
 }
-
-// recorder is a storage that keeps committed samples by series.
-type recorder struct {
-	mu struct {
-		sync.Mutex
-		refs map[string]storage.SeriesRef
-		rows map[string][]row
-	}
-}
-
-// transaction is one appender of a recorder.
-type transaction struct {
-	to      *recorder
-	pending map[string][]row
-}
-
-func (r *recorder) AppenderV2(context.Context) storage.AppenderV2 {
-	return &transaction{r, map[string][]row{}}
-}
-
-func (x *transaction) Append(_ storage.SeriesRef, ls labels.Labels, _, t int64, v float64, h *histogram.Histogram, _ *histogram.FloatHistogram, _ storage.AOptions) (storage.SeriesRef, error) {
-	x.to.mu.Lock()
-	defer x.to.mu.Unlock()
-	if x.to.mu.refs == nil {
-		x.to.mu.refs, x.to.mu.rows = map[string]storage.SeriesRef{}, map[string][]row{}
-	}
-	name := ls.String()
-	if x.to.mu.refs[name] == 0 {
-		x.to.mu.refs[name] = storage.SeriesRef(len(x.to.mu.refs) + 1)
-	}
-	x.pending[name] = append(x.pending[name], row{t, v, value.IsStaleNaN(v), h})
-	return x.to.mu.refs[name], nil
-}
-
-func (x *transaction) Commit() error {
-	x.to.mu.Lock()
-	defer x.to.mu.Unlock()
-	for name, rows := range x.pending {
-		x.to.mu.rows[name] = append(x.to.mu.rows[name], rows...)
-	}
-	return nil
-}
-
-func (*transaction) Rollback() error { return nil }
 
 // find returns the rows of the series whose labels contain all the parts.
-func (r *recorder) find(parts ...string) []row {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (r *rig) find(parts ...string) []row {
 	var found []row
 next:
-	for name, rows := range r.mu.rows {
+	for _, x := range r.store.Rows() {
 		for _, p := range parts {
-			if !strings.Contains(name, p) {
+			if !strings.Contains(x.Series, p) {
 				continue next
 			}
 		}
-		found = append(found, rows...)
+		found = append(found, row{x.V, value.IsStaleNaN(x.V)})
 	}
 	return found
 }
@@ -108,7 +59,7 @@ next:
 // rig is a running Scraper.
 type rig struct {
 	t     *testing.T
-	store *recorder
+	store *ingesttest.Recorder
 	reg   *prometheus.Registry
 	s     *scrape.Scraper
 	stop  func()
@@ -121,9 +72,13 @@ func start(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, store: &recorder{}, reg: reg}
+	r := &rig{t: t, store: &ingesttest.Recorder{}, reg: reg}
+	in, err := ingest.New(ingest.Options{Appender: r.store})
+	if err != nil {
+		t.Fatal(err)
+	}
 	r.s, err = scrape.New(scrape.Options{
-		Appendable: r.store, Registerer: reg, SDMetrics: sd,
+		Intake: in, Registerer: reg, SDMetrics: sd,
 		Scrape: promscrape.Options{DiscoveryReloadInterval: model.Duration(10 * time.Millisecond)},
 	})
 	if err != nil {
@@ -201,11 +156,11 @@ func TestTargetsAreScrapedAndVanishedSeriesGoStale(t *testing.T) {
 	})
 	r.apply("global: {external_labels: {site: z}}\nscrape_configs:\n" + job("self", address, "  metric_relabel_configs: [{source_labels: [x], target_label: y}]\n"))
 	r.eventually("a and up are stored", func() bool {
-		return len(r.store.find(`__name__="a"`, `instance="`+address+`"`, `job="self"`, `x="1"`, `y="1"`)) > 1 && len(r.store.find(`__name__="up"`)) > 1
+		return len(r.find(`__name__="a"`, `instance="`+address+`"`, `job="self"`, `x="1"`, `y="1"`)) > 1 && len(r.find(`__name__="up"`)) > 1
 	})
 	gone.Store(true)
 	r.eventually("a is stale", func() bool {
-		rows := r.store.find(`__name__="a"`)
+		rows := r.find(`__name__="a"`)
 		return rows[len(rows)-1].stale
 	})
 	active := r.s.TargetsActive()["self"]
@@ -241,7 +196,7 @@ func TestDroppedTargetsAndFileDiscovery(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.apply("scrape_configs:\n- job_name: files\n  scrape_interval: 50ms\n  scrape_timeout: 50ms\n  file_sd_configs: [{files: ['" + list + "']}]\n  relabel_configs: [{source_labels: [role], regex: keep, action: keep}]\n")
-	r.eventually("the kept target is scraped", func() bool { return len(r.store.find(`__name__="a"`, `role="keep"`)) > 0 })
+	r.eventually("the kept target is scraped", func() bool { return len(r.find(`__name__="a"`, `role="keep"`)) > 0 })
 	if n := r.s.TargetsDroppedCounts()["files"]; n != 1 || len(r.s.TargetsDropped()["files"]) != 1 || len(r.s.TargetsAll()["files"]) != 2 {
 		t.Errorf("%d targets were dropped, want 1", n)
 	}
@@ -251,7 +206,7 @@ func TestABadReloadChangesNothing(t *testing.T) {
 	r := start(t)
 	address := target(t, func() string { return "a 1\n" })
 	r.apply("scrape_configs:\n" + job("one", address, ""))
-	r.eventually("one is scraped", func() bool { return len(r.store.find(`job="one"`, `__name__="a"`)) > 0 })
+	r.eventually("one is scraped", func() bool { return len(r.find(`job="one"`, `__name__="a"`)) > 0 })
 
 	refuse := func(more, want string) {
 		t.Helper()
@@ -265,11 +220,11 @@ func TestABadReloadChangesNothing(t *testing.T) {
 	if pools := r.s.ScrapePools(); len(pools) != 1 || pools[0] != "one" {
 		t.Errorf("pools are %v after bad reloads, want one", pools)
 	}
-	n := len(r.store.find(`job="one"`, `__name__="a"`))
-	r.eventually("one is still scraped", func() bool { return len(r.store.find(`job="one"`, `__name__="a"`)) > n+1 })
+	n := len(r.find(`job="one"`, `__name__="a"`))
+	r.eventually("one is still scraped", func() bool { return len(r.find(`job="one"`, `__name__="a"`)) > n+1 })
 
 	r.apply("scrape_configs:\n" + job("two", address, ""))
-	r.eventually("two is scraped", func() bool { return len(r.store.find(`job="two"`, `__name__="a"`)) > 0 })
+	r.eventually("two is scraped", func() bool { return len(r.find(`job="two"`, `__name__="a"`)) > 0 })
 	r.eventually("one is gone", func() bool { return len(r.s.TargetsActive()["one"]) == 0 })
 }
 
@@ -277,8 +232,8 @@ func TestTheFirstConfigurationIsAppliedAsFarAsItGoes(t *testing.T) {
 	r := start(t)
 	address := target(t, func() string { return "a 1\n" })
 	r.apply("scrape_configs:\n" + job("good", address, "") + job("bad", address, "  tls_config: {ca_file: gone.pem}\n"))
-	r.eventually("good is scraped", func() bool { return len(r.store.find(`job="good"`, `__name__="a"`)) > 0 })
-	if n := len(r.store.find(`job="bad"`)); n != 0 {
+	r.eventually("good is scraped", func() bool { return len(r.find(`job="good"`, `__name__="a"`)) > 0 })
+	if n := len(r.find(`job="bad"`)); n != 0 {
 		t.Errorf("%d samples of a job without its certificate", n)
 	}
 }
@@ -300,7 +255,7 @@ func TestFailuresAreLoggedToTheirFile(t *testing.T) {
 		return err == nil && strings.Contains(string(text), address) && strings.Contains(string(text), "connection refused")
 	})
 	r.eventually("up is 0", func() bool {
-		rows := r.store.find(`__name__="up"`, `job="down"`)
+		rows := r.find(`__name__="up"`, `job="down"`)
 		return len(rows) > 0 && rows[0].v == 0
 	})
 }
@@ -310,17 +265,17 @@ func TestNothingIsAppendedOnceRunHasReturned(t *testing.T) {
 	address := target(t, func() string { return "a 1\n" })
 	text := "scrape_configs:\n" + job("self", address, "")
 	r.apply(text)
-	r.eventually("self is scraped", func() bool { return len(r.store.find(`__name__="a"`)) > 2 })
+	r.eventually("self is scraped", func() bool { return len(r.find(`__name__="a"`)) > 2 })
 	r.stop()
-	n := len(r.store.find())
+	n := len(r.find())
 	if err := r.s.ApplyConfig(load(t, text)); err != nil {
 		t.Error(err)
 	}
 	time.Sleep(200 * time.Millisecond)
-	if m := len(r.store.find()); m != n {
+	if m := len(r.find()); m != n {
 		t.Errorf("%d samples were appended after the stop", m-n)
 	}
-	for _, row := range r.store.find(`__name__="a"`) {
+	for _, row := range r.find(`__name__="a"`) {
 		if row.stale {
 			t.Error("a stop wrote stale markers: after a restart series would have gaps")
 		}
@@ -329,7 +284,7 @@ func TestNothingIsAppendedOnceRunHasReturned(t *testing.T) {
 
 func TestASecondScraperOnOneRegistererIsAnError(t *testing.T) {
 	r := start(t)
-	if _, err := scrape.New(scrape.Options{Appendable: r.store, Registerer: r.reg}); err == nil {
+	if _, err := scrape.New(scrape.Options{Registerer: r.reg}); err == nil {
 		t.Error("two scrapers share one registerer")
 	}
 }
@@ -359,9 +314,9 @@ func TestNodeExporterIsScraped(t *testing.T) {
 	r := start(t)
 	r.apply("scrape_configs:\n- job_name: node\n  scrape_interval: 1s\n  static_configs: [{targets: ['" + address + "']}]\n")
 	r.eventually("node_exporter's series are stored", func() bool {
-		return len(r.store.find(`__name__="node_cpu_seconds_total"`, `mode="idle"`)) > 0 && len(r.store.find(`__name__="node_exporter_build_info"`)) > 0
+		return len(r.find(`__name__="node_cpu_seconds_total"`, `mode="idle"`)) > 0 && len(r.find(`__name__="node_exporter_build_info"`)) > 0
 	})
-	rows := r.store.find(`__name__="scrape_samples_scraped"`, `job="node"`)
+	rows := r.find(`__name__="scrape_samples_scraped"`, `job="node"`)
 	if len(rows) == 0 || rows[0].v < 100 && rows[len(rows)-1].v < 100 {
 		t.Errorf("samples scraped: %v", rows)
 	}

@@ -200,6 +200,8 @@ func (a *API) routes() []route {
 		{path: "/admin/tsdb/snapshot", methods: change, endpoint: a.snapshot, guarded: true},
 		{path: "/admin/tidemark/deletes", methods: get, endpoint: a.deletes},
 		{path: "/admin/tidemark/undelete", methods: change, endpoint: a.undelete, guarded: true},
+		{path: "/admin/tidemark/backfill", methods: both, endpoint: a.backfill, guarded: true},
+		{path: "/admin/tidemark/backfill/cancel", methods: post, endpoint: a.cancelBackfill, guarded: true},
 		{path: "/admin/tidemark/retention", methods: get, endpoint: a.retention},
 		{path: "/export", methods: both, handler: a.exportHandler("application/stream+json; charset=utf-8", newExportLines)},
 		{path: "/export/csv", methods: both, handler: a.exportHandler("text/csv; charset=utf-8", newExportCSV)},

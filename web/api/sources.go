@@ -43,6 +43,9 @@ type Sources struct {
 	Scratch OpenScratch
 	// Exports is charged for what exports take in memory; nil: nothing is.
 	Exports *budget.Account
+	// Backfill fills recording rules in, those of RulesInUse where a request brings none.
+	Backfill   Backfill
+	RulesInUse func() (rules.Config, error)
 	// Config returns the configuration in use as YAML, secrets hidden.
 	Config func() string
 	// ExternalLabels returns those of the configuration in use.
