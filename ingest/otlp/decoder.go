@@ -18,6 +18,9 @@ import (
 const protocol = 16
 
 const (
+	// groupLength is how many points are read before the first of them is added.
+	groupLength = 16
+
 	maxPooledBytes  = 64 << 10
 	maxPooledPoints = 10_000
 
@@ -66,11 +69,11 @@ type decoder struct {
 	rejected int      // points
 
 	// What is at hand: the newest of metrics and points, and the resource they belong to.
-	p     point
-	index int    // of the point in its metric
-	rest  []byte // the fields behind the point in the data of its metric
+	group [groupLength]point
+	p     *point // one of them
 	res   resource
 	x     exemplarMessage
+	parts []ingest.Key // of the rows of a point that has several
 
 	ahead     [][]byte // points that were translated together, from index aheadFrom on
 	aheadFrom int
@@ -97,13 +100,13 @@ func (d *decoder) end() bool {
 	clear(d.points)
 	clear(d.ahead)
 	keep := cap(d.points) <= maxPooledPoints && cap(d.rows) <= maxPooledPoints && cap(d.metrics) <= maxPooledPoints &&
-		cap(d.scratch) <= maxPooledBytes && cap(d.p.gathered) <= maxPooledBytes && cap(d.p.exemplars) <= maxPooledPoints &&
-		cap(d.p.counts)+cap(d.p.bounds)+cap(d.p.quantiles)+cap(d.p.positive.counts)+cap(d.p.negative.counts) <= maxPooledPoints
-	d.p.reset(0)
-	clear(d.p.exemplars[:cap(d.p.exemplars)])
+		cap(d.scratch) <= maxPooledBytes && cap(d.parts) <= maxPooledPoints
+	for i := range d.group {
+		keep = d.group[i].end() && keep
+	}
 	*d = decoder{
-		translator: d.translator, metrics: d.metrics[:0], points: d.points[:0], rows: d.rows[:0], ahead: d.ahead[:0],
-		p: d.p, labels: d.labels, scratch: d.scratch[:0], x: exemplarMessage{attributes: d.x.attributes[:0]},
+		translator: d.translator, metrics: d.metrics[:0], points: d.points[:0], rows: d.rows[:0], ahead: d.ahead[:0], group: d.group,
+		parts: d.parts[:0], labels: d.labels, scratch: d.scratch[:0], x: exemplarMessage{attributes: d.x.attributes[:0]},
 	}
 	return keep
 }
@@ -278,10 +281,11 @@ func (m *metric) refusal(s *settings) string {
 	return "of a temporality that is not accepted"
 }
 
-// dataPoints takes the points of a metric in.
+// dataPoints takes the points of a metric in, a group of them at a time.
 func (d *decoder) dataPoints(m *metric) error {
 	refusal := m.refusal(d.settings)
-	d.index, d.aheadFrom, d.known = 0, 0, nil
+	d.aheadFrom, d.known = 0, nil
+	index, n := 0, 0
 	f := fields{message: "Metric", buf: m.data}
 	for f.next() {
 		if f.number != 1 || !f.is(protowire.BytesType) {
@@ -290,31 +294,57 @@ func (d *decoder) dataPoints(m *metric) error {
 		if err := d.charge(pointBytes); err != nil {
 			return err
 		}
-		d.rest = m.data[f.pos:]
-		if err := d.dataPoint(m, f.bytes, refusal); err != nil {
+		p := &d.group[n]
+		if err := p.decode(m.kind, f.bytes); err != nil {
 			return err
 		}
-		d.index++
+		p.raw, p.rest, p.index = f.bytes, m.data[f.pos:], index
+		index++
+		if n++; n == len(d.group) {
+			if err := d.takeGroup(m, n, refusal); err != nil {
+				return err
+			}
+			n = 0
+		}
 	}
-	if d.index == 0 {
+	if f.err != nil {
+		return f.err
+	}
+	if index == 0 {
 		d.empty++
 	}
-	return f.err
+	return d.takeGroup(m, n, refusal)
 }
 
-func (d *decoder) dataPoint(m *metric, raw []byte, refusal string) error {
-	if err := d.p.decode(m.kind, raw); err != nil {
-		return err
+// takeGroup adds the first n points of the group. The memory of the key table that their series need is fetched at once.
+func (d *decoder) takeGroup(m *metric, n int, refusal string) error {
+	var keys [groupLength]ingest.Key
+	for i := range d.group[:n] {
+		keys[i] = d.within(m.key, d.group[i].attributes)
 	}
-	d.points = append(d.points, pointRef{metric: int32(len(d.metrics) - 1), raw: raw}) // fits: a body has fewer bytes
-	d.res.see(d.p.t)
-	if refusal != "" {
-		d.refuse(refusal, func() string {
-			return fmt.Sprintf("metric %q has %s temporality", m.name, temporalityName(m.temporality))
-		})
-		return nil
+	if refusal == "" && !m.inParts(d.settings) {
+		d.req.Ahead(keys[:n])
 	}
-	return d.addPoint(m)
+	for i := range d.group[:n] {
+		d.p = &d.group[i]
+		d.points = append(d.points, pointRef{metric: int32(len(d.metrics) - 1), raw: d.p.raw}) // fits: a body has fewer bytes
+		d.res.see(d.p.t)
+		if refusal != "" {
+			d.refuse(refusal, func() string {
+				return fmt.Sprintf("metric %q has %s temporality", m.name, temporalityName(m.temporality))
+			})
+			continue
+		}
+		if err := d.addPoint(m, keys[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inParts reports whether a point of the metric becomes samples of several series.
+func (m *metric) inParts(s *settings) bool {
+	return m.kind == summary || m.kind == histograms && !s.converter.ConvertHistogramsToNHCB
 }
 
 func temporalityName(t uint64) string {

@@ -68,6 +68,9 @@ func (k kind) flags() int32 {
 	return 8
 }
 
+// maxPooledCounts is how many buckets, quantiles or exemplars an idle point has room for.
+const maxPooledCounts = 2000
+
 const noRecordedValue = 1 // the flag of a point that says that its series ended
 
 // side is the positive or the negative buckets of an exponential histogram: the counts of those from offset on.
@@ -115,13 +118,25 @@ type point struct {
 	quantiles []quantile
 	exemplars [][]byte
 
-	gathered []byte // attributes that are not in one piece on the wire
-	end      int    // of the attributes
+	gathered      []byte // attributes that are not in one piece on the wire
+	attributesEnd int
+
+	// Where it stands: the message, the fields behind it in the data of its metric, and its number there.
+	raw, rest []byte
+	index     int
 }
 
 func (p *point) reset(k kind) {
 	p.measure.reset()
 	*p = point{kind: k, measure: p.measure, quantiles: p.quantiles[:0], exemplars: p.exemplars[:0], gathered: p.gathered[:0]}
+}
+
+// end lets go of the body, and reports whether the point is small enough to be kept.
+func (p *point) end() bool {
+	p.reset(0)
+	clear(p.exemplars[:cap(p.exemplars)])
+	counts := cap(p.counts) + cap(p.bounds) + cap(p.quantiles) + cap(p.positive.counts) + cap(p.negative.counts)
+	return counts <= maxPooledCounts && cap(p.exemplars) <= maxPooledCounts && cap(p.gathered) <= maxPooledBytes/groupLength
 }
 
 // decode reads a data point.
@@ -159,7 +174,7 @@ func (p *point) attribute(f *fields) {
 	switch {
 	case p.attributes == nil:
 		p.attributes = f.buf[f.start:f.pos]
-	case p.end == f.start && len(p.gathered) == 0:
+	case p.attributesEnd == f.start && len(p.gathered) == 0:
 		p.attributes = f.buf[f.start-len(p.attributes) : f.pos]
 	default:
 		if len(p.gathered) == 0 {
@@ -168,7 +183,7 @@ func (p *point) attribute(f *fields) {
 		p.gathered = append(p.gathered, f.buf[f.start:f.pos]...)
 		p.attributes = p.gathered
 	}
-	p.end = f.pos
+	p.attributesEnd = f.pos
 }
 
 func (p *point) time(f *fields) {

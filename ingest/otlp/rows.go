@@ -43,21 +43,16 @@ func (m *metric) promType(s *settings) model.MetricType {
 }
 
 // addPoint adds the rows of the point at hand.
-func (d *decoder) addPoint(m *metric) error {
-	key := d.within(m.key, d.p.attributes)
+func (d *decoder) addPoint(m *metric, key ingest.Key) error {
 	if m.temporality == delta && d.settings.sumDeltas {
-		if refusal := d.sums.add(d.streamKey(m), &d.p); refusal != "" {
+		if refusal := d.sums.add(d.streamKey(m), d.p); refusal != "" {
 			d.refuse(refusal, func() string { return fmt.Sprintf("metric %q", m.name) })
 			return nil
 		}
 	}
 	switch m.kind {
 	case gauge, sum:
-		v := d.p.number()
-		if d.p.stale {
-			v = staleNaN
-		}
-		if d.float(m, 0, key, v) && m.kind == sum {
+		if d.float(m, 0, key, d.orStale(d.p.number())) && m.kind == sum {
 			return d.exemplars(0, len(d.p.exemplars))
 		}
 		return nil
@@ -69,8 +64,7 @@ func (d *decoder) addPoint(m *metric) error {
 	case exponential:
 		return d.nativeHistogram(m, key)
 	default:
-		d.summary(m, key)
-		return nil
+		return d.summary(m, key)
 	}
 }
 
@@ -123,22 +117,22 @@ func (d *decoder) series(m *metric, row int32, key ingest.Key) bool {
 
 // labelsOfRow returns the labels of a row of the point at hand.
 func (d *decoder) labelsOfRow(m *metric, row int32) (labels.Labels, error) {
-	if m.kind == summary || m.kind == histograms && !d.settings.converter.ConvertHistogramsToNHCB {
-		if d.known == nil || d.aheadFrom != d.index {
-			d.ahead = append(d.ahead[:0], d.points[len(d.points)-1].raw)
+	if m.inParts(d.settings) {
+		if d.known == nil || d.aheadFrom != d.p.index {
+			d.ahead = append(d.ahead[:0], d.p.raw)
 			if err := d.translateAhead(m); err != nil {
 				return labels.EmptyLabels(), err
 			}
 		}
 		return d.checkedLabels(int(row))
 	}
-	if i := d.index - d.aheadFrom; d.known == nil || i >= len(d.known) {
+	if i := d.p.index - d.aheadFrom; d.known == nil || i >= len(d.known) {
 		n := 1
 		if i == len(d.known) && i > 0 {
 			n = min(2*i, maxAhead) // those before were all not known
 		}
-		d.ahead = append(d.ahead[:0], d.points[len(d.points)-1].raw)
-		for f := (fields{buf: d.rest}); len(d.ahead) < n && f.next(); {
+		d.ahead = append(d.ahead[:0], d.p.raw)
+		for f := (fields{buf: d.p.rest}); len(d.ahead) < n && f.next(); {
 			if f.number == 1 && f.wire == protowire.BytesType {
 				d.ahead = append(d.ahead, f.bytes)
 			}
@@ -147,7 +141,7 @@ func (d *decoder) labelsOfRow(m *metric, row int32) (labels.Labels, error) {
 			return labels.EmptyLabels(), err
 		}
 	}
-	return d.checkedLabels(d.index - d.aheadFrom)
+	return d.checkedLabels(d.p.index - d.aheadFrom)
 }
 
 // translateAhead translates d.ahead, which begins with the point at hand.
@@ -159,7 +153,7 @@ func (d *decoder) translateAhead(m *metric) error {
 	if err := d.charge(int64(2 * bytes)); err != nil {
 		return err
 	}
-	d.aheadFrom = d.index
+	d.aheadFrom = d.p.index
 	var err error
 	d.known, err = d.translator.points(m, d.ahead)
 	if len(d.known) == 0 && len(d.ahead) > 1 {
@@ -207,39 +201,53 @@ func (d *decoder) labelsOf(series int) (labels.Labels, error) {
 	return d.check(rows[at.row])
 }
 
+// orStale returns a value of the point at hand, or that of its end.
+func (d *decoder) orStale(v float64) float64 {
+	if d.p.stale {
+		return staleNaN
+	}
+	return v
+}
+
 // classic adds a histogram with explicit bounds as series for its sum, its count and its buckets.
 func (d *decoder) classic(m *metric, key ingest.Key) error {
-	value := func(v float64) float64 {
-		if d.p.stale {
-			return staleNaN
-		}
-		return v
+	bounds := d.p.bounds[:min(len(d.p.bounds), len(d.p.counts))]
+	if err := d.charge(int64(len(bounds)+2) * pointBytes); err != nil {
+		return err
 	}
+	d.parts = d.parts[:0]
+	if d.p.hasSum {
+		d.parts = append(d.parts, d.part(key, rowSum, 0))
+	}
+	d.parts = append(d.parts, d.part(key, rowCount, 0))
+	for _, bound := range bounds {
+		d.parts = append(d.parts, d.part(key, rowBucket, bound))
+	}
+	d.parts = append(d.parts, d.part(key, rowBucket, math.Inf(1)))
+	d.req.Ahead(d.parts)
+
 	row := int32(0)
-	add := func(key ingest.Key, v float64) bool {
-		ok := d.float(m, row, key, value(v))
+	add := func(v float64) bool {
+		ok := d.float(m, row, d.parts[row], d.orStale(v))
 		row++
 		return ok
 	}
 	if d.p.hasSum {
-		add(d.part(key, rowSum, 0), d.p.sum)
+		add(d.p.sum)
 	}
-	add(d.part(key, rowCount, 0), float64(d.p.count))
+	add(float64(d.p.count))
 	observations, from := uint64(0), 0
-	for i, bound := range d.p.bounds[:min(len(d.p.bounds), len(d.p.counts))] {
+	for i, bound := range bounds {
 		observations += d.p.counts[i]
 		to := d.exemplarsUpTo(from, bound)
-		if err := d.charge(pointBytes); err != nil {
-			return err
-		}
-		if add(d.part(key, rowBucket, bound), float64(observations)) {
+		if add(float64(observations)) {
 			if err := d.exemplars(from, to); err != nil {
 				return err
 			}
 		}
 		from = to
 	}
-	if add(d.part(key, rowBucket, math.Inf(1)), float64(d.p.count)) {
+	if add(float64(d.p.count)) {
 		return d.exemplars(from, len(d.p.exemplars))
 	}
 	return nil
@@ -271,21 +279,22 @@ func (d *decoder) nativeHistogram(m *metric, key ingest.Key) error {
 	return d.exemplars(0, len(d.p.exemplars))
 }
 
-func (d *decoder) summary(m *metric, key ingest.Key) {
-	value := func(v float64) float64 {
-		if d.p.stale {
-			return staleNaN
-		}
-		return v
+// summary adds a summary as series for its sum, its count and its quantiles.
+func (d *decoder) summary(m *metric, key ingest.Key) error {
+	if err := d.charge(int64(len(d.p.quantiles)+2) * pointBytes); err != nil {
+		return err
 	}
-	d.float(m, 0, d.part(key, rowSum, 0), value(d.p.sum))
-	d.float(m, 1, d.part(key, rowCount, 0), value(float64(d.p.count)))
+	d.parts = append(d.parts[:0], d.part(key, rowSum, 0), d.part(key, rowCount, 0))
+	for _, q := range d.p.quantiles {
+		d.parts = append(d.parts, d.part(key, rowQuantile, q.q))
+	}
+	d.req.Ahead(d.parts)
+	d.float(m, 0, d.parts[0], d.orStale(d.p.sum))
+	d.float(m, 1, d.parts[1], d.orStale(float64(d.p.count)))
 	for i, q := range d.p.quantiles {
-		if d.charge(pointBytes) != nil {
-			return // Commit says so
-		}
-		d.float(m, int32(i+2), d.part(key, rowQuantile, q.q), value(q.v))
+		d.float(m, int32(i+2), d.parts[i+2], d.orStale(q.v))
 	}
+	return nil
 }
 
 // exemplars adds exemplars of the point at hand to the series that began last.
