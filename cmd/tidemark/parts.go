@@ -110,7 +110,7 @@ func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
 		return err
 	}
 	intake, err := ingest.New(ingest.Options{
-		Appender: s.db, Registerer: s.registry,
+		Appender: s.db, Foreseer: s.db, Registerer: s.registry,
 		Keys:     s.memory.Child("ingest keys", s.memory.Limit()/100*keysPercent),
 		Requests: s.memory.Child("requests", s.memory.Limit()/100*requestsPercent),
 		Replicas: p.replicas,
@@ -133,7 +133,7 @@ func (s *server) newIngest(p *parts, metrics *discovery.SDMetrics) error {
 	}
 	f := s.opts.Features
 	p.scraper, err = scrape.New(scrape.Options{
-		Appendable: s.db.Storage(), Registerer: s.registry, SDMetrics: metrics, Logger: s.log.With("component", "scrape"),
+		Intake: intake, Registerer: s.registry, SDMetrics: metrics, Logger: s.log.With("component", "scrape"),
 		Scrape: promscrape.Options{
 			AppendMetadata:          true,
 			DiscoveryReloadInterval: model.Duration(s.opts.Scrape.DiscoveryReloadInterval),
