@@ -169,7 +169,10 @@ func (s *server) check(c *config.Config) error {
 	return rules.Check(rc, rules.Options{Parser: s.queryFeatures().NewParser()})
 }
 
-func (s *server) applyScrape(c *config.Config) error { return s.parts.scraper.ApplyConfig(c.Prom) }
+func (s *server) applyScrape(c *config.Config) error {
+	s.parts.scraper.Truncate(c.Tidemark.Scrape.OnLimit == "truncate")
+	return s.parts.scraper.ApplyConfig(c.Prom)
+}
 
 func (s *server) applyNotifier(c *config.Config) error {
 	n := notifyConfig(c)

@@ -103,7 +103,7 @@ func (s *server) apiSources() api.Sources {
 		Config:         func() string { return s.config.Load().YAML() },
 		ExternalLabels: func() labels.Labels { return s.config.Load().Prom.GlobalConfig.ExternalLabels },
 		Scratch:        s.openScratch, Backfill: s.parts.filler, RulesInUse: s.rulesInUse,
-		Flags:          s.opts.Values, Features: s.opts.Features.byCategory, Runtime: s.runtimeInfo, Build: buildInfo(),
+		Flags: s.opts.Values, Features: s.opts.Features.byCategory, Runtime: s.runtimeInfo, Build: buildInfo(),
 		Conditions: s.conditions, Agent: s.opts.Agent.on, SeriesLimits: func() any { return s.parts.limits.Status() },
 		Rejected: func() any { return s.parts.rejected.List() },
 		Push:     s.parts.push.handler,

@@ -86,7 +86,7 @@ type Query struct {
 // Scrape is about scraping, beside Prometheus' own scrape_configs.
 type Scrape struct {
 	// What a scrape above one of its limits does: fails as in Prometheus, or keeps what is within the limit.
-	OnLimit string `yaml:"on_limit" acts:"only fail" oneof:"fail truncate"`
+	OnLimit string `yaml:"on_limit" oneof:"fail truncate"`
 }
 
 // Receive is about protocols that Prometheus does not receive.
