@@ -47,6 +47,7 @@ const direction = `
 	rules/backtest < web/api;
 	tsdb/arena, tsdb/column/queryable, tsdb/journal < ingest/dedup < ingest;
 	ingest < ingest/ingesttest;
+	ingest < ingest/scrape/loop < ingest/scrape;
 	ingest, ingest/config < ingest/scrape, ingest/remotewrite, ingest/forward, ingest/otlp, ingest/push;
 	ingest/push < ingest/push/influx, ingest/push/graphite, ingest/push/exposition, ingest/push/csv, ingest/push/jsonlines;
 	ingest/scrape/kinds, ingest/scrape/scrapetest;

@@ -33,7 +33,7 @@ var promKeys = []promKey{
 	{"alerting", acts, "as in Prometheus"},
 	{"rule_files", acts, "as in Prometheus"},
 	{"scrape_config_files", acts, "as in Prometheus"},
-	{"scrape_configs", acts, "as in Prometheus; the section is run by Prometheus' own scrape and discovery packages"},
+	{"scrape_configs", acts, "as in Prometheus; discovery is Prometheus' own, and so are the parsers"},
 	{"storage.exemplars", inert, "the newest 65,536 exemplars are kept"},
 	{"storage.tsdb.out_of_order_time_window", acts, "governs scraped and pushed samples where it is set; see tidemark.storage.late_window"},
 	{"storage.tsdb.retention.time", acts, "as in Prometheus"},
