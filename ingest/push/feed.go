@@ -38,6 +38,7 @@ type Feed struct {
 	at    int    // where in it the line in hand begins
 	line  []byte
 	marks []mark // one for each series of req
+	rows  int    // of req
 }
 
 // mark is where a series of a request is named: the line that begins there, and its number in it.
@@ -88,7 +89,7 @@ func (f *Feed) reopen() error {
 	f.req.Release()
 	f.req = f.receiver.intake.Begin()
 	f.req.From(f.body.Format.Protocol(), f.body.Sender)
-	f.marks = f.marks[:0]
+	f.marks, f.rows = f.marks[:0], 0
 	n := f.charged
 	f.charged = 0
 	return f.charge(n)
@@ -104,8 +105,11 @@ func (f *Feed) commit() error {
 	return nil
 }
 
-// Flush commits what was read so far and forgets the series that were begun. A Format calls it within a line of very many
-// rows, and begins its series again.
+// Full reports whether there are as many rows as are committed at once.
+func (f *Feed) Full() bool { return f.rows >= pieceRows }
+
+// Flush commits what was read so far and forgets the series that were begun. A Format calls it where the Feed is full within
+// a line, and begins its series again.
 func (f *Feed) Flush() error {
 	if err := f.commit(); err != nil {
 		return err
@@ -158,13 +162,17 @@ func (f *Feed) Begin(key ingest.Key, n int) error {
 }
 
 // Float adds a row.
-func (f *Feed) Float(t int64, v float64) { f.req.Float(0, t, v) }
+func (f *Feed) Float(t int64, v float64) { f.Started(0, t, v) }
 
 // Started adds a row with a start timestamp, 0 for none.
-func (f *Feed) Started(st, t int64, v float64) { f.req.Float(st, t, v) }
+func (f *Feed) Started(st, t int64, v float64) {
+	f.rows++
+	f.req.Float(st, t, v)
+}
 
 // Histogram adds a row; one of h and fh is nil.
 func (f *Feed) Histogram(st, t int64, h *histogram.Histogram, fh *histogram.FloatHistogram) {
+	f.rows++
 	f.req.Histogram(st, t, h, fh)
 }
 

@@ -114,8 +114,10 @@ type Body struct {
 const (
 	// DefaultMaxLine is more than any client of a line protocol writes in one line.
 	DefaultMaxLine = 256 << 10
-	// pieceBytes is how much is committed at once, about 10,000 lines.
+	// pieceBytes and pieceRows are how much is committed at once: so little that the request is kept for the next piece,
+	// so much that waiting for the disk costs little.
 	pieceBytes = 1 << 20
+	pieceRows  = 7000
 	firstRead  = 32 << 10
 )
 
@@ -210,7 +212,7 @@ func (f *Feed) store() (int, error) {
 func (f *Feed) lines() (int, error) {
 	f.piece = f.buf[f.start:f.end]
 	at := 0
-	for at < len(f.piece) {
+	for at < len(f.piece) && !f.Full() {
 		n := f.lineLength(f.piece[at:])
 		if n < 0 {
 			break

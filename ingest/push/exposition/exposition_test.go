@@ -99,7 +99,7 @@ func TestMalformedTextIsNamedAndTheRestStored(t *testing.T) {
 	check(`x{a} 1`, "line 2, column 4: an equals sign is missing")
 	check(`x{a=b} 1`, "line 2, column 5: the value of a label stands in quotes")
 	check(`x{="b"} 1`, "line 2, column 3: the name of a label is missing")
-	check(`x{a="b"c="d"} 1`, "line 2, column 8: a comma or a closing brace is missing")
+	check(`x{a="b";c="d"} 1`, "line 2, column 8: a comma or a closing brace is missing")
 	check(`x{a="b",a="c"} 1`, `line 2: label name "a" is there twice`)
 	check(`x{"y"} 1`, "line 2, column 3: the name of the metric is there twice")
 	check(`{a="b"} 1`, "line 2, column 1: the name of the metric is missing")

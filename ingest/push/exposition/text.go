@@ -186,8 +186,9 @@ func (x *text) labels(f *push.Feed, line []byte, at int, named bool, k kind) (bo
 			return named, err
 		}
 		at = firstOther(line, at2)
+		valued := line[at] == '='
 		switch {
-		case line[at] == '=':
+		case valued:
 			at = firstOther(line, at+1)
 			if line[at] != '"' {
 				return named, push.Bad(at, "the value of a label stands in quotes")
@@ -207,10 +208,11 @@ func (x *text) labels(f *push.Feed, line []byte, at int, named bool, k kind) (bo
 			f.AddLabel([]byte(labels.MetricName), name)
 			named = true
 		}
-		switch line[at] {
-		case ',':
+		switch c := line[at]; {
+		case c == ',':
 			at++
-		case '}':
+		case c == '}':
+		case valued && (c == '"' || isNameByte(c, false)): // Prometheus' parser does without a comma, too
 		default:
 			return named, push.Bad(at, "a comma or a closing brace is missing")
 		}

@@ -52,9 +52,6 @@ type nan struct {
 	bits uint64
 }
 
-// flushRows is how many rows of one line are committed at once.
-const flushRows = 50_000
-
 // Protocol implements push.Format.
 func (*documents) Protocol() string { return "json" }
 
@@ -239,10 +236,11 @@ func commas(line []byte, p part) int { return bytes.Count(line[p.from:p.to], []b
 
 // begin begins the series before the first of its rows, and again where there are very many of them.
 func (d *documents) begin(f *push.Feed, key ingest.Key, row int) error {
-	if row%flushRows != 0 {
+	switch {
+	case row == 0:
+	case !f.Full():
 		return nil
-	}
-	if row > 0 {
+	default:
 		if err := f.Flush(); err != nil {
 			return err
 		}
