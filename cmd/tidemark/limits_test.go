@@ -112,12 +112,15 @@ func TestATargetBeyondALimitStaysUp(t *testing.T) {
 	one := func(expr, want string) func() error {
 		return func() error {
 			got, err := instant(h.url(""), expr, time.Now())
+			if err != nil {
+				return err
+			}
 			for _, points := range got {
 				if points[0].V == want {
 					return nil
 				}
 			}
-			return fmt.Errorf("%s: %v, %v", expr, got, err)
+			return fmt.Errorf("%s: %v", expr, got)
 		}
 	}
 	eventually(t, 20*time.Second, "as many series as the limit allows", one("count(count_over_time(crowd[1m]) > 3)", "20"))
