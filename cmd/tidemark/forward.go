@@ -13,6 +13,9 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb"
 )
 
+// forwardPercent is the part of memory.limit that rows on their way to receivers may take; names of series are beyond it.
+const forwardPercent = 10
+
 // openForwarder makes what sends on the samples of a store, and lets it send what waits: the store tells it of what its
 // log has and it has not.
 func (s *server) openForwarder(db *tsdb.DB) (tsdb.Tap, error) {
@@ -30,6 +33,7 @@ func (s *server) openForwarder(db *tsdb.DB) (tsdb.Tap, error) {
 func (s *server) forwardOptions(store forward.Store) forward.Options {
 	return forward.Options{
 		FS: s.fs, Dir: s.stateDir("forward"), Store: store, Flush: s.opts.Storage.RemoteFlushDeadline,
+		Account: s.memory.Child("remote write", s.memory.Limit()/100*forwardPercent),
 		Registerer: s.registry, Logger: s.log.With("component", "remote write out"),
 	}
 }

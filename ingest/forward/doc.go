@@ -14,13 +14,15 @@
 // first record of an Epoch that uses them, so that an epoch is read without what was before it, and whole epochs can be
 // cut off. A restart begins a new one.
 //
-// An endpoint works in rounds: it takes what is there, at most max_shards times max_samples_per_send rows, splits it by
-// series over as many shards as that fills, sends them side by side, and waits for all. So the rows of a series stay in
-// order, the backlog decides how many requests there are at a time, and the position is one number.
+// An endpoint works in rounds: it takes what is there, at most the capacity of its shards, splits it by series over them,
+// sends the requests of the shards side by side, and waits for all. So the rows of a series stay in order, and the position
+// is one number. How many shards there are is looked at every ten seconds, by Prometheus' rule: as many as it takes to send
+// what comes and to catch up with what waits, within min_shards and max_shards.
 //
-// Cost: a row takes 11 to 16 bytes in the queue, its part of the names of the epoch at most a quarter of that on top. While nothing is to be forwarded a commit
-// costs one atomic load. An endpoint holds the labels of the series that it has seen in the last two epochs, and two
-// rounds of rows.
+// Cost: a row takes 11 to 16 bytes in the queue, its part of the names of the epoch at most a quarter of that on top. While
+// nothing is to be forwarded a commit costs one atomic load. An endpoint holds the labels of the series that it has seen in
+// the last two epochs, and two rounds of rows, at most 16 MiB of records each; all of it is charged to Options.Account.
+// Where that has no room rounds are small, and wait; the queue on disk does, too.
 //
 // All methods are safe for concurrent use. ApplyConfig starts the goroutines of endpoints, Run ends them when it ends, and Close
 // ends what is left and the queue; it must be called.

@@ -30,6 +30,12 @@ type endpoint struct {
 	log      *slog.Logger
 	now      func() time.Time
 	families families
+	sharding *sharding
+	room     *room
+	caught   struct { // of the goroutine that maintains the queue
+		at   sample.LSN // the end of the queue when the endpoint had all of it last
+		when time.Time
+	}
 
 	names seriesNames // of the goroutine that makes rounds
 	dec   decoder     // the same
@@ -55,6 +61,13 @@ type outRow struct {
 	exemplar *sample.Exemplar
 }
 
+func (x *outRow) item() item {
+	if x.exemplar != nil {
+		return exemplars
+	}
+	return itemOf(x.batch.KindAt(x.row))
+}
+
 func (x *outRow) time() int64 {
 	if x.exemplar != nil {
 		return x.exemplar.T
@@ -64,13 +77,12 @@ func (x *outRow) time() int64 {
 
 // round is what is sent side by side.
 type round struct {
-	rows  []outRow
-	bytes int      // of their records
-	end   position // of the endpoint when all of it is sent
+	rows   []outRow
+	bytes  int      // of their records
+	end    position // of the endpoint when all of it is sent
+	newest int64    // time of its newest row
+	most   int      // bytes for which there is memory
 }
-
-// roundBytes is how many bytes of records a round has at most, about: in memory they are several times as many.
-const roundBytes = 16 << 20
 
 // run sends until ctx is done.
 func (e *endpoint) run(ctx context.Context, from position) {
@@ -87,12 +99,15 @@ func (e *endpoint) run(ctx context.Context, from position) {
 	s, end := e.newSender(ctx)
 	defer end()
 	for r := range rounds {
-		if !s.send(r.rows) {
+		sent := s.send(r.rows)
+		e.room.release(r.most)
+		if !sent {
 			break
 		}
 		e.queue.advance(e.key, r.end)
 	}
 	wg.Wait()
+	e.room.names.Release(e.names.charged())
 }
 
 // inline reports whether messages have the metadata of their series.
@@ -150,39 +165,56 @@ func (e *endpoint) pause(ctx context.Context, d time.Duration) {
 func (e *endpoint) readFrom(ctx context.Context, at position, rounds chan<- round) position {
 	r := e.queue.journal.NewReader("remote write to "+e.key, at.Epoch)
 	defer func() { _ = r.Close() }() // it was only read
-	e.names.restart()
+	e.room.names.Release(e.names.restart())
 	for {
 		next := round{end: at}
+		if !e.roundRoom(ctx, &next) {
+			return at
+		}
 		if err := e.fill(ctx, r, &next); err != nil {
+			e.room.release(next.most)
 			if ctx.Err() == nil {
 				e.log.Error("the queue of remote write cannot be read", "err", err, "again_in", readRest)
 			}
 			return at
 		}
+		e.room.settle(&next)
+		e.metrics.read(next.newest)
 		select {
 		case rounds <- next:
 			at = next.end
 		case <-ctx.Done():
+			e.room.release(next.most)
 			return at
 		}
 	}
 }
 
-// fill waits for records, and then a little for more: until min_shards requests are full, or batch_send_deadline is over.
-// What is there already is taken until max_shards are, or roundBytes. A round may be without rows: then none of what was
-// read is to be sent, and the position moves all the same.
+// roundRoom waits for the memory of a round.
+func (e *endpoint) roundRoom(ctx context.Context, next *round) bool {
+	return e.room.begin(ctx, next, func(d time.Duration) {
+		e.metrics.waits.Inc()
+		e.pause(ctx, d)
+	})
+}
+
+// fill waits for records, and then a little for more: until as many requests are full as are made side by side, or
+// batch_send_deadline is over. What is there already is taken until the capacity of all shards is used, or the memory of
+// the round. A round may be without rows: then none of what was read is to be sent, and the position moves all the same.
 func (e *endpoint) fill(ctx context.Context, r *journal.Reader, next *round) error {
-	least, most, size := e.bounds()
+	size := e.perSend()
+	shards := e.sharding.shards()
+	least, most := shards*size, shards*max(size, e.config.QueueConfig.Capacity)
 	begun := next.end
 	more, stop := context.WithCancel(ctx)
 	defer stop()
 	var deadline *time.Timer
-	for len(next.rows) < most*size && next.bytes < roundBytes {
+	for len(next.rows) < most && (next.bytes < next.most || e.room.grow(next)) {
 		if next.end != begun && deadline == nil {
 			deadline = time.AfterFunc(time.Duration(e.config.QueueConfig.BatchSendDeadline), stop)
 			defer deadline.Stop()
 		}
-		if len(next.rows) >= least*size {
+		if len(next.rows) >= least {
 			stop() // what has to be waited for is for the next round
 		}
 		switch err := e.take(more, r, next); {
@@ -204,8 +236,9 @@ func (e *endpoint) take(ctx context.Context, r *journal.Reader, next *round) err
 	}
 	if entry.Kind == kindEpoch {
 		e.mu.Lock()
-		e.names.begin(entry.LSN)
+		gone := e.names.begin(entry.LSN)
 		e.mu.Unlock()
+		e.room.names.Release(gone)
 		next.end = position{Epoch: entry.LSN, Sent: max(next.end.Sent, entry.LSN)}
 	}
 	if entry.Kind != kindRows {
@@ -213,7 +246,7 @@ func (e *endpoint) take(ctx context.Context, r *journal.Reader, next *round) err
 	}
 	rec := &record{}
 	if err := e.dec.decode(entry.Payload, rec); err != nil {
-		e.metrics.dropped.WithLabelValues("damaged_record").Inc()
+		e.metrics.drop("damaged_record", counts{floats: 1})
 		e.log.Error("a record of the queue of remote write is damaged and is left out", "lsn", entry.LSN, "err", err)
 		return nil
 	}
@@ -232,24 +265,35 @@ func (e *endpoint) take(ctx context.Context, r *journal.Reader, next *round) err
 
 // add adds the rows of a batch that are to be sent.
 func (e *endpoint) add(next *round, b *sample.Batch) {
+	var unknown, unwanted counts
 	for i, ref := range b.Ref {
+		kind := itemOf(b.KindAt(i))
 		s := e.names.of(ref)
 		switch {
 		case s == nil:
-			e.metrics.dropped.WithLabelValues("unintentionally_dropped_series").Inc()
+			unknown[kind]++
 		case s.labels.IsEmpty():
-			e.metrics.dropped.WithLabelValues("dropped_series").Inc()
-		case b.KindAt(i) != sample.Float && !e.config.SendNativeHistograms:
+			unwanted[kind]++
+		case kind == histograms && !e.config.SendNativeHistograms:
 		default:
 			next.rows = append(next.rows, outRow{series: s, batch: b, row: i})
+			next.newest = max(next.newest, b.T[i])
 		}
 	}
-	if !e.config.SendExemplars {
-		return
-	}
 	for i := range b.Exemplars {
-		if s := e.names.of(b.Exemplars[i].Ref); s != nil && !s.labels.IsEmpty() {
+		if !e.config.SendExemplars {
+			break
+		}
+		switch s := e.names.of(b.Exemplars[i].Ref); {
+		case s == nil:
+			unknown[exemplars]++
+		case s.labels.IsEmpty():
+			unwanted[exemplars]++
+		default:
 			next.rows = append(next.rows, outRow{series: s, exemplar: &b.Exemplars[i]})
 		}
 	}
+	e.metrics.drop("unintentionally_dropped_series", unknown)
+	e.metrics.drop("dropped_series", unwanted)
+	e.sharding.dropped.events.Add(int64(unknown.sum() + unwanted.sum()))
 }

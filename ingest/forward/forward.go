@@ -17,6 +17,7 @@ import (
 	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/storage/remote"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -27,6 +28,7 @@ type Options struct {
 	Dir        string // where the queue is; it is made when there is something to forward
 	Store      Store
 	Limits     Limits
+	Account    *budget.Account       // charged for what the endpoints hold in memory; nil: not accounted
 	Flush      time.Duration         // how long a stop waits for what has not been sent; 0: not at all
 	Registerer prometheus.Registerer // nil: no metrics are registered
 	Logger     *slog.Logger          // nil: nothing is logged
@@ -38,6 +40,8 @@ type Forwarder struct {
 	o       Options
 	metrics *metrics
 	queue   atomic.Pointer[queue] // nil while there is nothing to forward
+	arrived atomic.Int64          // items that came into the queue
+	counted int64                 // of them, those that endpoints know of; of the goroutine of Run
 
 	mu        sync.Mutex
 	open      *queue               // guarded by mu: as queue, but it stays
@@ -86,13 +90,14 @@ func (f *Forwarder) Accepted(lsn sample.LSN, b *sample.Batch, r *sample.Result) 
 	if q == nil {
 		return
 	}
-	if err := q.append(lsn, b, r); err != nil {
+	n, newest, err := q.append(lsn, b, r)
+	if err != nil {
 		f.metrics.refused.Add(float64(b.Len()))
 		f.o.Logger.Error("samples are not forwarded", "err", err, "samples", b.Len())
 		return
 	}
-	f.metrics.in.Add(float64(b.Len()))
-	f.metrics.raiseNewest(b.T)
+	f.metrics.told(n, newest)
+	f.arrived.Add(int64(n.sum()))
 }
 
 // Keep returns when the disk has what was accepted, unless it cannot; the error is that of ctx.
@@ -211,7 +216,7 @@ func (f *Forwarder) endpointsOf(cfg *promconfig.Config) (map[string]*endpoint, e
 		out[key] = &endpoint{
 			key: key, config: c, external: cfg.GlobalConfig.ExternalLabels, client: client,
 			metrics: f.metrics.of(key, c.URL.Redacted()), log: f.o.Logger.With("remote_name", key, "url", c.URL.Redacted()), now: f.o.Now,
-			done: make(chan struct{}),
+			sharding: newSharding(&c.QueueConfig), room: newRoom(f.o.Account.Child("remote write to "+key, 0)), done: make(chan struct{}),
 		}
 	}
 	return out, nil
@@ -223,6 +228,9 @@ func (f *Forwarder) start(e *endpoint) {
 	q, url := &e.config.QueueConfig, e.config.URL.Redacted()
 	f.metrics.shardsMax.WithLabelValues(e.key, url).Set(float64(q.MaxShards))
 	f.metrics.shardsMin.WithLabelValues(e.key, url).Set(float64(q.MinShards))
+	f.metrics.capacity.WithLabelValues(e.key, url).Set(float64(max(q.Capacity, q.MaxSamplesPerSend)))
+	e.metrics.shards.Set(float64(e.sharding.shards()))
+	e.caught.when = f.o.Now()
 	f.metrics.perSend.WithLabelValues(e.key, url).Set(float64(q.MaxSamplesPerSend))
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
@@ -241,11 +249,15 @@ func (f *Forwarder) stop(e *endpoint) {
 func (f *Forwarder) Run(ctx context.Context) error {
 	tick := time.NewTicker(positionsEvery)
 	defer tick.Stop()
+	shards := time.NewTicker(shardsEvery)
+	defer shards.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
 			f.maintain()
+		case <-shards.C:
+			f.reshard()
 		}
 	}
 	f.flush(tick.C)
@@ -308,7 +320,20 @@ func (f *Forwarder) maintain() {
 	}
 	for _, e := range f.endpoints {
 		e.cutTo(first)
+		e.follow(f.o.Now(), f.metrics.newestT.Load())
 	}
+}
+
+// reshard looks at how many requests each endpoint makes side by side.
+func (f *Forwarder) reshard() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	arrived := f.arrived.Load()
+	for _, e := range f.endpoints {
+		e.sharding.in.events.Add(arrived - f.counted)
+		e.reshard()
+	}
+	f.counted = arrived
 }
 
 // flush waits until what there is now is sent, at most as long as it may.

@@ -399,7 +399,7 @@ func TestTheQueueIsCutWhereItIsTooOld(t *testing.T) {
 		return http.StatusOK
 	}
 	// One request at a time: what is in it waits in memory and is sent, though it has been cut off.
-	x.configure(to, `remote_write: [{url: URL, queue_config: {batch_send_deadline: 1ms, min_backoff: 1ms, max_backoff: 5ms, max_samples_per_send: 1, max_shards: 1}}]`)
+	x.configure(to, `remote_write: [{url: URL, queue_config: {batch_send_deadline: 1ms, min_backoff: 1ms, max_backoff: 5ms, max_samples_per_send: 1, max_shards: 1, capacity: 1}}]`)
 	a := x.store.ref(1, "__name__", "a")
 	for i := range int64(8) {
 		x.row(a, i, float64(i))

@@ -20,6 +20,7 @@ const messageV1 = remoteapi.WriteV1MessageType
 
 // message returns rows as a compressed message.
 func (e *endpoint) message(rows []outRow) ([]byte, error) {
+	defer e.room.message(len(rows))()
 	var raw []byte
 	var err error
 	if e.inline() {

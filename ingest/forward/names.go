@@ -28,14 +28,25 @@ type outSeries struct {
 type seriesNames struct {
 	epoch         sample.LSN
 	known, before map[sample.Ref]*outSeries
+	bytes, old    int64 // that are charged for each of them
 }
 
-// restart forgets all series.
-func (n *seriesNames) restart() { n.known, n.before = map[sample.Ref]*outSeries{}, nil }
+// restart forgets all series, and returns how many bytes that sets free.
+func (n *seriesNames) restart() (freed int64) {
+	freed = n.charged()
+	n.known, n.before, n.bytes, n.old = map[sample.Ref]*outSeries{}, nil, 0, 0
+	return freed
+}
 
-// begin begins an epoch.
-func (n *seriesNames) begin(lsn sample.LSN) {
+// charged returns how many bytes are charged for all of them.
+func (n *seriesNames) charged() int64 { return n.bytes + n.old }
+
+// begin begins an epoch, and returns how many bytes that sets free.
+func (n *seriesNames) begin(lsn sample.LSN) (freed int64) {
+	freed = n.old
 	n.epoch, n.before, n.known = lsn, n.known, make(map[sample.Ref]*outSeries, len(n.known))
+	n.bytes, n.old = 0, n.bytes
+	return freed
 }
 
 // of returns a series, nil for one that was not named. One that has left the store may have its name in the epoch before.
@@ -51,8 +62,10 @@ func (e *endpoint) name(x *namedSeries) {
 	n := &e.names
 	if s := n.before[x.ref]; s != nil && labels.Equal(s.stored, x.labels) {
 		n.known[x.ref] = s
+		e.charge(seriesMemory / 2) // a place in the map
 		return
 	}
+	e.charge(int64(x.labels.ByteSize()) + seriesMemory)
 	b := labels.NewBuilder(x.labels)
 	e.external.Range(func(l labels.Label) {
 		if !x.labels.Has(l.Name) {
@@ -64,7 +77,17 @@ func (e *endpoint) name(x *namedSeries) {
 		s.labels = b.Labels()
 		s.hash = s.labels.Hash()
 	}
+	if s.labels.ByteSize() > 0 && !labels.Equal(s.labels, s.stored) {
+		e.charge(int64(s.labels.ByteSize()))
+	}
 	n.known[x.ref] = s
+}
+
+// charge charges memory for names.
+func (e *endpoint) charge(n int64) {
+	if e.room.names.Reserve(n) == nil { // it is never refused
+		e.names.bytes += n
+	}
 }
 
 // describe notes metadata.

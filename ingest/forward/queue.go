@@ -198,13 +198,14 @@ func (q *queue) newest() sample.LSN {
 }
 
 // append puts the rows of a batch that were accepted into the queue. lsn is that of the store's record, 0 if it has none.
-func (q *queue) append(lsn sample.LSN, b *sample.Batch, r *sample.Result) error {
+// It returns how many they are, and the newest of their times.
+func (q *queue) append(lsn sample.LSN, b *sample.Batch, r *sample.Result) (n counts, newest int64, err error) {
 	w := &q.write
 	w.Lock()
 	defer w.Unlock()
 	if w.known == nil || w.bytes >= max(epochBytes, epochShare*w.names) || q.now().Sub(w.begun) >= epochAge {
 		if err := q.beginLocked(); err != nil {
-			return err
+			return counts{}, 0, err
 		}
 	}
 	w.out.reset()
@@ -214,18 +215,18 @@ func (q *queue) append(lsn sample.LSN, b *sample.Batch, r *sample.Result) error 
 		q.mu.Lock()
 		q.told.Store = max(q.told.Store, lsn)
 		q.mu.Unlock()
-		return nil
+		return counts{}, 0, nil
 	}
 	q.nameLocked()
 	buf, err := appendRecord(w.buf[:0], &w.out)
 	if err != nil {
 		w.known = nil
-		return err
+		return counts{}, 0, err
 	}
 	at, err := q.journal.Append(kindRows, buf)
 	if err != nil {
 		w.known = nil // what the record would have named is not named
-		return fmt.Errorf("put rows into the queue of remote write: %w", err)
+		return counts{}, 0, fmt.Errorf("put rows into the queue of remote write: %w", err)
 	}
 	select {
 	case q.wake <- struct{}{}:
@@ -241,7 +242,12 @@ func (q *queue) append(lsn sample.LSN, b *sample.Batch, r *sample.Result) error 
 	q.state.Epochs[len(q.state.Epochs)-1].Rows += int64(w.out.rows.Len())
 	q.told = mark{Queue: at, Store: max(q.told.Store, lsn)}
 	q.mu.Unlock()
-	return nil
+	for i, t := range w.out.rows.T {
+		n[itemOf(w.out.rows.KindAt(i))]++
+		newest = max(newest, t)
+	}
+	n[exemplars] = len(w.out.rows.Exemplars)
+	return n, newest, nil
 }
 
 // beginLocked begins an epoch.

@@ -39,10 +39,10 @@ func (e *endpoint) newSender(ctx context.Context) (s *sender, end func()) {
 
 // send sends the rows of a round, and reports whether the receiver has all of them, or does not want them.
 func (s *sender) send(rows []outRow) bool {
-	least, most, size := s.bounds()
-	shards := min(max(least, (len(rows)+size-1)/size), most)
-	s.metrics.shards.Set(float64(shards))
-	s.metrics.pending.Set(float64(len(rows)))
+	size, shards := s.perSend(), s.sharding.shards()
+	for i, n := range count(rows) {
+		s.metrics.pending[i].Set(float64(n))
+	}
 	byShard := make([][]outRow, shards)
 	for _, x := range rows {
 		i := x.series.hash % uint64(shards)
@@ -61,7 +61,9 @@ func (s *sender) send(rows []outRow) bool {
 		})
 	}
 	wg.Wait()
-	s.metrics.pending.Set(0)
+	for i := range s.metrics.pending {
+		s.metrics.pending[i].Set(0)
+	}
 	return !left.Load()
 }
 
@@ -82,7 +84,9 @@ func (s *sender) sendBatch(rows []outRow) bool {
 				return true
 			}
 		}
+		asked := s.now()
 		stats, err := s.client.Store(s.ctx, raw, attempt)
+		s.sharding.busy.events.Add(int64(s.now().Sub(asked)))
 		if s.ctx.Err() != nil {
 			return false
 		}
@@ -91,14 +95,16 @@ func (s *sender) sendBatch(rows []outRow) bool {
 		}
 		if err == nil || !recoverable(err) {
 			s.metrics.duration.Observe(s.now().Sub(begin).Seconds())
+			s.sharding.out.events.Add(int64(len(rows)))
+			s.sharding.lastSent.Store(s.now().UnixMilli())
 			if err == nil {
-				s.metrics.sent(rows, len(raw))
+				s.metrics.took(rows, len(raw))
 			} else {
 				s.lost(rows, err)
 			}
 			return true
 		}
-		s.metrics.retried.Add(float64(len(rows)))
+		add(&s.metrics.retried, count(rows))
 		s.log.Warn("samples could not be sent; they wait and are sent again", "err", err, "samples", len(rows), "attempt", attempt+1)
 		s.pause(s.stop, s.backoff(attempt))
 	}
@@ -110,16 +116,12 @@ var errNotUnderstood = errors.New("the receiver does not say what it has stored:
 
 // lost says that rows are not sent.
 func (e *endpoint) lost(rows []outRow, err error) {
-	e.metrics.failed.Add(float64(len(rows)))
+	add(&e.metrics.failed, count(rows))
 	e.log.Error("the receiver refuses samples; they are left out", "err", err, "samples", len(rows))
 }
 
-// bounds returns how many requests are made side by side, and how many rows one has at most.
-func (e *endpoint) bounds() (least, most, size int) {
-	q := &e.config.QueueConfig
-	least = max(1, q.MinShards)
-	return least, max(least, q.MaxShards), max(1, q.MaxSamplesPerSend)
-}
+// perSend is how many rows a request has at most.
+func (e *endpoint) perSend() int { return max(1, e.config.QueueConfig.MaxSamplesPerSend) }
 
 // backoff returns how long to wait after so many attempts.
 func (e *endpoint) backoff(attempt int) time.Duration {
@@ -135,17 +137,18 @@ func (e *endpoint) young(rows []outRow) []outRow {
 		return rows
 	}
 	oldest := e.now().Add(-limit).UnixMilli()
-	old := 0
+	var old counts
 	for i := range rows {
 		if rows[i].time() < oldest {
-			old++
+			old[rows[i].item()]++
 		}
 	}
-	if old == 0 {
+	if old.sum() == 0 {
 		return rows
 	}
-	e.metrics.dropped.WithLabelValues("too_old").Add(float64(old))
-	out := make([]outRow, 0, len(rows)-old)
+	e.metrics.drop("too_old", old)
+	e.sharding.dropped.events.Add(int64(old.sum()))
+	out := make([]outRow, 0, len(rows)-old.sum())
 	for _, x := range rows {
 		if x.time() >= oldest {
 			out = append(out, x)
@@ -177,11 +180,13 @@ func (e *endpoint) sendFamilyBatch(ctx context.Context, all []prompb.MetricMetad
 	for attempt := 0; err == nil && attempt < familyAttempts && ctx.Err() == nil; attempt++ {
 		if _, err = e.client.Store(ctx, raw, attempt); err == nil {
 			e.metrics.families.Add(float64(len(all)))
+			e.metrics.familyBytes.Add(float64(len(raw)))
 			return
 		}
 		if !recoverable(err) {
 			break
 		}
+		e.metrics.familiesRetried.Add(float64(len(all)))
 		e.pause(ctx, e.backoff(attempt))
 	}
 	if ctx.Err() == nil {
