@@ -69,7 +69,9 @@ func parse(args []string, out, progress io.Writer) (command, int) {
 	addList(store, commands)
 	addRepair(store, commands)
 	addVerify(store, commands)
-	addBacktest(app.Command("rules", "Work on rules."), commands)
+	onRules := app.Command("rules", "Work on rules.")
+	addBackfill(onRules, commands)
+	addBacktest(onRules, commands)
 	addTestRules(app.Command("test", "Run tests."), commands)
 	name, err := app.Parse(args)
 	switch {
