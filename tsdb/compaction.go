@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"math"
 	"path"
 	"slices"
@@ -67,7 +68,8 @@ func (s *MergeStats) took(d time.Duration) {
 type merges struct {
 	// one is held by who merges: one at a time, and taken before the maintenance lock.
 	one sync.Mutex
-	// failed has the damaged blocks, which are left alone until a restart; guarded by one.
+	// failed has the damaged blocks, which are left alone: true where the store knows what of them cannot be read, until it
+	// can be, false until a restart. Guarded by one.
 	failed map[string]bool
 	// waits: the last look found no room for a merge; guarded by one.
 	waits bool
@@ -158,9 +160,16 @@ func (db *DB) setAside(job compact.Job, err error) {
 	corrupt, named := errors.AsType[*block.CorruptError](err)
 	for _, id := range job.Inputs {
 		if !named || corrupt.File == block.Path(db.layout.blocks(), id) {
-			db.merges.failed[id] = true
+			db.merges.failed[id] = db.unreadable.hasSite(block.Path(db.layout.blocks(), id))
 		}
 	}
+}
+
+// forgetHealed has blocks that can be read again be merged again.
+func (db *DB) forgetHealed() {
+	maps.DeleteFunc(db.merges.failed, func(id string, known bool) bool {
+		return known && !db.unreadable.hasSite(block.Path(db.layout.blocks(), id))
+	})
 }
 
 // errBlocksChanged says that what a merge has read is not what there is when it ends. It is planned anew.
@@ -209,16 +218,18 @@ func (db *DB) mergeable() ([]compact.Block, compact.Options) {
 		settled = db.checkpoints[0]
 	}
 	p := db.policies.Load()
+	db.forgetHealed()
 	var out []compact.Block
 	for _, b := range db.blocks.all() {
 		m := b.Meta()
 		class, span, mixed := db.classOf(p, b)
+		_, failed := db.merges.failed[m.ULID]
 		out = append(out, compact.Block{
 			ID: m.ULID, MinT: m.MinT, MaxT: m.MaxT, LSN: m.LSN, Class: class, Span: span, Bytes: b.Size(), Age: db.blockAge(m.ULID),
 			// As long as a start may begin from a checkpoint that is not above the block, it is its LSN that tells which
 			// rows of its slot are not to be had from the log again. The one of a longer block cannot. A block of which
 			// nothing is seen waits for its delete to become final, or to be undone.
-			Held:  db.merges.failed[m.ULID] || m.LSN >= settled && m.LSN > 0 || b.hidden(),
+			Held:  failed || m.LSN >= settled && m.LSN > 0 || b.hidden(),
 			Stale: mixed || db.worthPurging(b),
 		})
 	}

@@ -166,21 +166,7 @@ func TestADamagedBlockIsLeftAloneAndTheOthersAreMerged(t *testing.T) {
 	fillSlots(t, db, 0, 13, []labels.Labels{seriesName(0), seriesName(1)})
 	settle(t, db)
 	bad := db.Blocks()[3].ULID
-	f, err := disk.OpenReadWrite(block.Path(db.layout.blocks(), bad))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b [1]byte
-	if _, err := f.ReadAt(b[:], 18); err != nil {
-		t.Fatal(err)
-	}
-	b[0] ^= 1
-	if _, err := f.WriteAt(b[:], 18); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
+	flip(t, disk, block.Path(db.layout.blocks(), bad), 18)
 	if err := db.Compact(t.Context()); !damaged(err) {
 		t.Errorf("compact over a damaged block: %v, want the damage", err)
 	}
@@ -189,6 +175,12 @@ func TestADamagedBlockIsLeftAloneAndTheOthersAreMerged(t *testing.T) {
 	}
 	if s := db.Stats().Merges; s.Failed != 1 {
 		t.Errorf("%d merges failed, want 1", s.Failed)
+	}
+	flip(t, disk, block.Path(db.layout.blocks(), bad), 18)
+	db.recheck()
+	compactAll(t, db)
+	if d := cmp.Diff([][3]int64{{0, 12, 2}, {12, 1, 0}}, spans(db)); d != "" {
+		t.Errorf("blocks when it can be read again (-want +got):\n%s", d)
 	}
 }
 

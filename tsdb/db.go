@@ -287,7 +287,7 @@ func (db *DB) release() error {
 		db.sets.empty()
 	}
 	if db.head != nil {
-		errs = append(errs, db.users.after(db.head.Close))
+		errs = append(errs, db.users.after(db.endHead))
 	}
 	if db.blocks != nil {
 		errs = append(errs, db.blocks.close())
@@ -295,11 +295,17 @@ func (db *DB) release() error {
 	if db.foreign != nil {
 		errs = append(errs, db.foreign.close())
 	}
-	db.restoring.account.Release(db.restoring.account.Used())
 	if db.lock != nil {
 		errs = append(errs, db.lock.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// endHead gives back what the head takes, and what is queued for it, when nobody uses the store any more: a commit that
+// has begun gives back itself what it has not queued.
+func (db *DB) endHead() error {
+	db.restoring.account.Release(db.restoring.account.Used())
+	return db.head.Close()
 }
 
 // Conditions returns what is not normal now.

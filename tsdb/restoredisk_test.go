@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -73,6 +74,45 @@ func TestRowsOfDeletedBlocksDoNotComeBackAfterACrash(t *testing.T) {
 	s.watchDisk()
 	wants("before the checkpoint", s.DB, 0)
 	wantContents(t, openTest(t, small(image.Crash(0, 1))), map[string][]point{})
+}
+
+// A commit that is under way when a store that is being restored is closed gives back what it was charged, and Close the
+// rest: nothing twice.
+func TestACommitDuringACloseGivesItsChargeBackOnce(t *testing.T) {
+	disk := fsx.NewCrashable()
+	db := openTest(t, small(disk))
+	commit(t, db, []labels.Labels{seriesName(0)}, 1000, one(1))
+	o := small(disk.Crash(0, 1))
+	o.Budget = budget.NewRoot("process", 0)
+	entered, free := make(chan struct{}, 100), make(chan struct{})
+	o.restoreStep = func(sample.LSN) { entered <- struct{}{}; <-free }
+	s, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-entered
+	commit(t, s, []labels.Labels{seriesName(1)}, 2000, one(2)) // is queued
+	if err := s.users.enter(); err != nil {
+		t.Fatal(err)
+	}
+	charged, err := s.chargeQueue(1000)
+	if err != nil || charged != 1000 {
+		t.Fatalf("%d bytes, %v", charged, err)
+	}
+	s.stop()
+	close(free)
+	mustClose(t, s)
+	s.restoring.account.Release(charged) // as a commit does that could not be logged
+	if used := s.restoring.account.Used(); used < 0 {
+		t.Errorf("%d bytes were given back twice", -used)
+	}
+	s.users.leave()
+	if used := s.restoring.account.Used(); used != 0 {
+		t.Errorf("%d bytes are left", used)
+	}
+	if used := o.Budget.Used(); used != 0 {
+		t.Errorf("%d bytes of the store are left", used)
+	}
 }
 
 // Who asks a store that could not be restored is told its state, not the words of the disk alone.

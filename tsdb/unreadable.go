@@ -235,6 +235,18 @@ func (db *DB) tellUnreadableLocked() {
 	db.conds.set(Condition{Code: ConditionQuarantined, Effect: strings.Join(effects, "; "), NextStep: all[0].next})
 }
 
+// hasSite reports whether a place of a file cannot be read.
+func (u *unreadable) hasSite(file string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for at := range u.sites {
+		if at.file == file {
+			return true
+		}
+	}
+	return false
+}
+
 // allGaps returns the times of which samples may be missing.
 func (u *unreadable) allGaps() []gap {
 	u.mu.Lock()

@@ -3,17 +3,14 @@
 
 package arena
 
-import (
-	"cmp"
-	"slices"
-)
+import "slices"
 
 // Blocks of one class that live for different times end up few to a span, and each span has memory for all. Sift names
 // the spans that the others have room for, and Move takes a block out of one: where all their blocks are moved the arena
 // takes little more than its blocks do.
 
 // Sift chooses the spans with the fewest blocks, as many as the others of their class have room for the blocks of, and
-// returns how many bytes would be free without them. Blocks in other spans are not Scattered from then on. It costs a walk
+// returns how many bytes would be free without them. Blocks in other spans are not Scattered from then on. It costs two walks
 // over the spans with free blocks.
 func (a *Arena) Sift() (bytes int64) {
 	var spans []uint32
@@ -28,7 +25,7 @@ func (a *Arena) Sift() (bytes int64) {
 			spans = append(spans, at)
 			live += int(a.spans[at].live)
 		}
-		slices.SortFunc(spans, func(x, y uint32) int { return cmp.Compare(a.spans[y].live, a.spans[x].live) })
+		a.fullestFirst(spans, per)
 		need := (live + per - 1) / per
 		// The list is made again, the fullest span in front: that is where Alloc looks.
 		a.partial[class] = 0
@@ -45,6 +42,25 @@ func (a *Arena) Sift() (bytes int64) {
 		}
 	}
 	return bytes
+}
+
+// fullestFirst sorts spans by their blocks, of which each has per at most.
+func (a *Arena) fullestFirst(spans []uint32, per int) {
+	ends := make([]int, per+1) // by blocks: of the spans that have as many
+	for _, at := range spans {
+		ends[a.spans[at].live]++
+	}
+	sum := 0
+	for n, count := range slices.Backward(ends) {
+		sum += count
+		ends[n] = sum
+	}
+	in := slices.Clone(spans)
+	for _, at := range slices.Backward(in) {
+		end := &ends[a.spans[at].live]
+		*end--
+		spans[*end] = at
+	}
 }
 
 // Scattered reports whether a block is in a span that Sift has chosen.

@@ -187,8 +187,8 @@ func (h *Head) reclaimLocked() {
 	left := false
 	for _, s := range h.shards {
 		deadParts := false
+		gone = s.releaseEnded(drops, epoch, gone)
 		s.mu.Lock()
-		gone = s.releaseEndedLocked(drops, epoch, gone)
 		parts, deadParts = s.takeDeadPartsLocked(drops, parts)
 		left = left || len(s.ended) > 0 || deadParts
 		unswept := s.unswept
@@ -205,23 +205,6 @@ func (h *Head) reclaimLocked() {
 	for _, x := range parts {
 		x.part.Discard()
 	}
-}
-
-// releaseEndedLocked empties the headers of the series that no pin sees, and appends their ids to gone. Series that came
-// together leave together: where all of a page have, its memory goes too.
-func (s *shard) releaseEndedLocked(drops uint32, epoch sample.LSN, gone []uint32) []uint32 {
-	var empty []uint32
-	for local, e := range s.ended {
-		if e.lsn > epoch || e.drops > drops {
-			continue
-		}
-		s.emptySeriesLocked(local)
-		gone, empty = append(gone, s.id(local)), append(empty, local)
-		delete(s.ended, local)
-	}
-	vacate(&s.headers, empty)
-	vacate(&s.footers, empty)
-	return gone
 }
 
 // emptySeriesLocked gives back all that a series holds.

@@ -283,10 +283,12 @@ func (d *directory) release(ids []uint32) {
 		return
 	}
 	d.index.Remove(ids, d.pairs)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, id := range ids {
-		d.vacateLocked(id, d.entries.at(id))
+	for run := range slices.Chunk(ids, leaveRun) {
+		d.mu.Lock()
+		for _, id := range run {
+			d.vacateLocked(id, d.entries.at(id))
+		}
+		d.mu.Unlock()
 	}
 }
 

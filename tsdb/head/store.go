@@ -32,25 +32,19 @@ func (t *table[T]) take() (uint32, error) {
 	return t.next - 1, nil
 }
 
-// vacate gives back the pages of memory of which all records are zero again, among those of the records given.
-func vacate[T comparable](t *table[T], used []uint32) {
+// vacate gives back the page of memory that a record is in, if all of its records are zero again, and returns the number
+// of the first record behind it.
+func vacate[T comparable](t *table[T], i uint32) (next uint32) {
 	var zero T
 	per := t.records.PerPage()
-	looked := map[uint32]bool{}
-	for _, i := range used {
-		page := i / per
-		if looked[page] {
-			continue
-		}
-		looked[page] = true
-		empty := true
-		for k := page * per; k < (page+1)*per && empty; k++ {
-			empty = *t.at(k) == zero
-		}
-		if empty {
-			t.records.Vacate(i)
+	from := i / per * per
+	for k := from; k < from+per; k++ {
+		if *t.at(k) != zero {
+			return from + per
 		}
 	}
+	t.records.Vacate(i)
+	return from + per
 }
 
 // put copies b into a new block of a.
