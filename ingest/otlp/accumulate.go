@@ -5,10 +5,14 @@ package otlp
 
 import (
 	"bytes"
+	"encoding/binary"
 	"math"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/zeebo/xxh3"
 
 	"github.com/tidemarkdb/tidemark/ingest"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
@@ -41,6 +45,7 @@ type stream struct {
 // reset of the counter.
 type accumulators struct {
 	account *budget.Account
+	seed    uint64 // of hashes, so that no sender can choose attributes that collide
 	now     func() time.Time
 
 	mu struct {
@@ -51,7 +56,7 @@ type accumulators struct {
 }
 
 func newAccumulators(account *budget.Account) *accumulators {
-	a := &accumulators{account: account, now: time.Now}
+	a := &accumulators{account: account, seed: rand.Uint64(), now: time.Now}
 	a.mu.streams = map[ingest.Key]*stream{}
 	return a
 }
@@ -284,16 +289,22 @@ func (s *side) add(o side) {
 	}
 }
 
-// streamKey identifies the stream of the point at hand, whatever the order in which its attributes came.
+// streamKey identifies the stream of the point at hand, whatever the order in which its attributes came and however the
+// keys of series are made. It outlives changes of the configuration.
 func (d *decoder) streamKey(m *metric) ingest.Key {
 	if m.stream == (ingest.Key{}) {
-		what := []byte{byte(m.kind), 0}
+		d.scratch = append(d.scratch[:0], byte(m.kind), 0)
 		if m.monotonic {
-			what[1] = 1
+			d.scratch[1] = 1
 		}
-		m.stream = d.hash(canonical(m.resource), canonical(m.scope), m.schema, m.name, m.unit, what)
+		for _, part := range [][]byte{canonical(m.resource), canonical(m.scope), m.schema, m.name, m.unit} {
+			d.scratch = append(binary.AppendUvarint(d.scratch, uint64(len(part))), part...)
+		}
+		m.stream = xxh3.Hash128Seed(d.scratch, d.sums.seed)
 	}
-	return d.within(m.stream, canonical(d.p.attributes))
+	d.scratch = binary.LittleEndian.AppendUint64(d.scratch[:0], m.stream.Hi)
+	d.scratch = binary.LittleEndian.AppendUint64(d.scratch, m.stream.Lo)
+	return xxh3.Hash128Seed(append(d.scratch, canonical(d.p.attributes)...), d.sums.seed)
 }
 
 // canonical returns the fields of a message in an order that does not depend on that in which they came.

@@ -6,6 +6,7 @@ package otlp_test
 import (
 	"log/slog"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -98,5 +99,49 @@ func TestSumsOfDeltasAreThoseOfPrometheus(t *testing.T) {
 		if same(t, got, &p.stored); t.Failed() {
 			t.Fatalf("seed %d, %d rows", seed, len(p.rows))
 		}
+	}
+}
+
+// A stream goes on where the order of attributes and the configuration change.
+func TestAStreamOfDeltasOutlivesAReload(t *testing.T) {
+	h := newSubject(t, otlp.Options{Deltas: otlp.SumDeltas}, &ingesttest.Recorder{})
+	for round := range 4 {
+		md := pmetric.NewMetrics()
+		rm := md.ResourceMetrics().AppendEmpty()
+		m := rm.ScopeMetrics().AppendEmpty().Metrics().AppendEmpty()
+		m.SetName("sum")
+		m.SetEmptySum().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		m.Sum().SetIsMonotonic(true)
+		p := m.Sum().DataPoints().AppendEmpty()
+		p.SetTimestamp(pcommon.Timestamp(1e18 + round*1e9))
+		p.SetStartTimestamp(1e18)
+		p.SetIntValue(1)
+		for _, attributes := range []pcommon.Map{rm.Resource().Attributes(), p.Attributes()} {
+			names := []string{"a", "b", "c"}
+			if round%2 == 1 {
+				slices.Reverse(names)
+			}
+			for _, name := range names {
+				attributes.PutStr(name, name)
+			}
+		}
+		c := promconfig.DefaultOTLPConfig
+		if round > 1 {
+			c.PromoteResourceAttributes = []string{"d"}
+		}
+		if err := h.SetConfig(c); err != nil {
+			t.Fatal(err)
+		}
+		if n, message := partial(t, post(h, protobuf, marshal(t, md))); n != 0 {
+			t.Errorf("%d points are rejected: %s", n, message)
+		}
+	}
+	for i, r := range h.recorder.Rows() {
+		if r.V != float64(i+1) || r.ST != 1e12 {
+			t.Errorf("sum %d is %g from %d on", i, r.V, r.ST)
+		}
+	}
+	if n := len(h.recorder.Rows()); n != 4 {
+		t.Errorf("%d sums", n)
 	}
 }
