@@ -77,9 +77,14 @@ func (e *FloatEnd) Append(lastT, t int64, last, v uint64) bool {
 	return true
 }
 
-// Full guesses whether Append will have room for the next sample, if it is like the last that changed.
-func (e *FloatEnd) Full() bool {
-	return int(e.used)+2+64-int(e.lead)-int(e.trail) > endBits // no window: false
+// Repeat is Append for a sample with the value of the last one, delta ms after it. It may report false where Append would
+// not. It is small enough to be compiled into its caller: most samples are such.
+func (e *FloatEnd) Repeat(delta int64) bool {
+	if delta != int64(e.delta) || e.used > endBits-2 {
+		return false
+	}
+	e.used += 2
+	return true
 }
 
 // MaxMove is the most bytes that one Put moves to the body.

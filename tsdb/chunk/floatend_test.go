@@ -100,25 +100,34 @@ func TestBodyAndEndAreTheStream(t *testing.T) {
 	}
 }
 
-func TestEndIsSmallAndTellsWhenItIsFull(t *testing.T) {
+func TestEndIsSmall(t *testing.T) {
 	if size := unsafe.Sizeof(chunk.FloatEnd{}); size != 24 {
 		t.Errorf("FloatEnd takes %d bytes, a header has 24 for it", size)
 	}
-	var s endedStream
-	touches, full := 0, 0
-	for i := range 200 {
-		before := len(s.body)
-		told := s.end.Full()
-		s.add(t, 2, int64(i)*15_000, float64(i)*1.1)
-		if i >= 2 && len(s.body) > before {
-			touches++
-			if told {
-				full++
-			}
-		}
+}
+
+// Repeat writes what Append does, or nothing, until the end is full.
+func TestRepeatIsAppendOfTheSameValue(t *testing.T) {
+	const step = 15_000
+	var a, b endedStream
+	for i := range int64(3) {
+		a.add(t, 2, i*step, 7.5)
+		b.add(t, 2, i*step, 7.5)
 	}
-	if touches == 0 || full < touches*9/10 {
-		t.Errorf("%d of %d full ends were told", full, touches)
+	for i := int64(3); ; i++ {
+		if a.end.Repeat(step+1) || a.end.Repeat(step-1) || a.end.Repeat(-step) {
+			t.Fatal("a sample at another distance was taken")
+		}
+		did := a.end.Repeat(step)
+		if want := b.end.Append((i-1)*step, i*step, b.last, b.last); did != want {
+			t.Fatalf("sample %d: Repeat said %t, Append %t", i, did, want)
+		}
+		if a.end != b.end {
+			t.Fatalf("sample %d: the end is %+v, want %+v", i, a.end, b.end)
+		}
+		if !did {
+			break
+		}
 	}
 }
 

@@ -168,7 +168,7 @@ func (a *appending) floatRows(at int) {
 			a.rowAside(i)
 			continue
 		}
-		if hd.needsFooter(guard) || !hd.end.Append(hd.lastT, t, hd.last, v) {
+		if hd.needsFooter(guard) || !(v == hd.last && hd.end.Repeat(t-hd.lastT) || hd.end.Append(hd.lastT, t, hd.last, v)) {
 			hd.flags |= isWaiting
 			waiting |= 1 << (k & (touchRun - 1))
 			continue
@@ -238,7 +238,8 @@ func (a *appending) appendRows(at int, rows places) {
 		hd, i := found[k], a.rows[at+k]
 		t, v, local := b.T[i], math.Float64bits(b.V[i]), s.head.local(b.Ref[i].ID())
 		hd.flags &^= isWaiting
-		if !s.appendPlainLocked(local, hd, t, v) {
+		footer := hd.needsFooter(a.work.guard) // else the end was asked and has no room
+		if !(footer && s.appendPlainLocked(local, hd, t, v) || !footer && s.shedLocked(hd, t, v)) {
 			a.rowAside(i)
 			continue
 		}
@@ -265,9 +266,11 @@ func (s *shard) appendPlainLocked(local uint32, hd *header, t int64, v uint64) b
 	if hd.n%markEvery == firstMark {
 		s.markLocked(local, hd)
 	}
-	if hd.end.Append(hd.lastT, t, hd.last, v) {
-		return true
-	}
+	return hd.end.Append(hd.lastT, t, hd.last, v) || s.shedLocked(hd, t, v)
+}
+
+// shedLocked is appendPlainLocked where the end has no room for the sample: its bytes move to the body first.
+func (s *shard) shedLocked(hd *header, t int64, v uint64) bool {
 	if hd.room < chunk.EndBytes && !s.growLocked(hd, 2*chunk.EndBytes) {
 		return false
 	}
