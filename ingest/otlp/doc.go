@@ -14,6 +14,6 @@
 // 400, 413 and 415 for bodies that cannot be read; 503 with Retry-After while the store takes no writes; 500 for what is
 // our fault.
 //
-// A Handler is safe for concurrent use and starts no goroutines. A request is charged its body and 150 to 250 bytes for
-// each row before they are allocated; a stream of deltas 320 bytes and its buckets until five minutes after its last.
+// A Handler is safe for concurrent use and starts no goroutines. A request is charged its body and some 300 bytes for
+// each row before they are allocated; a stream of deltas 320 bytes and its buckets until five minutes after its last point.
 package otlp

@@ -65,6 +65,9 @@ func (d *decoder) describeTarget() error {
 	}
 	key := d.within(r.key, []byte("target_info"))
 	if !d.req.Begin(key) {
+		if err := d.charge(int64(2 * len(r.raw))); err != nil {
+			return err
+		}
 		ls, ok, err := d.translator.target(surroundings{resource: r.raw})
 		if err == nil && ok {
 			ls, err = d.check(ls)
