@@ -281,6 +281,21 @@ func TestExtraLabelsAreGivenToAllSeries(t *testing.T) {
 	}
 }
 
+func TestMistakesAreAmongWhatWasRejected(t *testing.T) {
+	receiver, _ := newReceiver(t, &ingesttest.Recorder{}, nil)
+	report, err := receiver.Take(t.Context(), Body{Format: words{}, Sender: "10.0.0.1:5", Reader: strings.NewReader("a\n!\n!\nb\n")})
+	if err != nil || report.Outcome.Rejected() != 0 || report.Bad != 2 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	list := receiver.intake.Rejected().List()
+	if len(list) != 1 || list[0].Samples != 2 || len(list[0].Examples) != 1 {
+		t.Fatalf("%+v", list)
+	}
+	if e := list[0].Examples[0]; e.Detail != "line 2, column 1: it exclaims" || e.Protocol != "words" || e.Sender != "10.0.0.1:5" {
+		t.Errorf("example %+v", e)
+	}
+}
+
 func TestManyMistakesAreCountedAndTheFirstListed(t *testing.T) {
 	receiver, _ := newReceiver(t, &ingesttest.Recorder{}, nil)
 	report, err := receiver.Take(t.Context(), Body{Format: words{}, Reader: strings.NewReader(strings.Repeat("!\n", 1000))})

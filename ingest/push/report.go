@@ -92,6 +92,10 @@ func (r *Report) add(out *ingest.Outcome) {
 	o.Rows += out.Rows
 next:
 	for _, p := range out.Problems {
+		if p.What == malformed { // Errors tells of them
+			o.Rows -= p.Rows
+			continue
+		}
 		for i := range o.Problems {
 			if o.Problems[i].What == p.What {
 				o.Problems[i].Rows += p.Rows
@@ -108,12 +112,15 @@ func (f *Feed) Reject(e *SyntaxError) { f.reject(e) }
 // Seen counts lines of a body that is taken as a whole.
 func (f *Feed) Seen(lines int) { f.report.Lines += lines }
 
+// malformed is the reason under which lines are listed that cannot be read, each as one sample.
+const malformed = "malformed line"
+
 // reject counts the line in hand as one that cannot be read.
 func (f *Feed) reject(e *SyntaxError) {
-	f.report.Bad++
-	if len(f.report.Errors) == listedErrors {
-		return
-	}
 	e.Line = max(e.Line-1, 0) + f.lineNo
-	f.report.Errors = append(f.report.Errors, e)
+	f.req.Drop(1, malformed, e.Error)
+	f.report.Bad++
+	if len(f.report.Errors) < listedErrors {
+		f.report.Errors = append(f.report.Errors, e)
+	}
 }

@@ -68,6 +68,29 @@ func TestTablesAreStored(t *testing.T) {
 	check("1:metric:x,2:label:a,3:label:b,4:time:unix_ms", "1,a,,5\n2,,a,5", `{__name__="x", a="a"} 1@5`, `{__name__="x", b="a"} 2@5`)
 }
 
+func TestSeriesThatLeftTheStoreAreFoundAgain(t *testing.T) {
+	store := &ingesttest.Recorder{}
+	h := newHandler(t, store)
+	for i := range 2 {
+		rec := httptest.NewRecorder()
+		body := fmt.Sprintf("\"a\"\"\",%d,%d,5\r\nb,,%d,6\n", i, i, i)
+		h.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/?format=1:label:l,2:metric:x,3:metric:y,4:time:unix_ms", strings.NewReader(body)))
+		if rec.Code != http.StatusNoContent {
+			t.Errorf("%d %s", rec.Code, rec.Body)
+		}
+		if i == 0 {
+			store.Forget()
+		}
+	}
+	want := []string{
+		`{__name__="x", l="a\""} 0@5`, `{__name__="y", l="a\""} 0@5`, `{__name__="y", l="b"} 0@6`,
+		`{__name__="x", l="a\""} 1@5`, `{__name__="y", l="a\""} 1@5`, `{__name__="y", l="b"} 1@6`,
+	}
+	if diff := cmp.Diff(want, stored(store)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestMalformedLinesAreNamedAndTheRestStored(t *testing.T) {
 	check := func(line, want string) {
 		t.Helper()

@@ -113,6 +113,27 @@ func TestSameBytesInAnotherDatabaseAreAnotherSeries(t *testing.T) {
 	}
 }
 
+func TestSeriesThatLeftTheStoreAreFoundAgain(t *testing.T) {
+	store := &ingesttest.Recorder{}
+	h := newHandler(t, store)
+	for i := range 2 {
+		rec := send(h, "/influx/write?precision=ms&db=d", fmt.Sprintf("m,t=1 a=%d,s=\"x\ny\",b=%d 5\r\nn c=%d 6\n", i, i, i))
+		if rec.Code != http.StatusNoContent {
+			t.Errorf("%d %s", rec.Code, rec.Body)
+		}
+		if i == 0 {
+			store.Forget()
+		}
+	}
+	want := []string{
+		`{__name__="m_a", db="d", t="1"} 0@5`, `{__name__="m_b", db="d", t="1"} 0@5`, `{__name__="n_c", db="d"} 0@6`,
+		`{__name__="m_a", db="d", t="1"} 1@5`, `{__name__="m_b", db="d", t="1"} 1@5`, `{__name__="n_c", db="d"} 1@6`,
+	}
+	if diff := cmp.Diff(want, stored(store)); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestMalformedLinesAreNamedAndTheOthersStored(t *testing.T) {
 	check := func(line, position string) {
 		t.Helper()
