@@ -168,12 +168,12 @@ func (a *appending) floatRows(at int) {
 			a.rowAside(i)
 			continue
 		}
-		if hd.needsFooter(guard) || !(v == hd.last && hd.end.Repeat(t-hd.lastT) || hd.end.Append(hd.lastT, t, hd.last, v)) {
-			hd.flags |= isWaiting
-			waiting |= 1 << (k & (touchRun - 1))
+		if !hd.needsFooter(guard) && (v == hd.last && hd.end.Repeat(t-hd.lastT) || hd.end.Append(hd.lastT, t, hd.last, v)) {
+			a.note(hd, t, v, lsn)
 			continue
 		}
-		a.note(hd, t, v, lsn)
+		hd.flags |= isWaiting
+		waiting |= 1 << (k & (touchRun - 1))
 	}
 	a.bodiesAhead(at, waiting)
 	a.appendRows(at-touchRun, a.waiting)
@@ -238,8 +238,13 @@ func (a *appending) appendRows(at int, rows places) {
 		hd, i := found[k], a.rows[at+k]
 		t, v, local := b.T[i], math.Float64bits(b.V[i]), s.head.local(b.Ref[i].ID())
 		hd.flags &^= isWaiting
-		footer := hd.needsFooter(a.work.guard) // else the end was asked and has no room
-		if !(footer && s.appendPlainLocked(local, hd, t, v) || !footer && s.shedLocked(hd, t, v)) {
+		done := false
+		if hd.needsFooter(a.work.guard) {
+			done = s.appendPlainLocked(local, hd, t, v)
+		} else { // the end was asked, and has no room
+			done = s.shedLocked(hd, t, v)
+		}
+		if !done {
 			a.rowAside(i)
 			continue
 		}
