@@ -195,7 +195,7 @@ func (r *blockReader) next(ctx context.Context, dst *column.Block) error {
 	return err
 }
 
-func (r *blockReader) close() {}
+func (r *blockReader) close() { r.stripes.Close() }
 
 func (r *blockReader) resume(n column.Need, dst *column.Block) bool {
 	r.need = n

@@ -84,7 +84,8 @@ func (r *partReader) Read(local uint32, mint, maxt int64, withST bool, dst *colu
 // ChargeTo charges dst for the stripes that the cache does not keep.
 func (r *partReader) ChargeTo(dst *column.Block) error { return r.stripes.ChargeTo(dst) }
 
-func (r *partReader) Close() {}
+// Close hands on the memory that the reader decodes into.
+func (r *partReader) Close() { r.stripes.Close() }
 
 // spillLoop keeps the samples in memory few, and the log that a restart replays short.
 func (db *DB) spillLoop(ctx context.Context) {

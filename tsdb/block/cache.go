@@ -19,6 +19,7 @@ type Cache struct {
 	shards  [cacheShards]cacheShard
 
 	hits, misses atomic.Uint64
+	scratch      sync.Pool // of *decoding
 }
 
 // cacheShards spreads the locks. Each shard is a list by last use of its own.

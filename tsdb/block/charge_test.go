@@ -182,3 +182,55 @@ func TestABlockOfManySlotsKeepsToItsMemoryAndComesBack(t *testing.T) {
 		}
 	}
 }
+
+// A reader decodes into the memory that one before it has handed on: it is charged for all of it, and sees nothing of
+// what was in it. Where there is no room for it, it does without.
+func TestAReaderIsChargedForTheMemoryThatItBorrows(t *testing.T) {
+	disk, name := chargeBlock(t)
+	cache := NewCache(1<<20, nil)
+	b := openCharged(t, disk, name, cache)
+	var first []uint64
+	for round := range 3 {
+		r := b.Reader()
+		var all []uint64
+		for id := range uint32(b.Index().N()) {
+			root := budget.NewRoot("root", 0)
+			dst := column.Block{Budget: root}
+			if id == 0 && round > 0 {
+				cache.scratch.Put(&decoding{held: make([]held, 1), values: make([]float64, 0, 1000), columns: 8000})
+			} else if err := r.ChargeTo(&dst); err != nil {
+				t.Fatal(err)
+			}
+			if err := r.Read(t.Context(), id, 0, math.MaxInt64, true, &dst); err != nil {
+				t.Fatal(err)
+			}
+			held := 8 * int64(cap(dst.T)+cap(dst.V)+cap(dst.ST)+cap(r.at)+cap(r.values))
+			for i := range r.held {
+				for _, c := range r.held[i].columns.ring {
+					held += 8 * int64(cap(c.values))
+				}
+			}
+			if held > root.Used() {
+				t.Errorf("round %d, series %d: %d bytes are held, %d are charged", round, id, held, root.Used())
+			}
+			for _, v := range dst.V {
+				all = append(all, math.Float64bits(v))
+			}
+		}
+		if first == nil {
+			first = all
+		}
+		if !slices.Equal(first, all) {
+			t.Errorf("round %d reads other values", round)
+		}
+		r.Close()
+		if r.held != nil || r.columns != 0 {
+			t.Error("a closed reader holds memory")
+		}
+	}
+	cache.scratch.Put(&decoding{held: make([]held, 1), columns: 1 << 30})
+	r, dst := b.Reader(), column.Block{Budget: budget.NewRoot("root", 1<<20)}
+	if err := r.Read(t.Context(), 0, 0, 15_000, false, &dst); err != nil || r.columns >= 1<<30 {
+		t.Errorf("a read with little memory: %v, of %d bytes", err, r.columns)
+	}
+}

@@ -20,14 +20,45 @@ import (
 // reset: who goes on with a Reader behind a reset has the block charged again by ChargeTo.
 type Reader struct {
 	block   *Block
-	group   int // -1: none
-	held    []held
+	group   int   // -1: none
 	once    bool  // what it reads is not put into the cache
 	stripes int64 // bytes of those that the cache does not keep
-	columns int64 // bytes of those that are decoded
+	decoding
+}
 
-	at     []int64   // scratch: the times of histograms, start timestamps
-	values []float64 // scratch: values with some before those that are wanted
+// decoding is the memory that a Reader decodes into. Readers hand it on.
+type decoding struct {
+	held    []held
+	at      []int64   // the times of histograms, start timestamps
+	values  []float64 // values with some before those that are wanted
+	columns int64     // bytes of all of them
+}
+
+// maxScratch is how many bytes a Reader hands on at most.
+const maxScratch = 2 << 20
+
+// Close hands on the memory of the Reader, which may still be used: it begins anew then.
+func (r *Reader) Close() {
+	if r.held != nil && r.columns <= maxScratch {
+		for i := range r.held {
+			r.held[i].forget()
+		}
+		x := r.decoding
+		r.block.cache.scratch.Put(&x)
+	}
+	r.decoding, r.group, r.stripes = decoding{}, -1, 0
+}
+
+// borrow gives the Reader what another has handed on, and charges dst for it: none where there is no room.
+func (r *Reader) borrow(dst *column.Block) {
+	x, ok := r.block.cache.scratch.Get().(*decoding)
+	if !ok {
+		return
+	}
+	if dst.Charge(x.columns) != nil {
+		return // it is garbage: little memory is left
+	}
+	r.decoding = *x
 }
 
 // held is a stripe of the group, and what goes with it.
@@ -43,6 +74,12 @@ type held struct {
 	column     *encoding.Times
 	from, to   int
 	mint, maxt int64 // that they were found for
+}
+
+// forget makes the memory that of another stripe.
+func (h *held) forget() {
+	clear(h.times)
+	*h = held{columns: h.columns.emptied(), times: h.times[:0]}
 }
 
 // heldTimes is a stripe of times, or why it cannot be read; neither where nobody has tried.
@@ -74,6 +111,9 @@ func (r *Reader) Read(ctx context.Context, id uint32, mint, maxt int64, withST b
 	d := &r.block.directory
 	if int(id) >= r.block.series {
 		return fmt.Errorf("read block %s: series %d of %d", r.block.name, id, r.block.series)
+	}
+	if r.held == nil {
+		r.borrow(dst)
 	}
 	r.enter(id)
 	g := &d.groups[r.group]
@@ -112,8 +152,7 @@ func (r *Reader) begin(g int) {
 	r.group, r.stripes = g, 0
 	n := int(r.block.directory.groups[g].to - r.block.directory.groups[g].from)
 	for i := range r.held {
-		h := &r.held[i]
-		*h = held{columns: h.columns.emptied(), times: h.times[:0]}
+		r.held[i].forget()
 	}
 	for len(r.held) < n {
 		r.held = append(r.held, held{})
