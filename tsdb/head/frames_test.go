@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -63,5 +64,39 @@ func TestCheckpointLeavesOutSeriesGivenUpMeanwhile(t *testing.T) {
 	gen := w.record(ref.ID(), true)
 	if want := []byte{byte(ref.Generation()), idVacant}; gen != 0 || !bytes.Equal(w.ids, want) {
 		t.Errorf("the record of the id is %v, want %v", w.ids, want)
+	}
+}
+
+// What is read ahead of a checkpoint is charged, as much as there is of it, until it is loaded.
+func TestFramesOnTheirWayAreCharged(t *testing.T) {
+	x := newBench(t, Options{Shards: 4, SlotMillis: 1000 * testSlot})
+	refs := make([]sample.Ref, 400)
+	for i := range refs {
+		refs[i] = x.series(named(i))
+	}
+	for tm := range int64(100) {
+		var b sample.Batch
+		for i, ref := range refs {
+			b.AppendFloat(ref, 0, tm, float64(tm)*1.1+float64(i), 0)
+		}
+		x.commit(&b, allTimes)
+	}
+	p := x.pin()
+	defer p.Close()
+	file := snapshotOf(t, x.h, p)
+	account := budget.NewRoot("head", 0)
+	h := New(Options{Shards: 4, SlotMillis: 1000 * testSlot, Account: account})
+	if err := h.LoadSnapshot(bytes.NewReader(file)); err != nil {
+		t.Fatal(err)
+	}
+	if loaded := account.Used(); account.Peak() < loaded+int64(len(file))/4 {
+		t.Errorf("%d bytes at the most, %d of them stay: a file of %d bytes was not charged", account.Peak(), loaded, len(file))
+	}
+	h.Recovered()
+	if err := h.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if used := account.Used(); used != 0 {
+		t.Errorf("%d bytes are left", used)
 	}
 }

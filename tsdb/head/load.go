@@ -63,6 +63,7 @@ type rawFrame struct {
 	off     int64
 	lead    [8]byte // its length and its checksum
 	payload []byte  // never empty
+	charged int64   // for payload
 }
 
 // check compares the checksum.
@@ -144,6 +145,9 @@ func (l *snapshotLoader) load() error {
 			return err
 		}
 		if l.crew != nil {
+			if err := l.crew.charge(f); err != nil {
+				return err
+			}
 			if l.crew.takes(f) {
 				continue
 			}

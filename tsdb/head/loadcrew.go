@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"sync"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/decbuf"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -20,6 +21,8 @@ const crewAhead = 8
 // loadCrew is the goroutines that load a checkpoint: one for the labels, and some for samples, each with a share of the
 // shards. Frames that concern one shard are loaded in the order of the file.
 type loadCrew struct {
+	account  *budget.Account
+	all      []*rawFrame
 	free     chan *rawFrame
 	registry chan *rawFrame
 	samples  []chan *rawFrame
@@ -33,9 +36,11 @@ type loadCrew struct {
 
 func newLoadCrew(l *snapshotLoader) *loadCrew {
 	n := min(runtime.GOMAXPROCS(0), len(l.head.shards))
-	c := &loadCrew{free: make(chan *rawFrame, (n+1)*crewAhead), registry: make(chan *rawFrame, crewAhead)}
+	c := &loadCrew{account: l.head.opts.Account, free: make(chan *rawFrame, (n+1)*crewAhead), registry: make(chan *rawFrame, crewAhead)}
 	for range cap(c.free) {
-		c.free <- &rawFrame{}
+		f := &rawFrame{}
+		c.all = append(c.all, f)
+		c.free <- f
 	}
 	c.running.Add(1 + n)
 	go c.run(c.registry, l.registry.read)
@@ -64,10 +69,25 @@ func (c *loadCrew) run(frames chan *rawFrame, read func(*rawFrame) error) {
 // frame returns memory for a frame, as soon as there is some.
 func (c *loadCrew) frame() *rawFrame { return <-c.free }
 
+// charge charges the account for the memory of a frame, as far as it was not before.
+func (c *loadCrew) charge(f *rawFrame) error {
+	more := int64(cap(f.payload)) - f.charged
+	if more <= 0 {
+		return nil
+	}
+	if err := c.account.Reserve(more); err != nil {
+		return err
+	}
+	f.charged += more
+	return nil
+}
+
 // put gives it back.
 func (c *loadCrew) put(f *rawFrame) {
 	if cap(f.payload) > largeFrame {
 		f.payload = nil
+		c.account.Release(f.charged)
+		f.charged = 0
 	}
 	c.free <- f
 }
@@ -116,6 +136,9 @@ func (c *loadCrew) end(err error) error {
 		close(frames)
 	}
 	c.running.Wait()
+	for _, f := range c.all {
+		c.account.Release(f.charged)
+	}
 	if c.err != nil {
 		return c.err
 	}
