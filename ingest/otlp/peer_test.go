@@ -202,7 +202,7 @@ func TestSamplesAreThoseOfPrometheus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := promconfig.DefaultOTLPConfig
 			set(&c)
-			for seed := range uint64(60) {
+			for seed := range uint64(30) {
 				o := otlp.Options{TypeAndUnitLabels: seed%3 == 0}
 				g := newGenerator(seed)
 				if seed%4 == 0 {
