@@ -52,7 +52,9 @@ type contender struct {
 	targets func() map[string][]*promscrape.Target
 	groups  chan map[string][]*targetgroup.Group
 	stop    func()
-	meta    map[string][]string // when the scripts were over
+
+	truncate func(bool)          // of ours
+	meta     map[string][]string // when the scripts were over
 }
 
 // scene is the two managers and the targets that both scrape.
@@ -165,7 +167,7 @@ func (s *scene) ours(o promscrape.Options) *contender {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); m.Run(ctx, c.groups) }()
-	c.apply, c.targets = m.ApplyConfig, m.TargetsActive
+	c.apply, c.targets, c.truncate = m.ApplyConfig, m.TargetsActive, m.Truncate
 	c.stop = func() { cancel(); m.Stop(); <-done }
 	return c
 }
@@ -257,6 +259,23 @@ func counter(t *testing.T, reg *prometheus.Registry, name string) float64 {
 		}
 	}
 	return -1
+}
+
+// truncated is what is counted as beyond a limit.
+func (c *contender) truncated(t *testing.T, job, limit string) float64 {
+	t.Helper()
+	all, err := c.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range all {
+		for _, m := range f.GetMetric() {
+			if l := m.GetLabel(); f.GetName() == "tidemark_scrape_truncated_total" && l[0].GetValue() == limit && l[1].GetValue() == job {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
 }
 
 const plain = "text/plain; version=0.0.4; charset=utf-8"

@@ -162,6 +162,9 @@ func (r *round) note(g *gap, end int) {
 			to = g.starts[i+1]
 		}
 		text := g.body[start:to]
+		if len(text) == 0 || text[len(text)-1] != '\n' {
+			continue // the body ends within a line, which may be longer the next time
+		}
 		at, hash := r.place(text)
 		if at >= 0 {
 			r.see(at)

@@ -17,6 +17,7 @@ import (
 type Loop struct {
 	pool     *Pool
 	end      *endpoint
+	url      string // of the target, for messages
 	set      settings
 	fetcher  fetcher
 	cache    *cache
@@ -148,7 +149,7 @@ func (l *Loop) logFailures(to slog.Handler) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.mu.failure = nil; to != nil {
-		l.mu.failure = slog.New(to).With("target", l.end.target.String())
+		l.mu.failure = slog.New(to).With("target", l.url)
 	}
 }
 

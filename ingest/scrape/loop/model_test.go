@@ -4,6 +4,7 @@
 package loop_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -100,8 +101,10 @@ func (m *model) store(facts []fact) []sample.Reason {
 	var at int64
 	job := ""
 	for i := range facts {
-		if ls := m.series[facts[i].ref]; ls.Get(labels.MetricName) == "up" {
-			at, job = facts[i].t, ls.Get("job")
+		ls := m.series[facts[i].ref]
+		job = cmp.Or(job, ls.Get("job"))
+		if at == 0 || ls.Get(labels.MetricName) == "up" {
+			at = facts[i].t
 		}
 	}
 	var lines []string

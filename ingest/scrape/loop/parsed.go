@@ -216,7 +216,7 @@ func (r *round) row(x *parsed, ref sample.Ref) (t int64, ok bool, err error) {
 		}
 	}
 	if reason := r.req.Foresee(i); !reason.Stored() {
-		r.req.Withdraw()
+		r.req.Refuse(reason, r.refused[reason] == 0)
 		r.where = r.where[:i]
 		r.refused[reason]++
 		return t, false, nil

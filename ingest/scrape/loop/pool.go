@@ -112,9 +112,10 @@ func (p *Pool) newLoopLocked(e *endpoint, c *cache) *Loop {
 		c = newCache(p.hashSeed)
 	}
 	e.target.SetMetadataStore(&c.families)
+	url := e.target.String()
 	l := &Loop{
-		pool: p, end: e, set: newSettings(cfg, e, &p.options), cache: c, interval: interval, timeout: timeout,
-		logger: p.logger.With("target", e.target.String()), stopped: make(chan struct{}),
+		pool: p, end: e, url: url, set: newSettings(cfg, e, &p.options), cache: c, interval: interval, timeout: timeout,
+		logger: p.logger.With("target", url), stopped: make(chan struct{}),
 		fetcher: fetcher{
 			client: p.clientLocked(e), target: e.target, readers: p.readers, limit: int64(cfg.BodySizeLimit),
 			header: newHeader(cfg, p.options.EnableZstdScrape, timeout), zstd: p.options.EnableZstdScrape,
@@ -237,7 +238,7 @@ func (p *Pool) limitTargets() {
 		all = append(all, l)
 	}
 	slices.SortFunc(all, func(a, b *Loop) int {
-		return cmp.Or(cmp.Compare(a.end.target.String(), b.end.target.String()), cmp.Compare(a.end.hash, b.end.hash))
+		return cmp.Or(cmp.Compare(a.url, b.url), cmp.Compare(a.end.hash, b.end.hash))
 	})
 	for i, l := range all {
 		if i < limit {

@@ -73,6 +73,7 @@ func (r *round) begin(l *Loop, req *ingest.Request, at time.Time) {
 		t: at.UnixMilli(), maxT: time.Now().Add(maxAhead).UnixMilli(), family: -1, firstReport: math.MaxInt,
 		where: r.where[:0], order: r.order[:0], places: places{r.places.slots[:0]}, exemplars: r.exemplars[:0], buf: r.buf[:0],
 	}
+	req.From("scrape", l.end.target.URL().String())
 }
 
 // ended lets go of what the round need not keep for the next.

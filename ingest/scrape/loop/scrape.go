@@ -123,6 +123,7 @@ func (l *Loop) markGone(at time.Time) {
 
 // commit stores a round. Its context is not the loop's: what was scraped is stored, also if the process ends now.
 func (l *Loop) commit(r *round, b *body) {
+	r.req.From("scrape", l.url)
 	err := r.req.CommitScrape(context.WithoutCancel(l.pool.ctx), func(i int) (labels.Labels, error) { return r.labelsOf(i, b) })
 	if err != nil {
 		l.logger.Error("Scrape commit failed", "err", err)
