@@ -118,8 +118,8 @@ func TestABodyOfAnyLengthTakesTheMemoryOfAPiece(t *testing.T) {
 		}
 		return account.Peak()
 	}
-	if short, long := peak(2*pieceBytes/len(line)), peak(10*pieceBytes/len(line)); long > short {
-		t.Errorf("%d bytes were charged at the peak for two pieces, %d for ten", short, long)
+	if short, long := peak(3*pieceRows), peak(12*pieceRows); long > short {
+		t.Errorf("%d bytes were charged at the peak for three pieces, %d for twelve", short, long)
 	}
 }
 

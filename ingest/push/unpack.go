@@ -18,7 +18,7 @@ const (
 	// bombRatio is more than text of samples is packed by; gzip can pack zeros a thousandfold.
 	bombRatio = 400
 	// bombFloor is how much may be unpacked whatever the ratio.
-	bombFloor = 64 << 20
+	bombFloor = 16 << 20
 	// zstdWindow bounds what a frame of zstd makes its reader keep; the format's specification asks for 8 MiB.
 	zstdWindow = 8 << 20
 )

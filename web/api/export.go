@@ -139,11 +139,11 @@ func (x *export) run(ctx context.Context, src column.Source, e *encoder) (err er
 		}
 		x.found = append(x.found, set)
 	}
-	order, bytes, err := x.order()
+	order, bytes, err := x.order(ctx)
+	defer x.account.Release(bytes)
 	if err != nil {
 		return err
 	}
-	defer x.account.Release(bytes)
 	for len(order) > 0 {
 		n, err := x.scan(ctx, e, order)
 		if err != nil {
@@ -161,7 +161,7 @@ func (x *export) run(ctx context.Context, src column.Source, e *encoder) (err er
 type exported struct{ set, row uint32 }
 
 // order lists the series of all sets in the order of their labels, each once.
-func (x *export) order() ([]exported, int64, error) {
+func (x *export) order(ctx context.Context) ([]exported, int64, error) {
 	n := 0
 	for _, set := range x.found {
 		n += set.N
@@ -193,6 +193,9 @@ func (x *export) order() ([]exported, int64, error) {
 			return out, bytes, nil
 		}
 		out = append(out, exported{uint32(least), next[least]})
+		if len(out)%4096 == 0 && ctx.Err() != nil {
+			return nil, bytes, ctx.Err()
+		}
 		for i := len(x.found) - 1; i >= 0; i-- { // the same series in other sets is passed over
 			if i != least && int(next[i]) < x.found[i].N && labels.Equal(heads[i], heads[least]) {
 				next[i]++
