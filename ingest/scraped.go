@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -121,6 +123,36 @@ func (r *Request) Withdraw() {
 		b.Meta = b.Meta[:len(b.Meta)-1]
 	}
 	r.series = r.series[:i]
+}
+
+// labeller is a store that knows the labels of a ref; refuser is one that counts what is not even tried.
+type (
+	labeller interface {
+		LabelsOf(ref sample.Ref) (labels.Labels, bool)
+	}
+	refuser interface {
+		CountRefused(r sample.Reason, k sample.Kind)
+	}
+)
+
+// Refuse takes back the series that began last, of which Foresee has said that it would be refused, and counts its row as
+// rejected; with an example, where one is wanted.
+func (r *Request) Refuse(reason sample.Reason, example bool) {
+	row, _ := r.rows(len(r.series) - 1)
+	if s, ok := r.in.appender.(refuser); ok {
+		s.CountRefused(reason, r.batch.KindAt(int(row)))
+	}
+	if example {
+		at := time.UnixMilli(r.batch.T[row]).UTC()
+		e := Example{Time: &at}
+		if s, ok := r.in.appender.(labeller); ok {
+			e.Labels, _ = s.LabelsOf(r.last().ref)
+		}
+		r.reject(reason.String(), 1, e)
+	} else {
+		r.in.rejected.count(reason.String(), 1)
+	}
+	r.Withdraw()
 }
 
 // Fate returns what became of the row of a series that was committed.
