@@ -37,6 +37,9 @@ func (c *refusedRows) addAll(b *sample.Batch, r *sample.Result) {
 	}
 }
 
+// CountRefused counts a row that a caller does not try to store, because Foresee said that it would be refused.
+func (db *DB) CountRefused(r sample.Reason, k sample.Kind) { db.refusals.add(r, k) }
+
 // Refused returns how many rows were refused for a reason since the store was opened.
 func (db *DB) Refused(r sample.Reason) RefusedRows {
 	return RefusedRows{db.refusals[r].floats.Load(), db.refusals[r].histograms.Load()}

@@ -5,6 +5,9 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +15,8 @@ import (
 
 // TestRejectedSamplesAreShownWithTheirSenders asks the API for what was not stored.
 func TestRejectedSamplesAreShownWithTheirSenders(t *testing.T) {
-	s := newInstance(t, "storage: {tsdb: {out_of_order_time_window: 0s}}\n")
+	const config = "storage: {tsdb: {out_of_order_time_window: 0s}}\n"
+	s := newInstance(t, config)
 	s.start(t)
 	type rejection struct {
 		Reason   string
@@ -63,4 +67,26 @@ func TestRejectedSamplesAreShownWithTheirSenders(t *testing.T) {
 			t.Errorf("no %s in the metrics", want)
 		}
 	}
+	// A target whose clock goes backwards.
+	clock := time.Now().UnixMilli()
+	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		clock -= 1000
+		_, _ = fmt.Fprintf(w, "backwards 1 %d\n", clock)
+	}))
+	t.Cleanup(target.Close)
+	s.configure(t, config+fmt.Sprintf("scrape_configs: [{job_name: j, scrape_interval: 1s, static_configs: [{targets: [%q]}]}]\n", strings.TrimPrefix(target.URL, "http://")))
+	if code, text := post(t, s.url("/-/reload"), "", nil); code != http.StatusOK {
+		t.Fatalf("reload: %d: %s", code, text)
+	}
+	eventually(t, 30*time.Second, "a scraped sample is rejected", func() error {
+		if err := get(s.url("/api/v1/status/rejected"), &got); err != nil {
+			return err
+		}
+		for _, e := range got[0].Examples {
+			if e.Protocol == "scrape" && e.Sender == target.URL+"/metrics" && e.Labels["__name__"] == "backwards" && got[0].Reason == "out_of_order" {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", got)
+	})
 }
