@@ -78,15 +78,8 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int, a *ad
 	if len(ls) == 0 {
 		return nil
 	}
-	if err := db.writable(); err != nil {
+	if err := db.mayCreate(ls, size); err != nil {
 		return err
-	}
-	if err := db.journal.Admit(context.Background(), size+64*len(ls)); err != nil {
-		return db.unavailable(err)
-	}
-	if err := db.admitSeries(int64(size)); err != nil {
-		db.noteNoMemory(err)
-		return fmt.Errorf("create series %s: %w", ls[0], err)
 	}
 	charged, err := db.chargeQueue(size + (64+queuedSeries)*len(ls))
 	if err != nil {
@@ -149,6 +142,21 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int, a *ad
 		db.head.Skip(lsn)
 	}
 	return reserveErr
+}
+
+// mayCreate says why no series can be made now, of so many bytes of labels together.
+func (db *DB) mayCreate(ls []labels.Labels, size int) error {
+	if err := db.writable(); err != nil {
+		return err
+	}
+	if err := db.journal.Admit(context.Background(), size+64*len(ls)); err != nil {
+		return db.unavailable(err)
+	}
+	if err := db.admitSeries(int64(size)); err != nil {
+		db.noteNoMemory(err)
+		return fmt.Errorf("create series %s: %w", ls[0], err)
+	}
+	return nil
 }
 
 // reserve reserves label set i of a batch, or returns 0 where the gate refuses it.

@@ -153,7 +153,7 @@ func (l *Loop) countRefused(r *round) {
 	warn(duplicate, "Error on ingesting samples with different value but same timestamp")
 	warn(bounds, "Error on ingesting samples that are too old or are too far into the future")
 	warn(r.lateExemplars, "Error on ingesting out-of-order exemplars")
-	warn(r.refused[sample.OverLimit], "The memory budget has no room for samples")
+	warn(r.refused[sample.OverLimit], "Samples of new series were refused: the memory budget or a series limit has no room for them")
 	m.truncated(l.set.job, "sample_limit", r.beyond.samples)
 	m.truncated(l.set.job, "label_limit", r.beyond.labels)
 	m.truncated(l.set.job, "native_histogram_bucket_limit", r.beyond.buckets)
