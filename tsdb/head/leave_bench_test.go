@@ -27,7 +27,7 @@ func BenchmarkLeave(b *testing.B) {
 		x.lsn++
 		x.h.Free(refs, x.lsn)
 		x.seq.Unlock()
-		var stop, longest = make(chan struct{}), [2]time.Duration{}
+		stop, longest := make(chan struct{}), [2]time.Duration{}
 		var waiters sync.WaitGroup
 		wait := func(k int, lock, unlock func()) {
 			for {
