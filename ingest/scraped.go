@@ -138,7 +138,11 @@ type (
 // Refuse takes back the series that began last, of which Foresee has said that it would be refused, and counts its row as
 // rejected; with an example, where one is wanted.
 func (r *Request) Refuse(reason sample.Reason, example bool) {
-	row, _ := r.rows(len(r.series) - 1)
+	row, end := r.rows(len(r.series) - 1)
+	if row == end { // a series limit has refused it, and has counted it
+		r.Withdraw()
+		return
+	}
 	if s, ok := r.in.appender.(refuser); ok {
 		s.CountRefused(reason, r.batch.KindAt(int(row)))
 	}

@@ -163,7 +163,9 @@ func (r *round) settle() {
 		e.ref = r.req.Ref(i)
 		if fate := r.req.Fate(i); !fate.Stored() {
 			e.flags &^= hasSample
-			r.refused[fate]++
+			if fate != sample.OverLimit || e.flags&isRefused == 0 { // those of series limits are counted there
+				r.refused[fate]++
+			}
 		}
 	}
 }

@@ -1,0 +1,104 @@
+// Copyright The Tidemark Authors
+// SPDX-License-Identifier: Apache-2.0
+
+package loop
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/tidemarkdb/tidemark/ingest"
+	"github.com/tidemarkdb/tidemark/ingest/ingesttest"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
+)
+
+// picky is a store that makes no series of some names.
+type picky struct {
+	*ingesttest.Recorder
+
+	refused string
+}
+
+// Resolve refuses what is not wanted.
+func (p picky) Resolve(ls []labels.Labels, refs []sample.Ref) error {
+	if err := p.Recorder.Resolve(ls, refs); err != nil {
+		return err
+	}
+	var refused []sample.Refusal
+	for i := range ls {
+		if strings.Contains(p.refused, ls[i].Get(labels.MetricName)) {
+			refs[i] = 0
+			refused = append(refused, sample.Refusal{Index: i, Why: "too many"})
+		}
+	}
+	if refused != nil {
+		return &sample.RefusedError{Refused: refused}
+	}
+	return nil
+}
+
+// TestSeriesThatALimitRefusesAreLeftOut: the target stays up with those that it may have, whether they have times or not,
+// and gets the others when it may.
+func TestSeriesThatALimitRefusesAreLeftOut(t *testing.T) {
+	b := newBench(t)
+	give := func(refused, want string) {
+		t.Helper()
+		in, err := ingest.New(ingest.Options{Appender: picky{b.store, refused}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.pool.intake = in
+		rows, good := b.give([]byte("a 1\nb 2\nc 3 1600000000000\nd 4 1600000000000\n"))
+		var names []string
+		for _, r := range rows {
+			_, name, _ := strings.Cut(r, `__name__="`)
+			names = append(names, name[:1])
+		}
+		if got := strings.Join(names, " "); got != want || !good {
+			t.Errorf("stored are %q, want %q; the scrape is good: %t", got, want, good)
+		}
+	}
+	give("b c", "a d")
+	give("b c", "a d")
+	give("c", "a b d")
+	give("none", "a b c d")
+	give("a b c d", "a b c d") // those that exist stay
+}
+
+// TestSeriesThatLeftTheStoreComeBack: by the labels that the body tells, reports included.
+func TestSeriesThatLeftTheStoreComeBack(t *testing.T) {
+	b := newBench(t)
+	text := []byte("# TYPE a counter\na{x=\"1\"} 1\nb 2\n")
+	for i := range 4 {
+		if i == 2 {
+			b.store.Forget()
+		}
+		if rows, good := b.give(text); !good || len(rows) != 2 {
+			t.Fatalf("scrape %d stores %q, good: %t", i, rows, good)
+		}
+	}
+	b.store.Forget()
+	if rows, good := b.give([]byte("b 2\n")); !good || len(rows) != 1 { // nobody is there to mark a
+		t.Fatalf("after a second loss are stored %q, good: %t", rows, good)
+	}
+}
+
+// TestFailingScrapesDoNotFillTheMemory: with other series each time.
+func TestFailingScrapesDoNotFillTheMemory(t *testing.T) {
+	b := newBench(t)
+	for i := range 50 {
+		var text strings.Builder
+		for k := range 100 {
+			text.WriteString("m" + strings.Repeat("x", i) + "{k=\"" + strings.Repeat("k", k) + "\"} 1\n")
+		}
+		text.WriteString("broken{\n")
+		if _, good := b.give([]byte(text.String())); good {
+			t.Fatal("a broken body is good")
+		}
+	}
+	if n := len(b.cache.entries); n > 1200 {
+		t.Errorf("%d series are remembered", n)
+	}
+}
