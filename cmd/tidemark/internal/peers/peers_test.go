@@ -44,7 +44,7 @@ func TestPinnedProgramsHaveTheLinkedVersion(t *testing.T) {
 }
 
 func TestDebianProgramsAreInstalled(t *testing.T) {
-	for _, program := range []string{"prometheus", "prometheus-node-exporter", "prometheus-alertmanager", "strace"} {
+	for _, program := range []string{"prometheus", "prometheus-node-exporter", "prometheus-alertmanager", "victoria-metrics", "strace"} {
 		Debian(t, program)
 	}
 }
