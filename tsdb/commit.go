@@ -78,7 +78,6 @@ func (db *DB) createValid(ls []labels.Labels, refs []sample.Ref, size int, a *ad
 	if len(ls) == 0 {
 		return nil
 	}
-	charged, err := db.admitNew(ls, size)
 	if err := db.mayCreate(ls, size); err != nil {
 		return err
 	}
@@ -172,21 +171,6 @@ func (db *DB) reserve(i int, ls labels.Labels, a *admission) (sample.Ref, error)
 	}
 	a.took()
 	return ref, nil
-}
-
-// admitNew says whether new series with labels of so many bytes may be made now, and what their record is charged with.
-func (db *DB) admitNew(ls []labels.Labels, size int) (charged int64, err error) {
-	if err := db.writable(); err != nil {
-		return 0, err
-	}
-	if err := db.journal.Admit(context.Background(), size+64*len(ls)); err != nil {
-		return 0, db.unavailable(err)
-	}
-	if err := db.admitSeries(int64(size)); err != nil {
-		db.noteNoMemory(err)
-		return 0, fmt.Errorf("create series %s: %w", ls[0], err)
-	}
-	return db.chargeQueue(size + (64+queuedSeries)*len(ls))
 }
 
 // checkLabels says whether l can name a series: sorted, no duplicates, no empty values, valid UTF-8.
