@@ -5,10 +5,13 @@ package web
 
 import (
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // prometheusRoutes are all paths that Prometheus 3.14 serves, with an example for each parameter.
@@ -85,5 +88,41 @@ func TestForeignProtocolsWaitForTheStore(t *testing.T) {
 	s.Handler().ServeHTTP(rec, httptest.NewRequest(http.MethodPost, "/influx/write", nil))
 	if rec.Code != http.StatusNotFound {
 		t.Errorf("a server without receivers answers %d", rec.Code)
+	}
+}
+
+// TestReceiversMayTakeTheirTime reads a body for longer than the server gives requests, by deadlines of the receiver's own.
+func TestReceiversMayTakeTheirTime(t *testing.T) {
+	s := newServer(t, Options{Logger: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	src := sources(t)
+	src.Push = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Errorf("the deadline of a body cannot be set: %v", err)
+		}
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprintln(w, n, err)
+	})
+	if err := s.Open(src); err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(s.Handler())
+	srv.Config.ReadTimeout = 200 * time.Millisecond
+	srv.Start()
+	defer srv.Close()
+	body, w := io.Pipe()
+	go func() {
+		for range 4 {
+			_, _ = w.Write([]byte("piece"))
+			time.Sleep(100 * time.Millisecond)
+		}
+		_ = w.Close()
+	}()
+	resp, err := http.Post(srv.URL+"/api/v1/import", "", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if text, err := io.ReadAll(resp.Body); err != nil || string(text) != "20 <nil>\n" {
+		t.Errorf("the receiver read %q, %v", text, err)
 	}
 }
