@@ -410,3 +410,48 @@ func TestARequestOfManyReplicasIsTakenSeriesBySeries(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkReplicas is a request of 2,000 known series with a row each, without its commit: without deduplication, of the
+// elected replica, and of the other.
+func BenchmarkReplicas(b *testing.B) {
+	for _, which := range []string{"off", "elected", "other"} {
+		b.Run(which, func(b *testing.B) {
+			tracker, err := dedup.New(dedup.Options{FS: fsx.NewCrashable(), Dir: "d"})
+			if err != nil {
+				b.Fatal(err)
+			}
+			if which != "off" {
+				tracker.Apply(&dedup.Settings{ClusterLabel: "cluster", ReplicaLabel: "__replica__", Failover: time.Hour})
+				tracker.Roster().Of(labelsOfPair("elected", 0)).Take()
+			}
+			in, err := ingest.New(ingest.Options{Appender: &ingesttest.Recorder{}, Replicas: tracker})
+			if err != nil {
+				b.Fatal(err)
+			}
+			const series = 2000
+			fill := func(req *ingest.Request) {
+				var name [8]byte
+				for i := range series {
+					key := req.Hash(1, append(append(name[:0], byte(i), byte(i>>8)), which[:2]...))
+					if !req.Begin(key) {
+						req.Define(key, labelsOfPair(which, i))
+					}
+					req.Float(0, 1, 1)
+				}
+			}
+			req := in.Begin()
+			fill(req)
+			if _, err := req.Commit(b.Context(), func(i int) (labels.Labels, error) { return labelsOfPair(which, i), nil }); err != nil {
+				b.Fatal(err)
+			}
+			req.Release()
+			b.ReportAllocs()
+			for b.Loop() {
+				req := in.Begin()
+				fill(req)
+				req.Release()
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/series, "ns/sample")
+		})
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -238,9 +239,27 @@ func TestLabelsBeyondThoseThatAreTrackedAreNoMistake(t *testing.T) {
 	}
 }
 
+// lockedBuffer is written by one goroutine and read by another.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 func TestTheLogIsToldOnceAndAgainWhileItGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var text bytes.Buffer
+		var text lockedBuffer
 		store := &counted{}
 		l, err := New(Options{Store: store, Logger: slog.New(slog.NewTextHandler(&text, nil))})
 		if err != nil {
@@ -270,6 +289,7 @@ func TestTheLogIsToldOnceAndAgainWhileItGoesOn(t *testing.T) {
 		hit(100)
 		check(1)
 		time.Sleep(tellAgain)
+		synctest.Wait()
 		check(2) // of the second hundred
 		time.Sleep(2 * tellAgain)
 		synctest.Wait()
