@@ -31,16 +31,29 @@ func otlpHost(host, round int, at time.Time) pmetric.Metrics {
 	md := pmetric.NewMetrics()
 	rm := md.ResourceMetrics().AppendEmpty()
 	for _, a := range [][2]string{
-		{"service.name", "shop"}, {"service.namespace", "prod"}, {"service.instance.id", fmt.Sprintf("%08x-4c0a-4b5e", host*7919)},
-		{"host.name", fmt.Sprintf("host-%05d", host)}, {"k8s.pod.name", fmt.Sprintf("shop-%05d", host)}, {"telemetry.sdk.language", "go"},
-		{"telemetry.sdk.name", "opentelemetry"}, {"telemetry.sdk.version", "1.46.0"}, {"os.type", "linux"}, {"deployment.environment", "prod"},
+		{"service.name", "shop"},
+		{"service.namespace", "prod"},
+		{"service.instance.id", fmt.Sprintf("%08x-4c0a-4b5e", host*7919)},
+		{"host.name", fmt.Sprintf("host-%05d", host)},
+		{"k8s.pod.name", fmt.Sprintf("shop-%05d", host)},
+		{"telemetry.sdk.language", "go"},
+		{"telemetry.sdk.name", "opentelemetry"},
+		{"telemetry.sdk.version", "1.46.0"},
+		{"os.type", "linux"},
+		{"deployment.environment", "prod"},
 	} {
 		rm.Resource().Attributes().PutStr(a[0], a[1])
 	}
 	attributes := func(m pcommon.Map, i int) {
 		for _, a := range [][2]string{
-			{"http.request.method", "GET"}, {"http.response.status_code", fmt.Sprint(200 + i%5)}, {"http.route", fmt.Sprintf("/v1/items/%d", i)},
-			{"network.protocol.version", "1.1"}, {"server.address", "shop.example.org"}, {"url.scheme", "https"}, {"tenant", fmt.Sprint(i % 7)}, {"zone", "a"},
+			{"http.request.method", "GET"},
+			{"http.response.status_code", fmt.Sprint(200 + i%5)},
+			{"http.route", fmt.Sprintf("/v1/items/%d", i)},
+			{"network.protocol.version", "1.1"},
+			{"server.address", "shop.example.org"},
+			{"url.scheme", "https"},
+			{"tenant", fmt.Sprint(i % 7)},
+			{"zone", "a"},
 		} {
 			m.PutStr(a[0], a[1])
 		}
