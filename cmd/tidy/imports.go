@@ -27,6 +27,7 @@ const direction = `
 	tsdb/budget < tsdb/encoding < tsdb/chunk;
 	tsdb/column/queryable < tsdb;
 	tsdb/decbuf < tsdb/chunk, query/cache, ingest/forward;
+	tsdb/dumptest < tsdb/block, ingest/forward;
 
 	tsdb/arena, tsdb/column/queryable, tsdb/journal
 		< ingest/config, ingest/limits, ingest, rules, web/api;

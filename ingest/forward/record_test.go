@@ -5,11 +5,8 @@ package forward
 
 import (
 	"bytes"
-	"encoding/hex"
 	"flag"
 	"math"
-	"os"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -18,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"pgregory.net/rapid"
 
+	"github.com/tidemarkdb/tidemark/tsdb/dumptest"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -111,7 +109,6 @@ func FuzzDecode(f *testing.F) {
 
 // TestDocumentShowsTheBytesOfARecord compares the dump in the format document with what appendRecord makes.
 func TestDocumentShowsTheBytesOfARecord(t *testing.T) {
-	const doc = "../../docs/format-queue.md"
 	r := &record{lsn: 300}
 	ref := sample.MakeRef(1, 5)
 	r.names = append(r.names, namedSeries{ref, labels.FromStrings("__name__", "up", "job", "a")})
@@ -120,24 +117,5 @@ func TestDocumentShowsTheBytesOfARecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const begin, end = "<!-- dump -->\n```\n", "```\n<!-- end of dump -->"
-	head, rest, ok := strings.Cut(string(text), begin)
-	dump, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no dump", doc)
-	}
-	want := hex.Dump(raw)
-	if *update {
-		if err := os.WriteFile(doc, []byte(head+begin+want+end+tail), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if dump != want {
-		t.Errorf("%s shows\n%s\nbut appendRecord makes\n%s", doc, dump, want)
-	}
+	dumptest.Check(t, "../../docs/format-queue.md", raw, *update)
 }

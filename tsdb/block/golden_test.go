@@ -4,17 +4,15 @@
 package block_test
 
 import (
-	"bytes"
-	"encoding/hex"
 	"flag"
 	"os"
-	"strings"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 
 	"github.com/tidemarkdb/tidemark/tsdb/block"
+	"github.com/tidemarkdb/tidemark/tsdb/dumptest"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 )
 
@@ -53,7 +51,6 @@ func TestGoldenBlocksOpenForEver(t *testing.T) {
 
 // TestDocumentShowsTheBytes compares the dump in the format document with what Write makes.
 func TestDocumentShowsTheBytes(t *testing.T) {
-	const doc = "../../docs/format-block.md"
 	raw := rawBlock(t, content{
 		series: []testSeries{
 			{labels: labels.FromStrings("__name__", "up", "job", "a"), rows: []row{float(1000, 0, 1), float(16000, 0, 1)}},
@@ -61,24 +58,5 @@ func TestDocumentShowsTheBytes(t *testing.T) {
 		},
 		families: []family{{"up", []metadata.Metadata{{Type: "gauge", Help: "x"}}}},
 	})
-	text, err := os.ReadFile(doc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const begin, end = "<!-- dump -->\n```\n", "```\n<!-- end of dump -->"
-	head, rest, ok := strings.Cut(string(text), begin)
-	dump, tail, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		t.Fatalf("%s has no dump", doc)
-	}
-	if *update {
-		text = []byte(head + begin + hex.Dump(raw) + end + tail)
-		if err := os.WriteFile(doc, text, 0o666); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if !bytes.Equal([]byte(dump), []byte(hex.Dump(raw))) {
-		t.Errorf("%s shows\n%s\nbut Write makes\n%s", doc, dump, hex.Dump(raw))
-	}
+	dumptest.Check(t, "../../docs/format-block.md", raw, *update)
 }
