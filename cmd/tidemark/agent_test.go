@@ -45,15 +45,20 @@ func newReceiver(t *testing.T) (peers.Spec, string) {
 	}, addr
 }
 
-// TestAnAgentSendsOnWhatItAcknowledgedOverKillsAndOutages kills an agent with kill -9 in the middle of writes while the
-// receiver comes and goes. In the end the receiver has every sample that was acknowledged, and what the agent scraped.
-func TestAnAgentSendsOnWhatItAcknowledgedOverKillsAndOutages(t *testing.T) {
+// TestWhatWasAcknowledgedIsSentOnOverKillsAndOutages kills a server, and an agent, with kill -9 in the middle of writes
+// while the receiver comes and goes. In the end the receiver has every sample that was acknowledged, and what was scraped.
+func TestWhatWasAcknowledgedIsSentOnOverKillsAndOutages(t *testing.T) {
+	t.Run("by a server", func(t *testing.T) { sendsOnOverKills(t, newInstance(t, "")) })
+	t.Run("by an agent", func(t *testing.T) { sendsOnOverKills(t, newAgent(t, "")) })
+}
+
+func sendsOnOverKills(t *testing.T, s *instance) {
+	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	receiver, addr := newReceiver(t)
 	far := peers.Start(t, receiver)
-	s := newAgent(t, "")
 	s.configure(t, fmt.Sprintf(`
 global: {scrape_interval: 1s, external_labels: {from: agent}}
 scrape_configs: [{job_name: self, static_configs: [{targets: [%q]}]}]

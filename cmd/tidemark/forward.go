@@ -33,7 +33,7 @@ func (s *server) openForwarder(db *tsdb.DB) (tsdb.Tap, error) {
 func (s *server) forwardOptions(store forward.Store) forward.Options {
 	return forward.Options{
 		FS: s.fs, Dir: s.stateDir("forward"), Store: store, Flush: s.opts.Storage.RemoteFlushDeadline,
-		Account: s.memory.Child("remote write", s.memory.Limit()/100*forwardPercent),
+		Account:    s.memory.Child("remote write", s.memory.Limit()/100*forwardPercent),
 		Registerer: s.registry, Logger: s.log.With("component", "remote write out"),
 	}
 }

@@ -32,7 +32,8 @@ type endpoint struct {
 	families families
 	sharding *sharding
 	room     *room
-	caught   struct { // of the goroutine that maintains the queue
+	raw      sync.Pool // buffers of messages, *[]byte
+	caught   struct {  // of the goroutine that maintains the queue
 		at   sample.LSN // the end of the queue when the endpoint had all of it last
 		when time.Time
 	}

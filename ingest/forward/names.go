@@ -21,6 +21,7 @@ type outSeries struct {
 	stored labels.Labels // as the store has them
 	labels labels.Labels // empty: it is not sent
 	hash   uint64
+	wire   []byte                          // see labels1
 	meta   atomic.Pointer[sample.Metadata] // nil: none is known; messages are made while more of it comes
 }
 
@@ -65,7 +66,7 @@ func (e *endpoint) name(x *namedSeries) {
 		e.charge(seriesMemory / 2) // a place in the map
 		return
 	}
-	e.charge(int64(x.labels.ByteSize()) + seriesMemory)
+	e.charge(2*int64(x.labels.ByteSize()) + seriesMemory) // once more as they are sent
 	b := labels.NewBuilder(x.labels)
 	e.external.Range(func(l labels.Label) {
 		if !x.labels.Has(l.Name) {
