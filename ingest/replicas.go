@@ -138,8 +138,8 @@ func (r *Request) undecided() error {
 		return nil
 	}
 	return &sample.UnavailableError{
-		Condition: "ha_failover", RetryAfter: retryElection,
-		Err: fmt.Errorf("it is not known yet whether replica %s has to take the place of %s, which is silent", s, s.Elected()),
+		RetryAfter: retryElection,
+		Err:        fmt.Errorf("replica %s may have to take the place of %s, which is silent: send again", s, s.Elected()),
 	}
 }
 

@@ -115,7 +115,7 @@ func (p *pair) send(s *sender) {
 		req, labelsOf := p.request(s.name, s.backlog[:n])
 		out, err := req.Commit(p.t.Context(), labelsOf)
 		req.Release()
-		if e, ok := errors.AsType[*sample.UnavailableError](err); ok && e.RetryAfter > 0 {
+		if e, ok := errors.AsType[*sample.UnavailableError](err); ok && e.RetryAfter > 0 && strings.HasPrefix(err.Error(), "not yet: replica ") {
 			return // it is to send again
 		}
 		if err != nil || out.Message() != "" || out.Rows != n*pairSeries || out.Floats != out.Rows {

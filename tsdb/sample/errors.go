@@ -11,13 +11,16 @@ import (
 // UnavailableError is what the store answers while it cannot do what is asked: an Appender has stored nothing of the
 // call, and the same call may succeed later. HTTP handlers answer it with 503 and Retry-After.
 type UnavailableError struct {
-	Condition  string        // the condition's code: read_only, failed_sync, restoring, memory_pressure
+	Condition  string        // the condition's code: read_only, failed_sync, restoring, memory_pressure; empty: it is none of the store
 	RetryAfter time.Duration // when to try again; 0: no advice
 	Err        error         // the cause, nil if there is none beyond the condition
 }
 
 // Error says what is wrong and, through the condition's code, where to read what to do.
 func (e *UnavailableError) Error() string {
+	if e.Condition == "" {
+		return fmt.Sprintf("not yet: %v", e.Err)
+	}
 	what := "takes no writes"
 	if e.Condition == "restoring" {
 		what = "is not whole yet"
