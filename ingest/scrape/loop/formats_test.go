@@ -14,7 +14,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	promscrape "github.com/prometheus/prometheus/scrape"
-	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -117,23 +116,23 @@ func protobufScripts(rng *rand.Rand) (scripts []script) {
 }
 
 func families(rng *rand.Rand, total uint64, counter bool) []*dto.MetricFamily {
-	id := []*dto.LabelPair{{Name: proto.String("id"), Value: proto.String("x")}}
+	id := []*dto.LabelPair{{Name: new("id"), Value: new("x")}}
 	hist := &dto.Histogram{
-		SampleCount: proto.Uint64(total + 20), SampleSum: proto.Float64(float64(total)), Schema: proto.Int32(3),
-		ZeroThreshold: proto.Float64(1e-9), ZeroCount: proto.Uint64(total),
-		PositiveSpan:  []*dto.BucketSpan{{Offset: proto.Int32(0), Length: proto.Uint32(5)}, {Offset: proto.Int32(90), Length: proto.Uint32(5)}},
+		SampleCount: new(total + 20), SampleSum: new(float64(total)), Schema: new(int32(3)),
+		ZeroThreshold: new(1e-9), ZeroCount: new(total),
+		PositiveSpan:  []*dto.BucketSpan{{Offset: new(int32(0)), Length: new(uint32(5))}, {Offset: new(int32(90)), Length: new(uint32(5))}},
 		PositiveDelta: []int64{2, 0, 0, 0, 0, 0, 0, 0, 0, 0},
 		Bucket: []*dto.Bucket{{
-			CumulativeCount: proto.Uint64(total), UpperBound: proto.Float64(1), Exemplar: &dto.Exemplar{Value: proto.Float64(1), Label: id},
+			CumulativeCount: new(total), UpperBound: new(float64(1)), Exemplar: &dto.Exemplar{Value: new(float64(1)), Label: id},
 		}},
 	}
 	out := []*dto.MetricFamily{
-		{Name: proto.String("native"), Help: proto.String("A histogram."), Type: dto.MetricType_HISTOGRAM.Enum(), Metric: []*dto.Metric{{Histogram: hist}}},
-		{Name: proto.String("g"), Type: dto.MetricType_GAUGE.Enum(), Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: proto.Float64(rng.Float64())}}}},
+		{Name: new("native"), Help: new("A histogram."), Type: dto.MetricType_HISTOGRAM.Enum(), Metric: []*dto.Metric{{Histogram: hist}}},
+		{Name: new("g"), Type: dto.MetricType_GAUGE.Enum(), Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: new(rng.Float64())}}}},
 	}
 	if counter {
-		out = append(out, &dto.MetricFamily{Name: proto.String("c_total"), Type: dto.MetricType_COUNTER.Enum(), Metric: []*dto.Metric{{
-			Label: id, Counter: &dto.Counter{Value: proto.Float64(float64(total))}, TimestampMs: proto.Int64(1_600_000_000_000 + int64(total)),
+		out = append(out, &dto.MetricFamily{Name: new("c_total"), Type: dto.MetricType_COUNTER.Enum(), Metric: []*dto.Metric{{
+			Label: id, Counter: &dto.Counter{Value: new(float64(total))}, TimestampMs: new(1_600_000_000_000 + int64(total)),
 		}}})
 	}
 	return out

@@ -126,7 +126,7 @@ func TestLimitsTruncate(t *testing.T) {
 	for _, c := range cases {
 		s.until(ours, ours, c.job, `{__name__="up", extra="x", instance="target", job="`+c.job+`"} 3ff0000000000000`, `scrape_series_added", extra="x", instance="target", job="`+c.job+`"} 0 @`)
 		last := slices.Clone(ours.store.of(c.job))
-		for _, name := range strings.Fields(c.kept) {
+		for name := range strings.FieldsSeq(c.kept) {
 			if !has(last[len(last)-1], name, c.job) {
 				t.Errorf("job %s has no %s:\n%s", c.job, name, last[len(last)-1])
 			}

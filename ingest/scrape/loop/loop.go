@@ -154,11 +154,11 @@ func (l *Loop) logFailures(to slog.Handler) {
 }
 
 func (l *Loop) logFailure(err error) {
-	l.logger.Debug("Scrape failed", "err", err)
+	l.logger.Debug("scrape failed", "err", err)
 	l.mu.Lock()
 	failure := l.mu.failure
 	l.mu.Unlock()
 	if failure != nil {
-		failure.Error(err.Error())
+		failure.Error(err.Error()) //nolint:sloglint // the file has the error as the message, as Prometheus writes it
 	}
 }

@@ -160,7 +160,7 @@ func (p *Pool) findLocked(groups []*targetgroup.Group) (found []*endpoint) {
 	for _, g := range groups {
 		all, errs := findEndpoints(g, cfg, b)
 		for _, err := range errs {
-			p.logger.Error("Creating target failed", "err", err)
+			p.logger.Error("creating target failed", "err", err)
 		}
 		p.metrics.syncFailed.WithLabelValues(cfg.JobName).Add(float64(len(errs)))
 		for _, e := range all {

@@ -101,11 +101,11 @@ func (l *Loop) store(b *body, x result, start, at time.Time) {
 
 func (l *Loop) logBody(b *body, err error) {
 	if _, unknown := errors.AsType[*noParserError](err); unknown {
-		l.logger.Error("Failed to determine correct type of scrape target.",
+		l.logger.Error("failed to determine correct type of scrape target",
 			"content_type", b.contentType, "fallback_media_type", l.set.parser.FallbackContentType, "err", err)
 		return
 	}
-	l.logger.Debug("Append failed", "err", err)
+	l.logger.Debug("append failed", "err", err)
 }
 
 // markGone marks the series of the target stale, and the reports about it.
@@ -126,7 +126,7 @@ func (l *Loop) commit(r *round, b *body) {
 	r.req.From("scrape", l.url)
 	err := r.req.CommitScrape(context.WithoutCancel(l.pool.ctx), func(i int) (labels.Labels, error) { return r.labelsOf(i, b) })
 	if err != nil {
-		l.logger.Error("Scrape commit failed", "err", err)
+		l.logger.Error("scrape commit failed", "err", err)
 		r.told.forget()
 		return
 	}
@@ -140,7 +140,7 @@ func (l *Loop) countRefused(r *round) {
 	m := l.pool.metrics
 	warn := func(n int, what string) {
 		if n > 0 {
-			l.logger.Warn(what, "num_dropped", n)
+			l.logger.Warn("samples of a scrape were not stored", "why", what, "num_dropped", n)
 		}
 	}
 	late, bounds := r.refused[sample.OutOfOrder], r.refused[sample.TooOld]+r.refused[sample.TooNew]
@@ -149,10 +149,10 @@ func (l *Loop) countRefused(r *round) {
 	m.duplicate.Add(float64(duplicate))
 	m.outOfBounds.Add(float64(bounds))
 	m.lateExemplars.Add(float64(r.lateExemplars))
-	warn(late, "Error on ingesting out-of-order samples")
-	warn(duplicate, "Error on ingesting samples with different value but same timestamp")
-	warn(bounds, "Error on ingesting samples that are too old or are too far into the future")
-	warn(r.lateExemplars, "Error on ingesting out-of-order exemplars")
+	warn(late, "out of order")
+	warn(duplicate, "another value at the same time")
+	warn(bounds, "too old or too far in the future")
+	warn(r.lateExemplars, "exemplars out of order")
 	warn(r.refused[sample.OverLimit], "Samples of new series were refused: the memory budget or a series limit has no room for them")
 	m.truncated(l.set.job, "sample_limit", r.beyond.samples)
 	m.truncated(l.set.job, "label_limit", r.beyond.labels)
