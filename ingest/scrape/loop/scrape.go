@@ -81,7 +81,11 @@ func (l *Loop) store(b *body, x result, start, at time.Time) {
 	r.begin(l, l.pool.intake.Begin(), at)
 	good := len(b.bytes) > 0
 	if good {
-		if err := r.read(b.bytes, b.contentType); err != nil {
+		err := r.req.Charge(int64(len(b.bytes)))
+		if err == nil {
+			err = r.read(b.bytes, b.contentType)
+		}
+		if err != nil {
 			l.logBody(b, err)
 			good, x.err = false, err
 			r.req.Release()
@@ -153,7 +157,7 @@ func (l *Loop) countRefused(r *round) {
 	warn(duplicate, "another value at the same time")
 	warn(bounds, "too old or too far in the future")
 	warn(r.lateExemplars, "exemplars out of order")
-	warn(r.refused[sample.OverLimit], "Samples of new series were refused: the memory budget or a series limit has no room for them")
+	warn(r.refused[sample.OverLimit], "new series: the memory budget or a series limit has no room")
 	m.truncated(l.set.job, "sample_limit", r.beyond.samples)
 	m.truncated(l.set.job, "label_limit", r.beyond.labels)
 	m.truncated(l.set.job, "native_histogram_bucket_limit", r.beyond.buckets)
