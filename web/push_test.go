@@ -4,6 +4,7 @@
 package web
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -93,7 +94,8 @@ func TestForeignProtocolsWaitForTheStore(t *testing.T) {
 
 // TestReceiversMayTakeTheirTime reads a body for longer than the server gives requests, by deadlines of the receiver's own.
 func TestReceiversMayTakeTheirTime(t *testing.T) {
-	s := newServer(t, Options{Logger: slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	var log bytes.Buffer // a log of requests wraps what answers them
+	s := newServer(t, Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	src := sources(t)
 	src.Push = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
