@@ -191,7 +191,6 @@ func (a *API) routes() []route {
 		{path: "/status/conditions", methods: get, endpoint: a.statusConditions},
 		{path: "/status/series_limits", methods: get, endpoint: a.statusSeriesLimits},
 		{path: "/status/rejected", methods: get, endpoint: a.statusRejected},
-		{path: "/status/rejected", methods: get, endpoint: a.statusRejected},
 		{path: "/status/active_queries", methods: get, endpoint: a.activeQueries},
 		{path: "/status/active_queries/cancel", methods: post, endpoint: a.cancelQuery, guarded: true},
 		{path: "/status/top_queries", methods: get, endpoint: a.topQueries},
