@@ -14,7 +14,7 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/column/queryable"
 )
 
-// Storage returns the store behind Prometheus' interfaces, for its scrape manager, its test suites and foreign
+// Storage returns the store behind Prometheus' interfaces, for its test suites and foreign
 // engines. Our own ingest and query paths do not go through it.
 func (db *DB) Storage() storage.Storage {
 	return &promStorage{Queryable: queryable.New(db), db: db, families: map[string]metadata.Metadata{}}
