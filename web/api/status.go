@@ -93,7 +93,10 @@ func (a *API) statusTSDB(r *http.Request) (answer, error) {
 func (a *API) storeStats(r *http.Request, limit int) (StoreStats, annotations.Annotations, error) {
 	if !slices.ContainsFunc([]string{"start", "end", "match[]"}, r.Form.Has) {
 		stats, err := a.src.Store.Stats(limit)
-		return stats, nil, classify(err)
+		if err != nil {
+			err = changeError(err)
+		}
+		return stats, nil, err
 	}
 	sp, err := spanParams(r)
 	if err != nil {
