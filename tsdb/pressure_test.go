@@ -100,19 +100,25 @@ func TestThePressureOfMemoryEndsSecondsAfterThereIsRoom(t *testing.T) {
 			t.Errorf("the condition holds: %t, want %t", got, want)
 		}
 	}
+	full := func() { db.opts.Budget.SetLimit(db.opts.Budget.Used()) } // whatever the store has given back by itself
+	full()
 	check(2*roomRest, true)
 	db.opts.Budget.SetLimit(64 << 20)
 	check(time.Millisecond, false)
-	db.opts.Budget.SetLimit(8 << 20)
+	full()
 	if _, err := tryCommit(db, []labels.Labels{labels.FromStrings(labels.MetricName, "another")}, 1, func(int) float64 { return 1 }); err == nil {
 		t.Fatal("a series was taken where there is no room")
 	}
 	check(0, true)
+	db.opts.Budget.SetLimit(8 << 20)
 	commit(t, db, []labels.Labels{seriesName(0)}, 4*2*time.Hour.Milliseconds(), func(int) float64 { return 1 })
 	for range 2 { // the first makes a block of the slot, in which the others were, and they leave
 		if err := db.Maintain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := db.spillDue(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	check(2*roomRest, false)
 }
