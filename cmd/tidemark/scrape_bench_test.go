@@ -80,7 +80,7 @@ func BenchmarkScraping(b *testing.B) {
 	targets, period := number(b, "SCRAPE_TARGETS", 200), number(b, "SCRAPE_SECONDS", 60)
 	compareStorages(b, func(b *testing.B, p storageProgram) figures {
 		e := newExporter(b)
-		s := &storageServer{emptied: p.empty(b), client: newClient(b)}
+		s := &storageServer{emptied: p.empty(b)}
 		config := filepath.Join(filepath.Dir(s.data), "prometheus.yml")
 		if err := os.WriteFile(config, []byte(e.config(targets, interval)), 0o600); err != nil {
 			b.Fatal(err)
