@@ -134,7 +134,8 @@ func (b *buffer) unzstd(req *ingest.Request, limit int) ([]byte, error) {
 		return &statusError{http.StatusBadRequest, fmt.Sprintf("the body is not a zstd frame of at most %d bytes: %v", limit, err)}
 	}
 	if b.zstd == nil {
-		z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)))
+		z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)),
+			zstd.WithDecodeAllCapLimit(true))
 		if err != nil {
 			return nil, fmt.Errorf("make a zstd decoder: %w", err)
 		}
@@ -148,12 +149,17 @@ func (b *buffer) unzstd(req *ingest.Request, limit int) ([]byte, error) {
 	if head.HasFCS {
 		n = int(min(head.FrameContentSize, uint64(limit)))
 	}
-	if err := b.reserve(req, n); err != nil {
-		return nil, err
+	for {
+		if err := b.reserve(req, n); err != nil {
+			return nil, err
+		}
+		plain, err := b.zstd.DecodeAll(b.packed, b.plain[:0:n]) // which does not grow
+		switch {
+		case err == nil:
+			return plain, nil
+		case n == limit || !errors.Is(err, zstd.ErrDecoderSizeExceeded):
+			return nil, bad(err)
+		}
+		n = limit // more frames follow, of which the first one does not tell
 	}
-	plain, err := b.zstd.DecodeAll(b.packed, b.plain[:0])
-	if err != nil {
-		return nil, bad(err)
-	}
-	return plain, nil
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/snappy"
+	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/prometheus/prompb"
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
@@ -73,13 +74,16 @@ func oneSample(t *testing.T) []byte {
 }
 
 // post sends a body and returns the status, Retry-After and the text of the answer.
-func post(t *testing.T, url string, body io.Reader, contentType string) (code int, retry, text string) {
+func post(t *testing.T, url string, body io.Reader, contentType string, headers ...string) (code int, retry, text string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, body)
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", contentType)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -277,6 +281,39 @@ func TestWaitingForTheStoreIsNoSlowness(t *testing.T) {
 		wantAnswer(t, code, text, 204, "")
 		time.Sleep(600 * time.Millisecond)
 	}
+}
+
+// What a body unpacks to is charged, whatever its first frame says of itself.
+func TestFramesBehindTheFirstAreChargedToo(t *testing.T) {
+	enc, err := zstd.NewWriter(nil, zstd.WithSingleSegment(true)) // which says its size
+	if err != nil {
+		t.Fatal(err)
+	}
+	frames := func(parts ...[]byte) []byte {
+		var body []byte
+		for _, part := range parts {
+			body = append(body, enc.EncodeAll(part, nil)...)
+		}
+		return body
+	}
+	plain, err := snappy.Decode(nil, oneSample(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	account := budget.NewRoot("requests", 4<<20)
+	url := listen(t, &ingesttest.Recorder{}, account, remotewrite.Options{MaxBodyBytes: 3 << 20})
+	send := func(body []byte, code int, part string) {
+		t.Helper()
+		got, _, text := post(t, url, bytes.NewReader(body), typeV1, "Content-Encoding", "zstd")
+		wantAnswer(t, got, text, code, part)
+	}
+	send(frames(plain[:5], plain[5:]), 204, "")
+	send(frames(plain, make([]byte, 4<<20)), 400, "at most 3145728 bytes")
+	if err := account.Reserve(3 << 20); err != nil { // other requests
+		t.Fatal(err)
+	}
+	send(frames(plain), 204, "")
+	send(frames(plain, make([]byte, 2<<20)), 503, "memory budget of requests exceeded")
 }
 
 func TestSendersThatLeaveAreForgotten(t *testing.T) {
