@@ -35,6 +35,7 @@ type Intake struct {
 	foreseer Foreseer
 	keys     *KeyTable
 	requests *budget.Account
+	forced   *budget.Account // below requests, never refused
 	replicas *dedup.Tracker
 	metrics  *metrics
 	rejected Rejections
@@ -44,6 +45,7 @@ type Intake struct {
 // New returns an Intake.
 func New(o Options) (*Intake, error) {
 	in := &Intake{appender: o.Appender, foreseer: o.Foreseer, keys: NewKeyTable(o.Keys), requests: o.Requests, replicas: o.Replicas}
+	in.forced = o.Requests.Exempt("exempt requests")
 	in.metrics = newMetrics(in.keys)
 	if o.Registerer != nil {
 		for _, c := range in.metrics.collectors {

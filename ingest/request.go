@@ -33,6 +33,8 @@ type Request struct {
 	retry   retry
 	misses  int
 	charged int64 // bytes reserved from the Intake's account
+	forced  int64 // likewise since it is exempt
+	exempt  bool
 	room    int   // rows that the charge covers
 	places  int   // likewise series
 	err     error // the first refused charge
@@ -61,6 +63,7 @@ const maxPooledRows = 10_000
 // Release gives the request back. It must not be used any more.
 func (r *Request) Release() {
 	r.in.requests.Release(r.charged)
+	r.in.forced.Release(r.forced)
 	if cap(r.series) > maxPooledRows || cap(r.batch.Ref) > maxPooledRows {
 		return
 	}
@@ -70,6 +73,7 @@ func (r *Request) Release() {
 	clear(r.dropped)
 	r.series, r.unknown, r.labels, r.dropped = r.series[:0], r.unknown[:0], r.labels[:0], r.dropped[:0]
 	r.misses, r.charged, r.room, r.places, r.err = 0, 0, 0, 0, nil
+	r.forced, r.exempt = 0, false
 	r.endReplicas()
 	r.protocol, r.sender = "", ""
 	r.in.pool.Put(r)
@@ -95,6 +99,13 @@ func (e *TooLargeError) Unwrap() error { return e.err }
 func (r *Request) Charge(bytes int64) error {
 	if r.err != nil {
 		return r.err
+	}
+	if r.exempt {
+		if err := r.in.forced.Reserve(bytes); err != nil {
+			return err
+		}
+		r.forced += bytes
+		return nil
 	}
 	err := r.in.requests.Reserve(bytes)
 	if err == nil {

@@ -35,6 +35,10 @@ type lazily interface {
 // What follows is for scrapes. A scrape remembers by itself what series its target has, so no key is looked up. It has one
 // row per series, and asks afterwards what became of it. What was not known it resolves before it commits.
 
+// Exempt lets what is charged from here on be counted and not refused. It is for what is bounded and has to be stored where
+// there is no room, too: that a target is down, and which of its series are gone.
+func (r *Request) Exempt() { r.exempt = true }
+
 // Known begins a series by its ref.
 func (r *Request) Known(ref sample.Ref) { r.push(series{ref: ref, known: true}) }
 
@@ -62,11 +66,11 @@ func (r *Request) Ref(i int) sample.Ref { return r.series[i].ref }
 // one of them; the others have their refs then. One that a series limit refuses has none either, nor a row, and is no error:
 // a target with too many series stays up with those that it may have.
 func (r *Request) Resolve() error {
-	if len(r.unknown) == 0 {
-		return nil
-	}
 	if r.err != nil {
 		return fmt.Errorf("take a scrape in: %w", r.err)
+	}
+	if len(r.unknown) == 0 {
+		return nil
 	}
 	var out Outcome
 	meta := r.batch.Meta // that is of series by their number, until CommitScrape
@@ -173,9 +177,6 @@ func (r *Request) Fate(i int) sample.Reason {
 func (r *Request) CommitScrape(ctx context.Context, labelsOf LabelsOf) error {
 	if err := r.Resolve(); err != nil {
 		return err
-	}
-	if r.err != nil {
-		return fmt.Errorf("take a scrape in: %w", r.err)
 	}
 	for i := range r.batch.Meta {
 		r.batch.Meta[i].Ref = r.series[r.batch.Meta[i].Ref].ref

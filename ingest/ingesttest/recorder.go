@@ -129,22 +129,40 @@ func (r *Recorder) Commit(_ context.Context, b *sample.Batch, res *sample.Result
 }
 
 func (r *Recorder) commitRow(b *sample.Batch, i int) sample.Reason {
-	name, ok := r.mu.series[b.Ref[i]]
-	if !ok {
+	reason := r.judge(b, i)
+	if reason == sample.Accepted {
+		r.mu.rows = append(r.mu.rows, r.row(b, i))
+	}
+	return reason
+}
+
+func (r *Recorder) judge(b *sample.Batch, i int) sample.Reason {
+	if _, ok := r.mu.series[b.Ref[i]]; !ok {
 		return sample.StaleRef
 	}
-	row := Row{Series: name, ST: b.STAt(i), T: b.T[i], V: b.V[i]}
+	if r.Fate == nil {
+		return sample.Accepted
+	}
+	return r.Fate(r.row(b, i))
+}
+
+func (r *Recorder) row(b *sample.Batch, i int) Row {
+	row := Row{Series: r.mu.series[b.Ref[i]], ST: b.STAt(i), T: b.T[i], V: b.V[i]}
 	if b.KindAt(i) != sample.Float {
 		row.H, row.FH = b.H[i], b.FH[i]
 	}
-	if r.Fate != nil {
-		if reason := r.Fate(row); reason != sample.Accepted {
-			return reason
-		}
-	}
-	r.mu.rows = append(r.mu.rows, row)
-	return sample.Accepted
+	return row
 }
+
+// Foresee returns what would become of a row, as a store does that has no order of samples.
+func (r *Recorder) Foresee(b *sample.Batch, row int) sample.Reason {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.judge(b, row)
+}
+
+// ForeseeExemplar takes every exemplar.
+func (r *Recorder) ForeseeExemplar(sample.Exemplar) sample.Reason { return sample.Accepted }
 
 // Durable notes the LSN.
 func (r *Recorder) Durable(_ context.Context, lsn sample.LSN) error {

@@ -36,7 +36,7 @@ func (r *round) read(body []byte, contentType string) error {
 		return r.ending(err)
 	}
 	pos := r.readKnown(body, 0)
-	for returns := 0; pos < len(body); returns++ {
+	for returns := 0; pos < len(body) && r.req.Err() == nil; returns++ {
 		next, err := r.readOdd(body, pos, returns < maxReturns)
 		if err != nil {
 			return r.ending(err)
@@ -74,7 +74,7 @@ func (r *round) ending(err error) error {
 		r.m.bucketLimit.Inc()
 	}
 	foreseen := r.foresee()
-	for _, first := range []error{err, r.limitErr, r.bucketErr} {
+	for _, first := range []error{err, r.req.Err(), r.limitErr, r.bucketErr} {
 		if first != nil {
 			return first
 		}

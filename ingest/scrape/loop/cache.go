@@ -75,7 +75,7 @@ func (c *cache) next() {
 func (c *cache) eachGone(f func(ref sample.Ref)) {
 	var gone map[sample.Ref]bool
 	for i := range c.entries {
-		if e := &c.entries[i]; e.flags&(hadSample|hasSample) == hadSample {
+		if e := &c.entries[i]; e.flags&(hadSample|hasSample) == hadSample && e.ref != 0 {
 			if gone == nil {
 				gone = map[sample.Ref]bool{}
 			}

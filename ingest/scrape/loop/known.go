@@ -9,7 +9,7 @@ package loop
 // may stop at any line.
 func (r *round) readKnown(body []byte, pos int) int {
 	c, set := r.c, r.set
-	for ; r.cursor < c.ordered; r.cursor++ {
+	for ; r.cursor < c.ordered && r.req.Err() == nil; r.cursor++ {
 		e := &c.entries[r.cursor]
 		end := pos + int(e.size)
 		if end > len(body) || e.flags&isRefused != 0 || c.hash(body[pos:end]) != e.hash {

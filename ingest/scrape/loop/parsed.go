@@ -206,6 +206,9 @@ func (r *round) row(x *parsed, ref sample.Ref) (t int64, ok bool, err error) {
 		r.req.ScrapeHistogram(x.st, t, x.hist.h, x.hist.fh, x.flags)
 	}
 	r.where = append(r.where, noEntry) // until it is certain that there is one
+	if err := r.req.Err(); err != nil {
+		return t, false, err
+	}
 	if x.explicit == nil {
 		return t, true, nil
 	}

@@ -109,6 +109,9 @@ func (r *round) define(ls labels.Labels) {
 // resolve lets the series that are new have their refs, and the cache know them.
 func (r *round) resolve() error {
 	err := r.req.Resolve()
+	if r.req.Err() != nil {
+		return err // the request lacks series, so that where does not tell whose they are
+	}
 	for i, at := range r.where {
 		if at == noEntry {
 			continue

@@ -92,6 +92,7 @@ func (l *Loop) store(b *body, x result, start, at time.Time) {
 			r.again(l.pool.intake.Begin())
 		}
 	}
+	r.req.Exempt()
 	r.markStale()
 	x.duration = time.Since(start)
 	l.end.target.Report(start, x.duration, x.err)
@@ -116,6 +117,7 @@ func (l *Loop) logBody(b *body, err error) {
 func (l *Loop) markGone(at time.Time) {
 	r, _ := l.pool.rounds.Get().(*round)
 	r.begin(l, l.pool.intake.Begin(), at)
+	r.req.Exempt()
 	r.markStale()
 	r.reportGone()
 	l.commit(r, &body{})
