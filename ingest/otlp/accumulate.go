@@ -71,8 +71,13 @@ func (a *accumulators) Len() int {
 // add adds a delta to the stream of a key and makes p the sum; or it says why not. A point that was the last one already
 // is the sum as it stands: its sender got no answer and tries again.
 func (a *accumulators) add(key ingest.Key, p *point) (refusal string) {
-	if p.kind == exponential && (p.scale < minScale || p.scale > maxScale) {
-		return "of exponential histograms with a scale that no client uses"
+	if p.kind == exponential {
+		switch {
+		case p.scale < minScale || p.scale > maxScale:
+			return "of exponential histograms with a scale that no client uses"
+		case !(p.zeroThreshold >= 0) || math.IsInf(p.zeroThreshold, 1): // with NaN every comparison is false
+			return "of exponential histograms with a zero threshold that is no width"
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -27,6 +27,7 @@ const (
 	chargeStep  = 64 << 10
 	pointBytes  = 80  // what a point and a row of it take here, twice while a slice grows
 	metricBytes = 512 // likewise for a metric
+	listBytes   = 24  // what a byte of a point may become in its lists: a count of 8 bytes, thrice while a slice grows
 )
 
 // surroundings are the messages around a metric, as they came.
@@ -70,7 +71,8 @@ type decoder struct {
 
 	// What is at hand: the newest of metrics and points, and the resource they belong to.
 	group [groupLength]point
-	p     *point // one of them
+	paid  [groupLength]int // bytes of the largest point that each of group was charged for
+	p     *point           // one of them
 	res   resource
 	x     exemplarMessage
 	parts []ingest.Key // of the rows of a point that has several
@@ -133,11 +135,19 @@ func (d *decoder) hash(parts ...[]byte) ingest.Key {
 	return d.req.Hash(protocol, d.scratch)
 }
 
-// within makes a key of another one and what makes it special.
+// within makes a key of another one and what makes it special, which is not in d.scratch.
 func (d *decoder) within(outer ingest.Key, inner []byte) ingest.Key {
 	d.scratch = binary.LittleEndian.AppendUint64(d.scratch[:0], outer.Hi)
 	d.scratch = binary.LittleEndian.AppendUint64(d.scratch, outer.Lo)
 	return d.req.Hash(protocol, append(d.scratch, inner...))
+}
+
+// join makes a key of two.
+func (d *decoder) join(outer, inner ingest.Key) ingest.Key {
+	var b [16]byte
+	binary.LittleEndian.PutUint64(b[:], inner.Hi)
+	binary.LittleEndian.PutUint64(b[8:], inner.Lo)
+	return d.within(outer, b[:])
 }
 
 // decode reads an ExportMetricsServiceRequest.
@@ -194,9 +204,7 @@ func (d *decoder) scopeMetrics(msg []byte) error {
 		return f.err
 	}
 	if d.settings.converter.PromoteScopeMetadata {
-		d.scratch = binary.AppendUvarint(d.scratch[:0], uint64(len(s.scope)))
-		both := append(append(d.scratch, s.scope...), s.schema...)
-		key = d.within(key, both[len(d.scratch):])
+		key = d.join(key, d.hash(s.scope, s.schema))
 	}
 	f = fields{message: "ScopeMetrics", buf: msg}
 	for f.next() {
@@ -259,14 +267,10 @@ func (d *decoder) identify(m *metric, outer ingest.Key) {
 	if m.monotonic {
 		kind[2] = 1
 	}
-	m.key = d.within(outer, kind)
-	d.scratch = append(append(append(d.scratch[:0], m.name...), 0), m.unit...)
-	k := d.req.Hash(protocol, d.scratch)
-	d.scratch = binary.LittleEndian.AppendUint64(d.scratch[:0], k.Hi)
-	d.scratch = binary.LittleEndian.AppendUint64(d.scratch, k.Lo)
-	m.key = d.within(m.key, append([]byte(nil), d.scratch...))
+	m.key = d.join(d.within(outer, kind), d.hash(m.name, m.unit))
 	m.meta = metadata{kind: m.promType(d.settings)}
-	d.scratch = append(append(append(append(d.scratch[:0], m.meta.kind...), 0), m.unit...), 0)
+	d.scratch = append(append(d.scratch[:0], m.meta.kind...), 0)
+	d.scratch = append(binary.AppendUvarint(d.scratch, uint64(len(m.unit))), m.unit...)
 	m.meta.hash = max(uint32(xxh3.Hash(append(d.scratch, m.help...))), 1)
 }
 
@@ -291,7 +295,7 @@ func (d *decoder) dataPoints(m *metric) error {
 		if f.number != 1 || !f.is(protowire.BytesType) {
 			continue
 		}
-		if err := d.charge(pointBytes); err != nil {
+		if err := d.charge(pointBytes + d.growth(n, len(f.bytes))); err != nil {
 			return err
 		}
 		p := &d.group[n]
@@ -314,6 +318,14 @@ func (d *decoder) dataPoints(m *metric) error {
 		d.empty++
 	}
 	return d.takeGroup(m, n, refusal)
+}
+
+// growth returns how many bytes one of the group takes, before it is decoded, for a message longer than those before it. Its
+// lists are used again: what counts is the longest.
+func (d *decoder) growth(n, length int) int64 {
+	more := max(length-d.paid[n], 0)
+	d.paid[n] += more
+	return int64(more) * listBytes
 }
 
 // takeGroup adds the first n points of the group. The memory of the key table that their series need is fetched at once.
