@@ -10,7 +10,6 @@ import (
 	"mime"
 	"slices"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/model/textparse"
 )
@@ -191,32 +190,4 @@ func setText(to *string, text []byte) bool {
 	}
 	*to = string(text)
 	return true
-}
-
-// labelsInBody reads a body once more for the labels of a series.
-func (r *round) labelsInBody(e *entry, text []byte, contentType string) (labels.Labels, error) {
-	p, err := textparse.New(slices.Clone(text), contentType, nil, r.set.parser)
-	if p == nil {
-		return labels.EmptyLabels(), err
-	}
-	for {
-		kind, err := p.Next()
-		if err != nil {
-			return labels.EmptyLabels(), errors.Join(errUnknownSeries, err)
-		}
-		var name []byte
-		switch kind {
-		case textparse.EntrySeries:
-			name, _, _ = p.Series()
-		case textparse.EntryHistogram:
-			name, _, _, _ = p.Histogram()
-		default:
-			continue
-		}
-		if r.c.is(e, name) {
-			var ls labels.Labels
-			p.Labels(&ls)
-			return r.set.seriesLabels(ls, r.end), nil
-		}
-	}
 }

@@ -218,7 +218,7 @@ func (r *round) row(x *parsed, ref sample.Ref) (t int64, ok bool, err error) {
 			return t, false, err
 		}
 	}
-	if reason := r.req.Foresee(i); !reason.Stored() {
+	if reason := r.req.Foresee(i); !reason.Stored() && reason != sample.StaleRef { // those come back with the commit
 		r.req.Refuse(reason, r.refused[reason] == 0)
 		r.where = r.where[:i]
 		r.refused[reason]++

@@ -4,8 +4,11 @@
 package loop
 
 import (
+	"bytes"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -82,6 +85,43 @@ func TestSeriesThatLeftTheStoreComeBack(t *testing.T) {
 	b.store.Forget()
 	if rows, good := b.give([]byte("b 2\n")); !good || len(rows) != 1 { // nobody is there to mark a
 		t.Fatalf("after a second loss are stored %q, good: %t", rows, good)
+	}
+}
+
+// TestSeriesWithTimesOfTheirOwnComeBack: the store is asked about these ahead, and knows their refs no more.
+func TestSeriesWithTimesOfTheirOwnComeBack(t *testing.T) {
+	for _, parseStart := range []bool{false, true} {
+		b := newBench(t)
+		b.within(t, 0)
+		b.set.parseStart = parseStart
+		for i := range 6 {
+			if i == 2 || i == 4 {
+				b.store.Forget()
+			}
+			rows, good := b.give(fmt.Appendf(nil, "a 1 %d\nb 2\na 3 %d\n", b.at.UnixMilli()+1, b.at.UnixMilli()+2))
+			if !good || len(rows) != 3 {
+				t.Errorf("scrape %d stores %q, good: %t", i, rows, good)
+			}
+		}
+	}
+}
+
+// TestABodyIsReadOnceMoreForAllThatLeftTheStore: once for each of 20,000 series would take a minute.
+func TestABodyIsReadOnceMoreForAllThatLeftTheStore(t *testing.T) {
+	b := newBench(t)
+	var text bytes.Buffer
+	for i := range 20_000 {
+		fmt.Fprintf(&text, "metric_%d{device=\"eth%d\",pod=\"pod-%d\"} %d\n", i/3, i%3, i, i)
+	}
+	b.give(text.Bytes())
+	b.store.Forget()
+	began := time.Now()
+	rows, good := b.give(text.Bytes())
+	if !good || len(rows) != 20_000 {
+		t.Errorf("%d samples are stored, good: %t", len(rows), good)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("that took %s", took)
 	}
 }
 

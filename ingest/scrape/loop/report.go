@@ -4,13 +4,11 @@
 package loop
 
 import (
-	"errors"
 	"math"
 	"time"
 	"unique"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/model/value"
 
@@ -102,18 +100,4 @@ func (r *round) knowReports() {
 	for i := r.firstReport; i < r.req.Len(); i++ {
 		r.c.reports[i-r.firstReport] = r.req.Ref(i)
 	}
-}
-
-var errUnknownSeries = errors.New("a series that no body names any more")
-
-// labelsOf returns the labels of a series of the request, for one that has left the store since it was seen last. Those of
-// the body are found by reading it once more.
-func (r *round) labelsOf(i int, b *body) (labels.Labels, error) {
-	if n := i - r.firstReport; n >= 0 {
-		return r.end.reportLabels(reports()[n].name), nil
-	}
-	if r.where[i] == noEntry {
-		return labels.EmptyLabels(), errUnknownSeries
-	}
-	return r.labelsInBody(&r.c.entries[r.where[i]], b.bytes, b.contentType)
 }

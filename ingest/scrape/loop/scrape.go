@@ -130,7 +130,8 @@ func (l *Loop) markGone(at time.Time) {
 // commit stores a round. Its context is not the loop's: what was scraped is stored, also if the process ends now.
 func (l *Loop) commit(r *round, b *body) {
 	r.req.From("scrape", l.url)
-	err := r.req.CommitScrape(context.WithoutCancel(l.pool.ctx), func(i int) (labels.Labels, error) { return r.labelsOf(i, b) })
+	in := &reread{body: b}
+	err := r.req.CommitScrape(context.WithoutCancel(l.pool.ctx), func(i int) (labels.Labels, error) { return r.labelsOf(i, in) })
 	if err != nil {
 		l.logger.Error("scrape commit failed", "err", err)
 		r.told.forget()
