@@ -48,6 +48,7 @@ type Recorder struct {
 		rows      []Row
 		exemplars []string
 		meta      map[string]sample.Metadata
+		described int
 		resolved  int
 		lsn       sample.LSN
 		durable   sample.LSN
@@ -122,6 +123,7 @@ func (r *Recorder) Commit(_ context.Context, b *sample.Batch, res *sample.Result
 		if name, ok := r.mu.series[m.Ref]; ok {
 			m.Ref = 0
 			r.mu.meta[name] = m
+			r.mu.described++
 		}
 	}
 	r.mu.lsn++
@@ -201,6 +203,20 @@ func (r *Recorder) Metadata(series string) sample.Metadata {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.mu.meta[series]
+}
+
+// Described returns how often metadata was stored.
+func (r *Recorder) Described() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.described
+}
+
+// ForgetMetadata lets all metadata leave the store.
+func (r *Recorder) ForgetMetadata() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.mu.meta)
 }
 
 // Resolved returns how many label sets Resolve was given.

@@ -176,6 +176,7 @@ func (r *round) tell(p textparse.Parser, kind textparse.Entry, g *gap) {
 		describe(func(m *metadata.Metadata) bool { return setText(&m.Unit, unit) })
 	}
 	r.describe = true
+	r.mayLook()
 	if typ != noType {
 		r.typ = typ
 	}

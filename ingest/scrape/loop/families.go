@@ -24,7 +24,8 @@ func (d *described) size() int { return len(d.Help) + len(d.Unit) + len(d.Type) 
 type family struct {
 	described unique.Handle[described]
 	seen      uint32 // the last scrape it was in
-	changed   uint32 // the last scrape that said something else of it than the one before
+	asked     uint32 // the last scrape in which it was asked whether the store knows what is said
+	untold    bool   // the store may not know it: it has changed, or was not stored
 }
 
 // families are what a target says of its metrics. It is a MetricMetadataStore: the API asks while scrapes go on.
@@ -73,7 +74,14 @@ func (f *families) tell(i int32, iter uint32, change func(*metadata.Metadata) bo
 	f.mu.Lock()
 	x.described = unique.Make(d)
 	f.mu.Unlock()
-	x.changed = iter
+	x.untold = true
+}
+
+// renew lets the store be told of every family once more.
+func (f *families) renew() {
+	for i := range f.all {
+		f.all[i].untold = true
+	}
 }
 
 // ended drops the index, which a body in the usual order does not need.

@@ -5,8 +5,6 @@ package loop
 
 import (
 	"strings"
-	"sync"
-	"unique"
 
 	"github.com/prometheus/common/model"
 )
@@ -45,37 +43,4 @@ func ofFamily(series, family string, t model.MetricType) bool {
 		}
 	}
 	return series == family
-}
-
-// told is what the store has been told of metric families. Targets say it with each scrape, and many say the same.
-type told struct {
-	mu  sync.RWMutex
-	all map[string]unique.Handle[described] // guarded by mu
-}
-
-// maxTold bounds it: 20 MB.
-const maxTold = 100_000
-
-// news reports whether d is not what the store was told last, and notes it.
-func (t *told) news(name string, d unique.Handle[described]) bool {
-	t.mu.RLock()
-	old, ok := t.all[name]
-	t.mu.RUnlock()
-	if ok && old == d {
-		return false
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.all == nil || len(t.all) >= maxTold {
-		t.all = map[string]unique.Handle[described]{}
-	}
-	t.all[name] = d
-	return true
-}
-
-// forget makes everything news again, after something was not stored.
-func (t *told) forget() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	clear(t.all)
 }

@@ -32,7 +32,7 @@ func (r *round) readKnown(body []byte, pos int) int {
 			if e.flags&isBeyond != 0 {
 				return pos
 			}
-		case e.ref == 0 || x.hasT && set.honorTimes || set.sampleLimit > 0 && r.counted >= set.sampleLimit:
+		case r.look || e.ref == 0 || x.hasT && set.honorTimes || set.sampleLimit > 0 && r.counted >= set.sampleLimit:
 			return pos // somebody has to look
 		default:
 			r.counted++
@@ -55,6 +55,7 @@ func (r *round) pass(e *entry) {
 	e.seen = r.c.iter
 	if e.family >= 0 {
 		r.family, r.describe = e.family, true
+		r.mayLook()
 		r.c.families.all[e.family].seen = r.c.iter
 	}
 	if e.typ != noType {

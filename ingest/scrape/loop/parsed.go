@@ -99,12 +99,10 @@ func (r *round) isOut(at int32) bool {
 // which something has to be found out.
 func (r *round) needsLabels(at int32, hash uint64) bool {
 	switch {
-	case r.c.entries[at].ref == 0:
+	case r.c.entries[at].ref == 0, r.set.synthesize && r.c.origins[hash] == nil:
 		return true
-	case r.set.synthesize:
-		return r.c.origins[hash] == nil
 	}
-	return r.set.passMetadata && r.describe && r.c.families.all[r.family].changed == r.c.iter
+	return r.set.passMetadata && r.describe && r.c.families.all[r.family].untold
 }
 
 // newLabels makes the labels of a series that is not known. It returns why there is nothing to store, if there is not.
@@ -158,6 +156,7 @@ func (r *round) add(x *parsed, at int32, known bool, fresh entry) (added bool, e
 	if !ok {
 		return false, err
 	}
+	wasRefused := !known && at >= 0
 	if !known {
 		if x.explicit == nil {
 			fresh.flags |= isFresh
@@ -170,7 +169,9 @@ func (r *round) add(x *parsed, at int32, known bool, fresh entry) (added bool, e
 		r.c.entries[at].flags |= hasSample
 	}
 	r.addExemplars(x, t)
-	r.addMetadata(x, !known)
+	if !wasRefused { // else it may be again: another series tells
+		r.addMetadata(x, !known)
+	}
 	return true, nil
 }
 
@@ -303,24 +304,5 @@ func (r *round) addExemplars(x *parsed, t int64) {
 	}
 	if late > 0 && late == len(r.exemplars) { // else it is an update of some of them
 		r.lateExemplars += late
-	}
-}
-
-// addMetadata adds what the body says of a series' family, where that is news.
-func (r *round) addMetadata(x *parsed, isNew bool) {
-	if !r.set.passMetadata || !r.describe {
-		return
-	}
-	f := &r.c.families.all[r.family]
-	if !isNew && f.changed != r.c.iter {
-		return
-	}
-	d := f.described.Value()
-	if !ofFamily(x.labels.Get(labels.MetricName), d.name, d.Type) {
-		r.describe = false // and of those that follow neither
-		return
-	}
-	if r.told.news(d.name, f.described) {
-		r.req.Metadata(sample.Metadata{Type: string(d.Type), Unit: d.Unit, Help: d.Help})
 	}
 }

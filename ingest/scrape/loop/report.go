@@ -81,9 +81,7 @@ func (r *round) report(values [reportSeries]float64, flags sample.Flag) {
 func (r *round) describeReport(i int) {
 	x := reports()[i]
 	d := described{metadata.Metadata{Type: model.MetricTypeGauge, Unit: x.unit, Help: x.help}, x.name}
-	if r.told.news(d.name, unique.Make(d)) {
-		r.req.Metadata(sample.Metadata{Type: string(d.Type), Unit: d.Unit, Help: d.Help})
-	}
+	r.tellStore(noEntry, unique.Make(d))
 }
 
 // reportGone marks the reports stale.

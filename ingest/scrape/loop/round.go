@@ -44,6 +44,8 @@ type round struct {
 	family   int32 // that was described last, -1 for none
 	typ      familyType
 	describe bool // the series that follow may be of that family
+	look     bool // the store has to be told of it
+	news     []news
 
 	total, added, fresh int
 	counted             int  // samples that count against the limit
@@ -71,7 +73,7 @@ func (r *round) begin(l *Loop, req *ingest.Request, at time.Time) {
 	*r = round{
 		set: &l.set, end: l.end, c: l.cache, m: l.pool.metrics, told: l.pool.told, truncate: l.pool.truncate.Load(), req: req,
 		t: at.UnixMilli(), maxT: time.Now().Add(maxAhead).UnixMilli(), family: -1, firstReport: math.MaxInt,
-		where: r.where[:0], order: r.order[:0], places: places{r.places.slots[:0]}, exemplars: r.exemplars[:0], buf: r.buf[:0],
+		news: r.news[:0], where: r.where[:0], order: r.order[:0], places: places{r.places.slots[:0]}, exemplars: r.exemplars[:0], buf: r.buf[:0],
 	}
 	req.From("scrape", l.end.target.URL().String())
 }
@@ -89,6 +91,7 @@ func (r *round) ended() {
 func (r *round) again(req *ingest.Request) {
 	r.req, r.where = req, r.where[:0]
 	r.limitErr, r.bucketErr = nil, nil
+	r.untell()
 }
 
 // markStale adds a marker for every series that is gone.
@@ -158,12 +161,15 @@ func (r *round) takeBack(at int32) {
 
 // settle tells the cache what became of the rows, once they are committed.
 func (r *round) settle() {
+	back := false
 	for i, at := range r.where {
 		if at == noEntry {
 			continue // markers and reports of a target that has come back may be too late
 		}
 		e := &r.c.entries[at]
-		e.ref = r.req.Ref(i)
+		ref := r.req.Ref(i)
+		back = back || e.ref != 0 && e.ref != ref
+		e.ref = ref
 		if fate := r.req.Fate(i); !fate.Stored() {
 			e.flags &^= hasSample
 			if fate != sample.OverLimit || e.flags&isRefused == 0 { // those of series limits are counted there
@@ -171,6 +177,11 @@ func (r *round) settle() {
 			}
 		}
 	}
+	if back && r.set.passMetadata { // what a series carried has left the store with it
+		r.told.forget(r.c.families.all)
+		r.c.families.renew()
+	}
+	r.settleNews()
 }
 
 // finish ends a scrape. A good one forgets what was not in it, and keeps the order of what was.

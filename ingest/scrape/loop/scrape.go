@@ -134,7 +134,7 @@ func (l *Loop) commit(r *round, b *body) {
 	err := r.req.CommitScrape(context.WithoutCancel(l.pool.ctx), func(i int) (labels.Labels, error) { return r.labelsOf(i, in) })
 	if err != nil {
 		l.logger.Error("scrape commit failed", "err", err)
-		r.told.forget()
+		r.untell()
 		return
 	}
 	r.settle()
