@@ -13,7 +13,8 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb"
 )
 
-// forwardPercent is the part of memory.limit that rows on their way to receivers may take; names of series are beyond it.
+// forwardPercent is the part of memory.limit that rows on their way to receivers may take; names of series, and a small
+// round of each receiver, are beyond it.
 const forwardPercent = 10
 
 // openForwarder makes what sends on the samples of a store, and lets it send what waits: the store tells it of what its
@@ -34,6 +35,7 @@ func (s *server) forwardOptions(store forward.Store) forward.Options {
 	return forward.Options{
 		FS: s.fs, Dir: s.stateDir("forward"), Store: store, Flush: s.opts.Storage.RemoteFlushDeadline,
 		Account:    s.memory.Child("remote write", s.memory.Limit()/100*forwardPercent),
+		Beyond:     s.memory,
 		Registerer: s.registry, Logger: s.log.With("component", "remote write out"),
 	}
 }

@@ -5,12 +5,14 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/tidemarkdb/tidemark/cmd/tidemark/internal/peers"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // TestRemoteWriteReachesPrometheusOverOutagesAndKills sends what comes on to a Prometheus, which is away for a while; in
@@ -78,5 +80,16 @@ remote_write:
 			commit()
 			arrived()
 		})
+	}
+}
+
+func TestNamesOfForwardedSeriesTakeNoRoomFromRows(t *testing.T) {
+	s := &server{memory: budget.NewRoot("process", 1<<30), log: slog.New(slog.DiscardHandler)}
+	o := s.forwardOptions(nil)
+	if err := o.Beyond.Reserve(200 << 20); err != nil {
+		t.Fatal(err)
+	}
+	if used, whole := o.Account.Used(), s.memory.Used(); used != 0 || whole != 200<<20 {
+		t.Errorf("names take %d bytes of those of rows, and %d of the process'", used, whole)
 	}
 }

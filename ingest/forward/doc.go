@@ -21,8 +21,9 @@
 //
 // Cost: a row takes 11 to 16 bytes in the queue, its part of the names of the epoch at most a quarter of that on top. While
 // nothing is to be forwarded a commit costs one atomic load. An endpoint holds the labels of the series that it has seen in
-// the last two epochs, and two rounds of rows, at most 16 MiB of records each; all of it is charged to Options.Account.
-// Where that has no room rounds are small, and wait; the queue on disk does, too.
+// the last two epochs, and two rounds of rows, at most 16 MiB of records each. Rows are charged to Options.Account; labels,
+// and the first 256 KiB of one round at a time, to Options.Beyond. Where Account has no room rounds are small and come one
+// by one, whatever other endpoints hold; the queue on disk waits.
 //
 // All methods are safe for concurrent use. ApplyConfig starts the goroutines of endpoints, Run ends them when it ends, and Close
 // ends what is left and the queue; it must be called.

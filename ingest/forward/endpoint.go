@@ -83,6 +83,7 @@ type round struct {
 	end    position // of the endpoint when all of it is sent
 	newest int64    // time of its newest row
 	most   int      // bytes for which there is memory
+	own    int      // of them, those that are the endpoint's own
 }
 
 // run sends until ctx is done.
@@ -101,7 +102,7 @@ func (e *endpoint) run(ctx context.Context, from position) {
 	defer end()
 	for r := range rounds {
 		sent := s.send(r.rows)
-		e.room.release(r.most)
+		e.room.release(&r)
 		if !sent {
 			break
 		}
@@ -173,7 +174,7 @@ func (e *endpoint) readFrom(ctx context.Context, at position, rounds chan<- roun
 			return at
 		}
 		if err := e.fill(ctx, r, &next); err != nil {
-			e.room.release(next.most)
+			e.room.release(&next)
 			if ctx.Err() == nil {
 				e.log.Error("the queue of remote write cannot be read", "err", err, "again_in", readRest)
 			}
@@ -185,7 +186,7 @@ func (e *endpoint) readFrom(ctx context.Context, at position, rounds chan<- roun
 		case rounds <- next:
 			at = next.end
 		case <-ctx.Done():
-			e.room.release(next.most)
+			e.room.release(&next)
 			return at
 		}
 	}
@@ -193,10 +194,20 @@ func (e *endpoint) readFrom(ctx context.Context, at position, rounds chan<- roun
 
 // roundRoom waits for the memory of a round.
 func (e *endpoint) roundRoom(ctx context.Context, next *round) bool {
-	return e.room.begin(ctx, next, func(d time.Duration) {
+	told := false
+	ok := e.room.begin(ctx, next, func(waited time.Duration) {
 		e.metrics.waits.Inc()
-		e.pause(ctx, d)
+		if waited >= roomLong && !told {
+			told = true
+			e.metrics.starved.Set(1)
+			e.log.Warn("remote write has no memory to read ahead: one round at a time is sent, as small as it may be",
+				"waited", waited.Round(time.Second), "next_step", "look at the receivers: those that are away hold memory; or raise memory.limit")
+		}
 	})
+	if told {
+		e.metrics.starved.Set(0)
+	}
+	return ok
 }
 
 // fill waits for records, and then a little for more: until as many requests are full as are made side by side, or

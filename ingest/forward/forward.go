@@ -28,7 +28,8 @@ type Options struct {
 	Dir        string // where the queue is; it is made when there is something to forward
 	Store      Store
 	Limits     Limits
-	Account    *budget.Account       // charged for what the endpoints hold in memory; nil: not accounted
+	Account    *budget.Account       // charged for the rows that the endpoints hold in memory; nil: not accounted
+	Beyond     *budget.Account       // charged, whatever its limit, for what nothing is sent without: names, a small round each
 	Flush      time.Duration         // how long a stop waits for what has not been sent; 0: not at all
 	Registerer prometheus.Registerer // nil: no metrics are registered
 	Logger     *slog.Logger          // nil: nothing is logged
@@ -216,7 +217,7 @@ func (f *Forwarder) endpointsOf(cfg *promconfig.Config) (map[string]*endpoint, e
 		out[key] = &endpoint{
 			key: key, config: c, external: cfg.GlobalConfig.ExternalLabels, client: client,
 			metrics: f.metrics.of(key, c.URL.Redacted()), log: f.o.Logger.With("remote_name", key, "url", c.URL.Redacted()), now: f.o.Now,
-			sharding: newSharding(&c.QueueConfig), room: newRoom(f.o.Account.Child("remote write to "+key, 0)), done: make(chan struct{}),
+			sharding: newSharding(&c.QueueConfig), room: newRoom(f.o.Account.Child("remote write to "+key, 0), f.o.Beyond.Child("remote write to "+key, 0)), done: make(chan struct{}),
 		}
 	}
 	return out, nil

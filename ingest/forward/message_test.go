@@ -73,7 +73,7 @@ func BenchmarkMessage(b *testing.B) {
 		buf, err = appendMessage1(buf[:0], rows)
 		return buf, err
 	}
-	e := &endpoint{room: newRoom(nil), config: &promconfig.RemoteWriteConfig{ProtobufMessage: messageV1}}
+	e := &endpoint{room: newRoom(nil, nil), config: &promconfig.RemoteWriteConfig{ProtobufMessage: messageV1}}
 	for name, encode := range map[string]func() ([]byte, error){
 		"1.0 by generated code": generated, "1.0": pooled, "2.0": func() ([]byte, error) { return messageOf2(rows) },
 		"1.0 packed": func() ([]byte, error) { return e.message(rows) },

@@ -57,6 +57,7 @@ type metrics struct {
 	shardsDesired, capacity, perSend *prometheus.GaugeVec
 	highest, highestSent             *prometheus.GaugeVec
 	duration                         *prometheus.HistogramVec
+	starved                          *prometheus.GaugeVec
 	refused, cut                     prometheus.Counter
 	newest                           prometheus.Gauge
 	newestT                          atomic.Int64 // ms
@@ -98,6 +99,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.perSend = m.gauge("max_samples_per_send", "The most samples of one request.")
 	m.highest = m.gauge("queue_highest_timestamp_seconds", "Time of the newest sample that is to be sent.")
 	m.highestSent = m.gauge("queue_highest_sent_timestamp_seconds", "Time of the newest sample that was sent.")
+	m.starved = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "tidemark_remote_write_waits_for_memory", Help: "1 while a receiver has had no memory to read ahead for more than a minute.",
+	}, endpointLabels)
+	m.ofEndpoints = append(m.ofEndpoints, m.starved)
 	m.duration = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: metricPrefix + "sent_batch_duration_seconds", Help: "Time until a request was answered for good.",
 		Buckets: append(prometheus.DefBuckets, 25, 60, 120, 300), NativeHistogramBucketFactor: 1.1,
@@ -167,6 +172,7 @@ type endpointMetrics struct {
 	families, familiesFailed, familiesRetried   prometheus.Counter
 	bytes, familyBytes, waits                   prometheus.Counter
 	shards, shardsDesired, highest, highestSent prometheus.Gauge
+	starved                                     prometheus.Gauge
 	duration                                    prometheus.Observer
 	newest, newestSent                          atomic.Int64 // times of rows that were read and of those that were sent, ms
 }
@@ -178,7 +184,7 @@ func (m *metrics) of(name, url string) *endpointMetrics {
 		bytes:           m.bytes.WithLabelValues(name, url), familyBytes: m.familyBytes.WithLabelValues(name, url), waits: m.waits.WithLabelValues(name, url),
 		shards: m.shards.WithLabelValues(name, url), shardsDesired: m.shardsDesired.WithLabelValues(name, url),
 		highest: m.highest.WithLabelValues(name, url), highestSent: m.highestSent.WithLabelValues(name, url),
-		duration: m.duration.WithLabelValues(name, url),
+		duration: m.duration.WithLabelValues(name, url), starved: m.starved.WithLabelValues(name, url),
 	}
 	for i := range itemNames {
 		x.sent[i], x.failed[i], x.retried[i] = m.sent[i].WithLabelValues(name, url), m.failed[i].WithLabelValues(name, url), m.retried[i].WithLabelValues(name, url)

@@ -14,7 +14,6 @@ import (
 
 	"github.com/tidemarkdb/tidemark/query"
 	"github.com/tidemarkdb/tidemark/tsdb"
-	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -207,65 +206,5 @@ func TestTheAlertsOfPrometheusMixinTellWhatIsWrong(t *testing.T) {
 	w.scrape(read().Add(time.Second))
 	if got := w.firing(read().Add(time.Second)); !got["shards"] {
 		t.Errorf("more requests are desired than allowed, and %v fire", got)
-	}
-}
-
-func TestRoundsWaitForMemoryAndGiveItBack(t *testing.T) {
-	limit := int64(roundLeast*rowMemory + 100)
-	account := budget.NewRoot("test", limit)
-	r := newRoom(account)
-	waits := 0
-	first := &round{}
-	if !r.begin(t.Context(), first, func(time.Duration) { waits++ }) || first.most != roundLeast || waits > 0 {
-		t.Fatalf("the first round got %d bytes after %d waits", first.most, waits)
-	}
-	if r.grow(first) {
-		t.Error("a round grew beyond the memory there is")
-	}
-	second := &round{}
-	if !r.begin(t.Context(), second, func(time.Duration) {
-		if waits++; waits == 3 {
-			r.release(first.most)
-		}
-	}) || waits != 3 {
-		t.Errorf("the second round waited %d times", waits)
-	}
-	second.bytes = 1000
-	r.settle(second)
-	if got := account.Used(); got != 1000*rowMemory {
-		t.Errorf("%d bytes are charged for a round of 1000", got)
-	}
-	done := r.message(1 << 20) // beyond all memory: it is made alone
-	done()
-	r.release(second.most)
-	if got := account.Used(); got != 0 {
-		t.Errorf("%d bytes are left", got)
-	}
-	account.SetLimit(0)
-	large := &round{}
-	for r.begin(t.Context(), large, nil); r.grow(large); {
-		continue
-	}
-	if large.most != roundBytes {
-		t.Errorf("a round is at most %d bytes, want %d", large.most, roundBytes)
-	}
-}
-
-func TestAllMemoryOfAnEndpointIsGivenBack(t *testing.T) {
-	account := budget.NewRoot("test", 0)
-	x, to := newBench(t, Options{Account: account}), newReceiver(t)
-	x.configure(to, `remote_write: [{url: URL`+quick+`}]`)
-	for i := range uint32(50) {
-		x.row(x.store.ref(i, "__name__", "a", "i", string(rune('a'+i))), 1, 1)
-	}
-	for q := x.f.queue.Load(); q.behind(q.journal.Last()); {
-		time.Sleep(time.Millisecond)
-	}
-	if account.Used() < 50*seriesMemory {
-		t.Errorf("%d bytes are charged while it runs", account.Used())
-	}
-	x.stop()
-	if account.Used() != 0 {
-		t.Errorf("%d bytes are charged at the end", account.Used())
 	}
 }
