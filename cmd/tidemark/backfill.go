@@ -26,7 +26,7 @@ const catchUpAfter = 2 * time.Minute
 // newFiller makes what fills recording rules in over the past.
 func (s *server) newFiller(p *parts) *backtest.Filler {
 	return backtest.NewFiller(backtest.FillerOptions{
-		Engine: p.engine, Appender: s.db, Parser: s.queryFeatures().NewParser(), Logger: s.log.With("component", "backfill"),
+		Engine: p.engine, Appender: s.db.Ungated(), Parser: s.queryFeatures().NewParser(), Logger: s.log.With("component", "backfill"),
 	})
 }
 
@@ -79,9 +79,12 @@ func firstMissed(ctx context.Context, src column.Source, groups []rules.GroupSta
 		if len(names) == 0 {
 			continue
 		}
-		last, err := newest(ctx, src, names, began.Add(-window), began)
+		last, ever, err := newest(ctx, src, names, began.Add(-window), began)
 		if err != nil {
 			return first, false, fmt.Errorf("look for the last samples of the rules of group %s: %w", g.Name, err)
+		}
+		if !ever { // rules that are new, or whose expressions give nothing
+			continue
 		}
 		if began.Sub(last) > g.Interval+g.QueryOffset && last.Before(first) {
 			first, missed = last, true
@@ -90,15 +93,20 @@ func firstMissed(ctx context.Context, src column.Source, groups []rules.GroupSta
 	return first, missed, nil
 }
 
-// newest returns the time of the newest sample of metrics within a range; its beginning if there is none.
-func newest(ctx context.Context, src column.Source, names []string, from, to time.Time) (_ time.Time, err error) {
+// idleFor is how long before the range that is made up for rules must have given something: they gave something when the
+// server stopped.
+const idleFor = 24 * time.Hour
+
+// newest returns the time of the newest sample of metrics within a range, its beginning if there is none, and whether
+// there is one there or shortly before.
+func newest(ctx context.Context, src column.Source, names []string, from, to time.Time) (_ time.Time, ever bool, err error) {
 	m, err := labels.NewMatcher(labels.MatchRegexp, model.MetricNameLabel, strings.Join(names, "|"))
 	if err != nil {
-		return from, err
+		return from, false, err
 	}
-	view, err := src.View(from.UnixMilli(), to.UnixMilli())
+	view, err := src.View(from.Add(-idleFor).UnixMilli(), to.UnixMilli())
 	if err != nil {
-		return from, err
+		return from, false, err
 	}
 	defer func() {
 		if cerr := view.Close(); err == nil {
@@ -106,8 +114,8 @@ func newest(ctx context.Context, src column.Source, names []string, from, to tim
 		}
 	}()
 	set, err := view.Series(ctx, []*labels.Matcher{m}, column.Hint{})
-	if err != nil {
-		return from, err
+	if err != nil || set.N == 0 {
+		return from, false, err
 	}
 	ids := make([]uint32, set.N)
 	for i := range ids {
@@ -117,14 +125,14 @@ func newest(ctx context.Context, src column.Source, names []string, from, to tim
 	var b column.Block
 	defer b.Free()
 	for len(ids) > 0 {
-		n, err := view.Scan(ctx, set, ids, column.Need{}, &b)
+		n, err := view.Scan(ctx, set, ids, column.Need{MinT: from.UnixMilli(), MaxT: to.UnixMilli()}, &b)
 		if err != nil {
-			return from, err
+			return from, true, err
 		}
 		for _, t := range b.T {
 			last = max(last, t)
 		}
 		ids = ids[n:]
 	}
-	return time.UnixMilli(last).UTC(), nil
+	return time.UnixMilli(last).UTC(), true, nil
 }

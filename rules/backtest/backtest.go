@@ -13,8 +13,8 @@
 // it do. Nothing is written to the history, and nobody is told.
 //
 // Alerts begin inactive: what was pending or firing before the start is not known. A window of 30 days of a rule that is
-// evaluated every 15 seconds has 172,800 evaluations; what reads the history only is asked for 512 of them at a time, in
-// a range query, whose answers are those of the instant queries. Run works on the caller's goroutine.
+// evaluated every 15 seconds has 172,800 evaluations; what reads the history only is asked for up to 512 of them at a
+// time, in a range query, whose answers are those of the instant queries. They take 32 MiB at most. Run works on the caller's goroutine.
 package backtest
 
 import (
@@ -61,10 +61,10 @@ const (
 func isAlertSeries(name string) bool { return name == alertsMetric || name == forStateMetric }
 
 // Run evaluates the rules. Rules that fail are in the Report; an error means that there is none.
-func Run(ctx context.Context, o Options) (*Report, error) { return run(ctx, o, true) }
+func Run(ctx context.Context, o Options) (*Report, error) { return run(ctx, o, maxHeld) }
 
-// run is Run. Without ahead each evaluation is asked for apart.
-func run(ctx context.Context, o Options, ahead bool) (*Report, error) {
+// run is Run with room for so many bytes of answers that are asked for ahead; 0: none is.
+func run(ctx context.Context, o Options, room int64) (*Report, error) {
 	if err := checkRange(o.Start, o.End); err != nil {
 		return nil, err
 	}
@@ -88,10 +88,11 @@ func run(ctx context.Context, o Options, ahead bool) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !ahead {
+	if room == 0 {
 		clear(steps)
 	}
 	ask = newAsker(o.Engine, newOverlay(o.History, o.Scratch, written), o.End, steps)
+	ask.room = room
 	defer ask.close()
 	return evaluate(ctx, &o, trial, groups)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -197,21 +198,99 @@ func TestAskingAheadChangesNothing(t *testing.T) {
 			fmt.Fprintf(&text, "  - {alert: A%d, expr: '%s', for: %ds}\n  - {record: out%d, expr: '%s'}\n", i, expr, rnd.IntN(4)*30, i, expr)
 		}
 	}
-	apart, err := run(t.Context(), options(t, db, text.String()), false)
+	apart, err := run(t.Context(), options(t, db, text.String()), 0)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text.String())
 	}
-	ahead := backtest(t, options(t, db, text.String()))
-	if diff := cmp.Diff(apart, ahead, cmp.Comparer(labels.Equal)); diff != "" {
-		t.Errorf("- each apart, + ahead:\n%s\n%s", diff, text.String())
+	for _, room := range []int64{maxHeld, 20_000} { // the second has room for few answers
+		ahead, err := run(t.Context(), options(t, db, text.String()), room)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(apart, ahead, cmp.Comparer(labels.Equal)); diff != "" {
+			t.Errorf("- each apart, + ahead with %d bytes:\n%s\n%s", room, diff, text.String())
+		}
 	}
 	episodes := 0
-	for _, r := range ahead.Rules {
+	for _, r := range apart.Rules {
 		episodes += len(r.Episodes)
 	}
 	if episodes == 0 {
 		t.Errorf("no rule ever fired:\n%s", text.String())
 	}
+}
+
+// TestAnswersThatAreAskedForAheadTakeNoMoreThanTheirRoom has 40 rules of 50 series each.
+func TestAnswersThatAreAskedForAheadTakeNoMoreThanTheirRoom(t *testing.T) {
+	db := open(t)
+	for i := range 50 {
+		write(t, db, 240, labels.FromStrings("__name__", "m", "instance", strconv.Itoa(i)), func(i int) float64 { return float64(i) })
+	}
+	o := options(t, db, "")
+	steps := map[string]time.Duration{}
+	for i := range 40 {
+		steps[fmt.Sprintf("m + %d", i)] = 15 * time.Second
+	}
+	a := newAsker(o.Engine, nil, o.End, steps)
+	a.room = 1 << 20
+	defer a.close()
+	longest := int64(0)
+	for ts := o.Start; !ts.After(o.End); ts = ts.Add(15 * time.Second) {
+		for expr := range steps {
+			v, err := a.query(t.Context(), expr, ts)
+			if err != nil || len(v) != 50 {
+				t.Fatalf("%s at %v: %d samples, %v", expr, ts, len(v), err)
+			}
+		}
+		held := int64(0)
+		for _, w := range a.windows {
+			longest = max(longest, w.ticks)
+			if w.query != nil {
+				held += sizeOf(w.series)
+			}
+		}
+		if held > a.room+a.room/4 || held != a.held {
+			t.Fatalf("%v: %d bytes are held, counted as %d, of %d", ts, held, a.held, a.room)
+		}
+	}
+	if longest < 8 {
+		t.Errorf("at most %d evaluations were asked for at once", longest)
+	}
+}
+
+// TestSeriesThatLeftTheScratchStoreAreMadeAgain has a rule that is evaluated more rarely than idle series stay in a store,
+// while others keep its time going.
+func TestSeriesThatLeftTheScratchStoreAreMadeAgain(t *testing.T) {
+	db := open(t)
+	write(t, db, 4*60*48, labels.FromStrings("__name__", "up", "instance", "a"), func(int) float64 { return 1 })
+	const text = `groups:
+- {name: fast, interval: 1m, rules: [{record: quick, expr: up}, {record: second, expr: quick}]}
+- {name: slow, interval: 12h, rules: [{record: slowly, expr: up}]}
+- {name: reads, interval: 1m, rules: [{alert: Gone, expr: 'absent_over_time(slowly[12h5m])'}]}
+`
+	o := options(t, db, text)
+	o.End = start.Add(47 * time.Hour)
+	o.Scratch = &maintained{DB: o.Scratch.(*tsdb.DB)}
+	r := backtest(t, o)
+	gone := r.Rules[len(r.Rules)-1]
+	if len(gone.Episodes) != 1 || gone.Episodes[0].Pending.Sub(start) > time.Hour { // until the first evaluation of the slow group
+		t.Errorf("episodes\n%s", show(r, "Gone"))
+	}
+}
+
+// maintained is a store that is maintained before every hundredth commit.
+type maintained struct {
+	*tsdb.DB
+	commits int
+}
+
+func (m *maintained) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sample.LSN, error) {
+	if m.commits++; m.commits%100 == 0 {
+		if err := m.Maintain(ctx); err != nil {
+			return 0, err
+		}
+	}
+	return m.DB.Commit(ctx, b, r)
 }
 
 func TestWhatABacktestCannotDoIsSaid(t *testing.T) {

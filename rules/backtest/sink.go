@@ -18,6 +18,7 @@ type sink struct {
 	read    map[string]bool // names of metrics that rules read
 	counted sample.Ref      // refs given out for series that are only counted, from countedRefs on
 	batch   sample.Batch
+	rows    []int // of the batch of the rule, by row of batch
 	result  sample.Result
 }
 
@@ -41,22 +42,33 @@ func (s *sink) Resolve(ls []labels.Labels, refs []sample.Ref) error {
 
 // Commit implements sample.Appender.
 func (s *sink) Commit(ctx context.Context, b *sample.Batch, r *sample.Result) (sample.LSN, error) {
-	*r = sample.Result{}
 	s.batch.Reset()
+	s.rows = s.rows[:0]
 	for i, ref := range b.Ref {
-		switch {
-		case ref >= countedRefs:
-		case b.KindAt(i) == sample.FloatHistogram:
-			s.batch.AppendHistogram(ref, 0, b.T[i], nil, b.FH[i], 0)
-		default:
-			s.batch.AppendFloat(ref, 0, b.T[i], b.V[i], 0)
+		if ref >= countedRefs {
+			continue
+		}
+		s.rows = append(s.rows, i)
+		if b.KindAt(i) == sample.FloatHistogram {
+			s.batch.AppendHistogram(ref, 0, b.T[i], nil, b.FH[i], b.FlagsAt(i))
+		} else {
+			s.batch.AppendFloat(ref, 0, b.T[i], b.V[i], b.FlagsAt(i))
 		}
 	}
-	r.Floats = b.Len()
-	if s.batch.Len() == 0 {
+	*r = sample.Result{Floats: b.Len()}
+	if len(s.rows) == 0 {
 		return 0, nil
 	}
-	return s.scratch.Commit(ctx, &s.batch, &s.result)
+	lsn, err := s.scratch.Commit(ctx, &s.batch, &s.result)
+	if err != nil || s.result.Reason == nil {
+		return lsn, err
+	}
+	// What the scratch store says holds for the rows that it got, such as that a series has left it since.
+	r.Reason = make([]sample.Reason, b.Len())
+	for i, row := range s.rows {
+		r.Reason[row] = s.result.Reason[i]
+	}
+	return lsn, nil
 }
 
 // Durable implements sample.Appender.

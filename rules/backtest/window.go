@@ -16,9 +16,14 @@ import (
 	"github.com/tidemarkdb/tidemark/rules"
 )
 
-// windowTicks is how many evaluations of an expression one range query answers: a range query decodes each sample once,
-// where instant queries decode the samples of their windows again and again.
-const windowTicks = 512
+// maxTicks is how many evaluations of an expression one range query answers at most: a range query decodes each sample
+// once, where instant queries decode the samples of their windows again and again. The first has firstTicks, and each
+// following one twice as many where the answers of all expressions together take no more than maxHeld bytes.
+const (
+	maxTicks   = 512
+	firstTicks = 16
+	maxHeld    = 32 << 20
+)
 
 // asker answers the queries of one backtest. Expressions that read nothing the rules write are asked for many
 // evaluations at once.
@@ -29,6 +34,8 @@ type asker struct {
 	end     int64                    // of the backtest, milliseconds
 	steps   map[string]time.Duration // the intervals of the expressions that may be asked for ahead
 	windows map[phase]*window
+	room    int64 // bytes that all answers may take together
+	held    int64 // bytes that they take
 }
 
 // phase is an expression of groups that are evaluated at the same times.
@@ -40,6 +47,8 @@ type phase struct {
 // window is the answers to one expression at the next evaluations.
 type window struct {
 	step    time.Duration // between evaluations
+	ticks   int64         // that the last query answered
+	size    int64         // bytes that its answers took
 	query   promql.Query  // whose result the series are; nil: none
 	series  promql.Matrix
 	floats  []int // of each series the next float and histogram
@@ -51,7 +60,7 @@ type window struct {
 func newAsker(engine promql.QueryEngine, data storage.Queryable, end time.Time, steps map[string]time.Duration) *asker {
 	return &asker{
 		engine: engine, data: data, instant: rules.EngineQuery(engine, data), end: timestamp.FromTime(end),
-		steps: steps, windows: make(map[phase]*window),
+		steps: steps, windows: make(map[phase]*window), room: maxHeld,
 	}
 }
 
@@ -64,7 +73,7 @@ func (a *asker) query(ctx context.Context, expr string, ts time.Time) (promql.Ve
 	at := phase{expr, t % step.Milliseconds()}
 	w := a.windows[at]
 	if w == nil {
-		w = &window{step: step, to: math.MinInt64, apartTo: math.MinInt64}
+		w = &window{step: step, ticks: firstTicks / 2, to: math.MinInt64, apartTo: math.MinInt64}
 		a.windows[at] = w
 	}
 	if t <= w.apartTo || (t > w.to && !a.fill(ctx, expr, w, ts)) {
@@ -75,9 +84,17 @@ func (a *asker) query(ctx context.Context, expr string, ts time.Time) (promql.Ve
 
 // fill asks for the evaluations from ts on and reports whether that went well.
 func (a *asker) fill(ctx context.Context, expr string, w *window, ts time.Time) bool {
+	if w.query != nil {
+		a.held -= w.size
+	}
 	w.close()
 	step, from := w.step.Milliseconds(), timestamp.FromTime(ts)
-	w.to = min(from+(windowTicks-1)*step, a.end)
+	ticks := a.ticks(w)
+	if ticks < 2 { // together they would take too much
+		w.apartTo, w.ticks, w.size = from+(maxTicks-1)*step, firstTicks/2, 0
+		return false
+	}
+	w.to = min(from+(ticks-1)*step, a.end)
 	w.to -= (w.to - from) % step
 	q, err := a.engine.NewRangeQuery(ctx, a.data, nil, expr, ts, timestamp.Time(w.to), w.step)
 	if err != nil {
@@ -93,7 +110,29 @@ func (a *asker) fill(ctx context.Context, expr string, w *window, ts time.Time) 
 	}
 	w.query, w.series = q, m
 	w.floats, w.hists = make([]int, len(m)), make([]int, len(m))
+	w.ticks, w.size = (w.to-from)/step+1, sizeOf(m)
+	a.held += w.size
 	return true
+}
+
+// ticks returns how many evaluations the next query of a window is to answer.
+func (a *asker) ticks(w *window) int64 {
+	each := w.size / max(w.ticks, 1)
+	ticks := min(2*w.ticks, maxTicks)
+	for ticks > 1 && a.held+ticks*each > a.room {
+		ticks /= 2
+	}
+	return ticks
+}
+
+// sizeOf returns about how many bytes a result takes.
+func sizeOf(m promql.Matrix) int64 {
+	const labels, float, hist = 256, 16, 1024
+	size := int64(0)
+	for i := range m {
+		size += labels + float*int64(len(m[i].Floats)) + hist*int64(len(m[i].Histograms))
+	}
+	return size
 }
 
 // at returns the answer for the time t, which never goes back.
