@@ -334,7 +334,7 @@ func (r *Request) resolve(out *Outcome) error {
 	if err := r.resolveUnknown(); err != nil {
 		return fmt.Errorf("resolve the series of a request: %w", err)
 	}
-	homeless := false
+	homeless := -1
 	for i, at := range r.unknown {
 		s := &r.series[at]
 		s.ref = r.refs[i]
@@ -346,7 +346,9 @@ func (r *Request) resolve(out *Outcome) error {
 			r.batch.Exemplars[e].Ref = s.ref
 		}
 		if s.ref == 0 {
-			homeless = true
+			if homeless < 0 {
+				homeless = int(at)
+			}
 			rows := int(hi - lo)
 			why, counter := r.whyHomeless(i)
 			known := len(out.Problems)
@@ -358,8 +360,8 @@ func (r *Request) resolve(out *Outcome) error {
 	for i := range r.batch.Meta {
 		r.batch.Meta[i].Ref = r.series[r.batch.Meta[i].Ref].ref
 	}
-	if homeless {
-		r.dropHomeless()
+	if homeless >= 0 {
+		r.dropHomelessFrom(homeless)
 	}
 	return nil
 }

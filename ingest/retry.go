@@ -109,27 +109,52 @@ func (r *Request) resolveStale(labelsOf LabelsOf) error {
 }
 
 // dropHomeless takes the rows, exemplars and metadata without a series out of the batch.
-func (r *Request) dropHomeless() {
+func (r *Request) dropHomeless() { r.dropHomelessFrom(0) }
+
+// dropHomelessFrom does where it is known that the first such series is from, or behind it.
+func (r *Request) dropHomelessFrom(from int) {
 	kept := &r.retry.batch
 	kept.Reset()
-	for i := range r.series {
+	begin := r.series[from].row
+	exemplars := r.series[from].exemplar
+	for i := from; i < len(r.series); i++ {
+		s := &r.series[i]
 		lo, hi := r.rows(i)
-		r.series[i].row = int32(kept.Len())
+		first, last := s.exemplar, r.exemplarEnd(i)
+		s.row, s.exemplar = begin+int32(kept.Len()), exemplars
 		for row := lo; row < hi; row++ {
 			if ref := r.batch.Ref[row]; ref != 0 {
 				copyRow(kept, &r.batch, int(row), ref)
 			}
 		}
+		for _, e := range r.batch.Exemplars[first:last] {
+			if e.Ref != 0 {
+				r.batch.Exemplars[exemplars] = e
+				exemplars++
+			}
+		}
 	}
-	kept.Exemplars, kept.Meta = r.batch.Exemplars, r.batch.Meta
-	r.batch.Exemplars, r.batch.Meta = nil, nil
-	r.batch, r.retry.batch = *kept, r.batch
-	// The positions of exemplars in r.series do not hold any more: where a store is full, no exemplar is retried.
-	r.batch.Exemplars = slices.DeleteFunc(r.batch.Exemplars, func(e sample.Exemplar) bool { return e.Ref == 0 })
+	r.cut(begin, exemplars)
+	for row := range kept.Len() {
+		copyRow(&r.batch, kept, row, kept.Ref[row])
+	}
 	r.batch.Meta = slices.DeleteFunc(r.batch.Meta, func(m sample.Metadata) bool { return m.Ref == 0 })
-	for i := range r.series {
-		r.series[i].exemplar = int32(len(r.batch.Exemplars))
+}
+
+// cut cuts the rows from one on off the batch, and exemplars likewise.
+func (r *Request) cut(row, exemplar int32) {
+	b := &r.batch
+	b.Ref, b.T, b.V = b.Ref[:row], b.T[:row], b.V[:row]
+	if b.ST != nil {
+		b.ST = b.ST[:row]
 	}
+	if b.Flags != nil {
+		b.Flags = b.Flags[:row]
+	}
+	if b.Kind != nil {
+		b.Kind, b.H, b.FH = b.Kind[:row], b.H[:row], b.FH[:row]
+	}
+	b.Exemplars = b.Exemplars[:exemplar]
 }
 
 func copyRow(dst, src *sample.Batch, row int, ref sample.Ref) {

@@ -110,19 +110,8 @@ func (r *Request) ForeseeExemplar(e sample.Exemplar) sample.Reason {
 func (r *Request) Withdraw() {
 	i := len(r.series) - 1
 	s := r.series[i]
+	r.cut(s.row, s.exemplar)
 	b := &r.batch
-	row := int(s.row)
-	b.Ref, b.T, b.V = b.Ref[:row], b.T[:row], b.V[:row]
-	if b.ST != nil {
-		b.ST = b.ST[:row]
-	}
-	if b.Flags != nil {
-		b.Flags = b.Flags[:row]
-	}
-	if b.Kind != nil {
-		b.Kind, b.H, b.FH = b.Kind[:row], b.H[:row], b.FH[:row]
-	}
-	b.Exemplars = b.Exemplars[:s.exemplar]
 	for len(b.Meta) > 0 && b.Meta[len(b.Meta)-1].Ref == sample.Ref(i) {
 		b.Meta = b.Meta[:len(b.Meta)-1]
 	}

@@ -125,6 +125,38 @@ func TestABodyIsReadOnceMoreForAllThatLeftTheStore(t *testing.T) {
 	}
 }
 
+// TestSeriesWithTimesAreResolvedOneByOneInGoodTime: to go over all that came before for each of 30,000 would take minutes.
+func TestSeriesWithTimesAreResolvedOneByOneInGoodTime(t *testing.T) {
+	const n = 30_000
+	b := newBench(t)
+	b.within(t, 0)
+	b.store.Refuse = func(ls labels.Labels) string {
+		if strings.HasPrefix(ls.Get(labels.MetricName), "refused") {
+			return "too many"
+		}
+		return ""
+	}
+	var text bytes.Buffer
+	for i := range n {
+		name := "kept"
+		if i%4 == 3 {
+			name = "refused"
+		}
+		fmt.Fprintf(&text, "%s_%d{device=\"eth%d\"} %d 1600000000000\n", name, i, i%3, i)
+	}
+	for range 2 {
+		began := time.Now()
+		rows, good := b.give(text.Bytes())
+		if !good || len(rows) != n*3/4 {
+			t.Errorf("%d samples are stored, good: %t", len(rows), good)
+		}
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("that took %s", took)
+		}
+		t.Log(time.Since(began))
+	}
+}
+
 // TestFailingScrapesDoNotFillTheMemory: with other series each time.
 func TestFailingScrapesDoNotFillTheMemory(t *testing.T) {
 	b := newBench(t)

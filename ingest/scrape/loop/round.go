@@ -30,6 +30,7 @@ type round struct {
 
 	req         *ingest.Request
 	where       []int32 // the entry of each series of req
+	resolved    int     // the series before it have their refs, as far as they get any
 	firstReport int     // the first series of req that reports
 	t           int64   // of samples without a time of their own
 	maxT        int64   // later ones are out of bounds
@@ -89,7 +90,7 @@ func (r *round) ended() {
 
 // again makes r a round of the same scrape without what was read, after that was found to be wrong.
 func (r *round) again(req *ingest.Request) {
-	r.req, r.where = req, r.where[:0]
+	r.req, r.where, r.resolved = req, r.where[:0], 0
 	r.limitErr, r.bucketErr = nil, nil
 	r.untell()
 }
@@ -115,14 +116,15 @@ func (r *round) resolve() error {
 	if r.req.Err() != nil {
 		return err // the request lacks series, so that where does not tell whose they are
 	}
-	for i, at := range r.where {
-		if at == noEntry {
+	for i := r.resolved; i < len(r.where); i++ {
+		if r.where[i] == noEntry {
 			continue
 		}
-		if e := &r.c.entries[at]; e.ref == 0 {
+		if e := &r.c.entries[r.where[i]]; e.ref == 0 {
 			e.ref = r.req.Ref(i)
 		}
 	}
+	r.resolved = max(len(r.where)-1, 0) // whose the last one is may not be known yet
 	return err
 }
 
