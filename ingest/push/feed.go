@@ -39,6 +39,8 @@ type Feed struct {
 	line  []byte
 	marks []mark // one for each series of req
 	rows  int    // of req
+
+	unterminated bool // the line in hand
 }
 
 // mark is where a series of a request is named: the line that begins there, and its number in it.
@@ -133,6 +135,10 @@ func (f *Feed) Now() int64 { return f.now }
 
 // LineNumber returns the number of the line in hand.
 func (f *Feed) LineNumber() int { return f.lineNo }
+
+// Unterminated reports whether the line in hand is the last of its body and has no line break behind it, as where a sender
+// was cut off.
+func (f *Feed) Unterminated() bool { return f.unterminated }
 
 // Hash returns the key of bytes that name a series, or part of its name.
 func (f *Feed) Hash(protocol uint64, b []byte) ingest.Key { return f.req.Hash(protocol, b) }

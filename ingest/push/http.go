@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/ingest"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
@@ -64,9 +65,9 @@ func extraLabels(r *http.Request, given []labels.Label) ([]labels.Label, error) 
 		name, value, ok := strings.Cut(arg, "=")
 		switch {
 		case !ok || !model.UTF8Validation.IsValidLabelName(name) || !model.LabelValue(value).IsValid():
-			return nil, &ArgumentError{fmt.Sprintf("extra_label=%q is not name=value", arg)}
+			return nil, &ArgumentError{fmt.Sprintf("extra_label=%s is not name=value", Quoted(arg))}
 		case seen[name]:
-			return nil, &ArgumentError{fmt.Sprintf("extra_label %q is there twice", name)}
+			return nil, &ArgumentError{fmt.Sprintf("extra_label %s is there twice", Quoted(name))}
 		}
 		seen[name] = true
 		out = append(out, labels.Label{Name: name, Value: value})
@@ -87,6 +88,9 @@ func Status(h http.Header, err error) int {
 			return http.StatusRequestTimeout
 		}
 		return http.StatusBadRequest
+	}
+	if _, ok := errors.AsType[*ingest.TooLargeError](err); ok { // and no other memory than that of all requests would do
+		return http.StatusRequestEntityTooLarge
 	}
 	unavailable, closed := errors.AsType[*sample.UnavailableError](err)
 	_, full := errors.AsType[*budget.ExceededError](err)

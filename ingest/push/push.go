@@ -249,7 +249,7 @@ func (f *Feed) take(from, to int) (first bool, err error) {
 	if len(line) == 0 {
 		return false, nil
 	}
-	f.at, f.line = from, line
+	f.at, f.line, f.unterminated = from, line, f.eof && to == len(f.piece)
 	err = f.body.Format.Line(f, line)
 	bad, malformed := errors.AsType[*SyntaxError](err)
 	if malformed && !f.body.Whole && countBreaks(line) > 0 {

@@ -174,10 +174,14 @@ type readFunc func([]byte) (int, error)
 func (f readFunc) Read(b []byte) (int, error) { return f(b) }
 
 func TestWithoutMemoryNothingIsTaken(t *testing.T) {
-	account := budget.NewRoot("requests", 1000)
+	const others = 1<<20 - 1000
+	account := budget.NewRoot("requests", 1<<20)
+	if err := account.Reserve(others); err != nil {
+		t.Fatal(err)
+	}
 	receiver, _ := newReceiver(t, &ingesttest.Recorder{}, account)
 	_, err := receiver.Take(t.Context(), Body{Format: words{}, Reader: strings.NewReader("a\n")})
-	if code := Status(http.Header{}, err); code != http.StatusServiceUnavailable || account.Used() != 0 {
+	if code := Status(http.Header{}, err); code != http.StatusServiceUnavailable || account.Used() != others {
 		t.Errorf("%d: %v, %d bytes charged", code, err, account.Used())
 	}
 }
@@ -301,6 +305,36 @@ func TestManyMistakesAreCountedAndTheFirstListed(t *testing.T) {
 	report, err := receiver.Take(t.Context(), Body{Format: words{}, Reader: strings.NewReader(strings.Repeat("!\n", 1000))})
 	if m := report.Message(); err != nil || !strings.Contains(m, "1000 of 1000 lines") || !strings.Contains(m, "line 100, column 1: it exclaims; and 900 more") {
 		t.Errorf("%s, %v", m, err)
+	}
+}
+
+func TestAMessageStaysShortWhateverASenderWrites(t *testing.T) {
+	r := Report{Bad: 3 * listedErrors}
+	for i := range listedErrors {
+		r.Errors = append(r.Errors, &SyntaxError{Line: i, Reason: strings.Repeat("y", 10*maxReason)})
+	}
+	if m := r.Message(); len(m) > maxMessage+3 {
+		t.Errorf("the message has %d bytes", len(m))
+	}
+	for n := range 2 * maxQuoted {
+		if q := Quoted(strings.Repeat("\u65e5", n)); len(q) > 4*maxQuoted || strings.Contains(q, `\x`) {
+			t.Errorf("%d characters are quoted as %s", n, q)
+		}
+	}
+	if got := Quoted([]byte("a\n")); got != `"a\n"` {
+		t.Error(got)
+	}
+}
+
+func TestWhatIsTooLargeForAllMemoryIsNotToBeSentAgain(t *testing.T) {
+	r, _ := newReceiver(t, &ingesttest.Recorder{}, budget.NewRoot("requests", 16<<20))
+	body := func() Body {
+		return Body{Format: words{}, Reader: strings.NewReader(strings.Repeat("x", 20<<20)), MaxLine: 64 << 20}
+	}
+	_, err := r.Take(t.Context(), body())
+	h := http.Header{}
+	if code := Status(h, err); code != http.StatusRequestEntityTooLarge || len(h) > 0 {
+		t.Errorf("%v: answer %d %v", err, code, h)
 	}
 }
 

@@ -6,6 +6,7 @@ package push
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tidemarkdb/tidemark/ingest"
 )
@@ -20,6 +21,31 @@ type SyntaxError struct {
 // Bad returns an error at the byte with that index.
 func Bad(index int, reason string) *SyntaxError {
 	return &SyntaxError{Column: index + 1, Reason: reason}
+}
+
+const (
+	maxQuoted  = 100      // bytes of a sender's text that a reason shows
+	maxReason  = 300      // bytes of the reason of one mistake
+	maxMessage = 64 << 10 // bytes of all that a sender is told
+)
+
+// Quoted shows what a sender wrote in a reason; of long texts the beginning.
+func Quoted[T string | []byte](text T) string {
+	if len(text) <= maxQuoted {
+		return fmt.Sprintf("%q", text)
+	}
+	return fmt.Sprintf("%q...", clip(string(text[:min(len(text), maxQuoted+utf8.UTFMax)]), maxQuoted))
+}
+
+// clip cuts what is behind the first bytes of a text off, but no character in two.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for back := 0; back < utf8.UTFMax && !utf8.RuneStart(text[most]); back++ {
+		most--
+	}
+	return strings.Clone(text[:most])
 }
 
 // Error returns position and reason.
@@ -82,6 +108,9 @@ func (r *Report) Message() string {
 	if m := r.Outcome.Message(); m != "" {
 		b.WriteString("; " + m)
 	}
+	if b.Len() > maxMessage {
+		return clip(b.String(), maxMessage) + "..."
+	}
 	return b.String()
 }
 
@@ -118,6 +147,9 @@ const malformed = "malformed line"
 // reject counts the line in hand as one that cannot be read.
 func (f *Feed) reject(e *SyntaxError) {
 	e.Line = max(e.Line-1, 0) + f.lineNo
+	if len(e.Reason) > maxReason { // the words of a parser, or of its sender
+		e.Reason = clip(e.Reason, maxReason) + "..."
+	}
 	f.req.Drop(1, malformed, e.Error)
 	f.report.Bad++
 	if len(f.report.Errors) < listedErrors {

@@ -35,7 +35,7 @@ const mostColumns = 1000
 // parseLayout reads 1:metric:NAME,2:label:NAME,3:time:FORM.
 func parseLayout(format string) (*layout, error) {
 	bad := func(part, msg string) error {
-		return &push.ArgumentError{Msg: fmt.Sprintf("the column %q of the argument format: %s: columns are NUMBER:metric:NAME, NUMBER:label:NAME or NUMBER:time:FORM", part, msg)}
+		return &push.ArgumentError{Msg: fmt.Sprintf("the column %s of the argument format: %s: columns are NUMBER:metric:NAME, NUMBER:label:NAME or NUMBER:time:FORM", push.Quoted(part), msg)}
 	}
 	l := &layout{time: -1}
 	seen := map[int]bool{}
@@ -72,7 +72,7 @@ func parseLayout(format string) (*layout, error) {
 				return nil, bad(part, err.Error())
 			}
 		default:
-			return nil, bad(part, fmt.Sprintf("%q is not metric, label or time", fields[1]))
+			return nil, bad(part, push.Quoted(fields[1])+" is not metric, label or time")
 		}
 	}
 	if len(l.metrics) == 0 {
@@ -101,7 +101,7 @@ func parseClock(form string) (clock, error) {
 	case "rfc3339":
 		return clock{layout: time.RFC3339}, nil
 	default:
-		return clock{}, fmt.Errorf("%q is not unix_s, unix_ms, unix_ns, rfc3339 or custom:LAYOUT", form)
+		return clock{}, errors.New(push.Quoted(form) + " is not unix_s, unix_ms, unix_ns, rfc3339 or custom:LAYOUT")
 	}
 }
 
@@ -110,7 +110,7 @@ func (c clock) milliseconds(b []byte) (int64, error) {
 	if c.layout != "" {
 		t, err := time.Parse(c.layout, string(b)) // the only column that allocates
 		if err != nil {
-			return 0, fmt.Errorf("the time is not written as %q", c.layout)
+			return 0, errors.New("the time is not written as " + push.Quoted(c.layout))
 		}
 		return t.UnixMilli(), nil
 	}

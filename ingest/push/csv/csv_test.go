@@ -112,6 +112,14 @@ func TestMalformedLinesAreNamedAndTheRestStored(t *testing.T) {
 	check("\xff,1,1", "line 2: value of label")
 }
 
+func TestALongFormatIsNotRepeatedToItsSender(t *testing.T) {
+	store := &ingesttest.Recorder{}
+	rec := send(t, store, "1:metric:x,2:time:custom:"+strings.Repeat("\xff", 20_000), strings.Repeat("1,2\n", 20))
+	if rec.Code != http.StatusBadRequest || rec.Body.Len() > 20_000 || !strings.Contains(rec.Body.String(), "20 of 20 lines") {
+		t.Errorf("answer %d with %d bytes: %.300s", rec.Code, rec.Body.Len(), rec.Body)
+	}
+}
+
 func TestFormatsThatSayNothingAreRefused(t *testing.T) {
 	check := func(format, want string) {
 		t.Helper()

@@ -13,6 +13,7 @@ package exposition
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"mime"
 	"net/http"
@@ -108,7 +109,7 @@ func groupOf(path string) ([]labels.Label, error) {
 		parts = append(parts, "") // the value of the last label is empty
 	}
 	if len(parts)%2 != 0 {
-		return nil, fmt.Errorf("the path %q has a label without a value", path)
+		return nil, errors.New("the path " + push.Quoted(path) + " has a label without a value")
 	}
 	var out []labels.Label
 	seen := map[string]bool{}
@@ -124,7 +125,7 @@ func groupOf(path string) ([]labels.Label, error) {
 		if plain, encoded := strings.CutSuffix(name, "@base64"); encoded {
 			b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(value, "="))
 			if err != nil {
-				return nil, fmt.Errorf("the value of label %q is no base64: %w", plain, err)
+				return nil, fmt.Errorf("the value of label %s is no base64: %w", push.Quoted(plain), err)
 			}
 			name, value = plain, string(b)
 		}
@@ -133,11 +134,11 @@ func groupOf(path string) ([]labels.Label, error) {
 		}
 		switch {
 		case !model.UTF8Validation.IsValidLabelName(name) || strings.HasPrefix(name, model.ReservedLabelPrefix):
-			return nil, fmt.Errorf("%q is no name of a label of a group", name)
+			return nil, errors.New(push.Quoted(name) + " is no name of a label of a group")
 		case !model.LabelValue(value).IsValid():
-			return nil, fmt.Errorf("the value of label %q is not UTF-8", name)
+			return nil, errors.New("the value of label " + push.Quoted(name) + " is not UTF-8")
 		case seen[name]:
-			return nil, fmt.Errorf("label %q is there twice", name)
+			return nil, errors.New("label " + push.Quoted(name) + " is there twice")
 		}
 		seen[name] = true
 		out = append(out, labels.Label{Name: name, Value: value})

@@ -109,6 +109,23 @@ func TestMalformedTextIsNamedAndTheRestStored(t *testing.T) {
 	check("# HELP", "line 2, column 7: the name of the metric is missing")
 }
 
+func TestLongMistakesAreNotRepeatedToTheirSender(t *testing.T) {
+	check := func(contentType, line string) {
+		t.Helper()
+		store := &ingesttest.Recorder{}
+		rec := importText(t, store, contentType, "", strings.Repeat(line+"\n", 20)+"a 1 1\n# EOF\n")
+		if rec.Code != http.StatusBadRequest || rec.Body.Len() > 20_000 || len(store.Rows()) != 1 {
+			t.Errorf("%.20q is answered %d with %d bytes, %d rows", line, rec.Code, rec.Body.Len(), len(store.Rows()))
+		}
+	}
+	long := strings.Repeat("\x01", 100<<10)
+	check("", "# TYPE x"+long)
+	check("", "# TYPE x "+long)
+	check("", "x"+long+" 1")
+	check("", `x{a="b",a="`+long+`"} 1 1`)
+	check("application/openmetrics-text", "x"+long+" 1")
+}
+
 func TestMetadataOfTextIsKept(t *testing.T) {
 	store := &ingesttest.Recorder{}
 	importText(t, store, "", "", "# HELP x About x.\n# TYPE x histogram\nx_bucket{le=\"+Inf\"} 1 1\nx_sum 1 1\nxy 2 1\n")

@@ -5,7 +5,6 @@ package exposition
 
 import (
 	"bytes"
-	"fmt"
 	"strconv"
 	"unicode/utf8"
 
@@ -157,7 +156,7 @@ func (x *text) Labels(f *push.Feed, line []byte, n int) (labels.Labels, error) {
 	named := at > begin
 	if named {
 		if !isName(line[begin:at], true) {
-			return labels.EmptyLabels(), push.Bad(begin, fmt.Sprintf("%q is no name of a metric: other names than those of letters, digits, underscores and colons stand in quotes within the braces", line[begin:at]))
+			return labels.EmptyLabels(), push.Bad(begin, push.Quoted(line[begin:at])+" is no name of a metric: other names than those of letters, digits, underscores and colons stand in quotes within the braces")
 		}
 		f.AddLabel([]byte(labels.MetricName), line[begin:at])
 	}
@@ -319,7 +318,7 @@ func (x *text) comment(f *push.Feed, line []byte, at int) error {
 		end = firstBlank(line, at)
 		name = line[at:end]
 		if !isName(name, true) {
-			return push.Bad(at, fmt.Sprintf("%q is no name of a metric", name))
+			return push.Bad(at, push.Quoted(name)+" is no name of a metric")
 		}
 	}
 	rest := line[firstOther(line, end):]
@@ -333,7 +332,7 @@ func (x *text) comment(f *push.Feed, line []byte, at int) error {
 		return nil
 	}
 	if !x.family.setType(string(bytes.TrimRight(rest, " \t"))) {
-		return push.Bad(len(line)-len(rest), fmt.Sprintf("%q is no type of a metric", rest))
+		return push.Bad(len(line)-len(rest), push.Quoted(rest)+" is no type of a metric")
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ package graphite_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -155,6 +156,32 @@ func TestLinesWithoutATimeGetThatOfTheirReceipt(t *testing.T) {
 			t.Errorf("%s is at %d, received between %d and %d", r.Series, r.T, before, after)
 		}
 	}
+}
+
+func TestALineThatWasCutOffIsNotStored(t *testing.T) {
+	check := func(text string, want ...string) {
+		t.Helper()
+		store := &ingesttest.Recorder{}
+		addr, stop := listen(t, store, graphite.Options{Linger: time.Hour})
+		c := dial(t, "tcp", addr)
+		write(t, c, text)
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) { // everything is stored by then
+			t.Error(err)
+		}
+		log := stop()
+		if diff := cmp.Diff(want, stored(store)); diff != "" {
+			t.Errorf("%q: %s", text, diff)
+		}
+		if complete := len(want) == 2; complete == strings.Contains(log, "the connection ended here") {
+			t.Errorf("%q: logged %q", text, log)
+		}
+	}
+	check("a 1 1\ncpu 12", `{__name__="a"} 1@1000`) // of cpu 123456 1700000000
+	check("a 1 1\ncpu 12 ", `{__name__="a"} 1@1000`)
+	check("a 1 1\ncpu 12 2", `{__name__="a"} 1@1000`, `{__name__="cpu"} 12@2000`)
 }
 
 func TestMalformedLinesAreLoggedAndTheRestStored(t *testing.T) {

@@ -41,6 +41,9 @@ func (plaintext) Line(f *push.Feed, line []byte) error {
 		return push.Bad(at, "the value is "+err.Error())
 	}
 	at = firstOther(line, end)
+	if at == len(line) && f.Unterminated() {
+		return push.Bad(at, "the connection ended here: what there is of the line may be the beginning of another value")
+	}
 	end = firstBlank(line, at)
 	t, err := milliseconds(f, line[at:end])
 	if err != nil {

@@ -56,7 +56,7 @@ func (h *Handler) write(w http.ResponseWriter, r *http.Request) {
 	args := r.URL.Query()
 	s, ok := scales[args.Get("precision")]
 	if !ok {
-		refuse(w, http.StatusBadRequest, fmt.Sprintf("precision %q is not one of n, ns, u, us, µ, ms, s, m, h", args.Get("precision")))
+		refuse(w, http.StatusBadRequest, "precision "+push.Quoted(args.Get("precision"))+" is not one of n, ns, u, us, µ, ms, s, m, h")
 		return
 	}
 	database := args.Get("db")

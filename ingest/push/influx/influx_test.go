@@ -181,6 +181,23 @@ func TestATextWithoutAnEndSpoilsOnlyItsLine(t *testing.T) {
 	}
 }
 
+func TestATextWithoutAnEndSpoilsOnlyItsLineHoweverFarTheNextQuoteIs(t *testing.T) {
+	for _, lines := range []int{100, 12_000, 13_500, 20_000, 60_000} { // of about 20 bytes: below a line's limit, at it, beyond a piece
+		var b strings.Builder
+		b.WriteString("m text=\"unclosed 1\n")
+		for i := range lines {
+			fmt.Fprintf(&b, "m,i=x v=%d %d\n", i, i+1)
+		}
+		b.WriteString("m t=\"x\",v=7 99999999\n")
+		store := &ingesttest.Recorder{}
+		rec := send(newHandler(t, store), "/influx/write?precision=ms", b.String())
+		want := fmt.Sprintf("1 of %d lines could not be read: line 1, column 8: the text has no closing quote", lines+2)
+		if len(store.Rows()) != lines+1 || !strings.Contains(rec.Body.String(), want) {
+			t.Errorf("%d lines in %d bytes: %d rows are stored, answer %d %.300s", lines, b.Len(), len(store.Rows()), rec.Code, rec.Body)
+		}
+	}
+}
+
 func TestClientsFindWhatTheyProbe(t *testing.T) {
 	check := func(method, path string, code int, body string) {
 		t.Helper()

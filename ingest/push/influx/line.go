@@ -48,26 +48,32 @@ func (*protocol) End(data []byte, last bool) int {
 	if n < 0 || bytes.IndexByte(data[:n], '"') < 0 {
 		return n
 	}
-	at := unescaped(data[:n], 0, ' ')
-	for at < n {
+	first := n
+	for at := unescaped(data[:n], 0, ' '); at < n; {
 		quote := bytes.Index(data[at:n], []byte(`="`))
 		if quote < 0 {
 			break
 		}
-		end := closingQuote(data, at+quote+2)
+		// A text without an end, or whose end is that of another one far away, is this line's mistake, not that of all
+		// lines behind it.
+		end := closingQuote(data[:min(len(data), push.DefaultMaxLine)], at+quote+2)
 		if end < 0 {
 			if last || len(data) > push.DefaultMaxLine {
-				break // a text without an end is this line's mistake, not that of all lines behind it
+				return first
 			}
 			return -1
 		}
-		if at = end + 1; at > n {
-			next := push.End(data[at:], last)
-			if next < 0 {
-				return -1
-			}
-			n = at + next
+		if at = end + 1; at <= n {
+			continue
 		}
+		next := push.End(data[at:], last)
+		switch {
+		case next < 0 && len(data) <= push.DefaultMaxLine:
+			return -1
+		case next < 0 || at+next > push.DefaultMaxLine:
+			return first
+		}
+		n = at + next
 	}
 	return n
 }
