@@ -52,7 +52,7 @@ type Jobs struct {
 		logs    map[string]slog.Handler // of failed scrapes, by file
 		groups  map[string][]*targetgroup.Group
 		seed    uint64
-		fresh   bool // the configuration has changed since targets were taken over
+		applied time.Time // the configuration
 		stopped bool
 	}
 }
@@ -83,8 +83,9 @@ func New(o Options) (*Jobs, error) {
 // Truncate sets whether limits cut off what is beyond them, instead of failing scrapes.
 func (j *Jobs) Truncate(on bool) { j.truncate.Store(on) }
 
-// Run takes targets over from discovery until ctx ends: the first at once, and those of a new configuration, others not
-// more often than targets are refreshed.
+// Run takes targets over from discovery until ctx ends, not more often than targets are refreshed. For as long after a
+// configuration was applied discovery looks for targets anew: what it has found is taken over at once, and that a job has
+// none any more, which may be so because it was not asked yet, when that time is over.
 func (j *Jobs) Run(ctx context.Context, found <-chan map[string][]*targetgroup.Group) {
 	var last time.Time
 	timer := time.NewTimer(0)
@@ -101,9 +102,14 @@ func (j *Jobs) Run(ctx context.Context, found <-chan map[string][]*targetgroup.G
 			timer.Reset(j.take(groups, last))
 			due = true
 		case <-timer.C:
-			if due {
-				due, last = false, time.Now()
-				j.sync()
+			if !due {
+				continue
+			}
+			left := j.settlesIn()
+			last = time.Now()
+			j.sync(left > 0)
+			if due = left > 0; due {
+				timer.Reset(left)
 			}
 		}
 	}
@@ -111,22 +117,32 @@ func (j *Jobs) Run(ctx context.Context, found <-chan map[string][]*targetgroup.G
 
 // take notes targets and returns in how long it is time to take them over.
 func (j *Jobs) take(groups map[string][]*targetgroup.Group, last time.Time) time.Duration {
+	left := j.settlesIn()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.mu.groups = groups
-	if j.mu.fresh {
+	if left > 0 {
 		return 0
 	}
 	return max(j.refresh-time.Since(last), 0)
 }
 
-// sync makes the targets those that were found last.
-func (j *Jobs) sync() {
+// settlesIn returns for how long discovery is not to be believed that a job has no targets any more.
+func (j *Jobs) settlesIn() time.Duration {
 	j.mu.Lock()
-	j.mu.fresh = false
+	defer j.mu.Unlock()
+	return j.refresh - time.Since(j.mu.applied)
+}
+
+// sync makes the targets those that were found last; those of a job that has none any more stay, if keep says so.
+func (j *Jobs) sync(keep bool) {
+	j.mu.Lock()
 	var wg sync.WaitGroup
 	for job, groups := range j.mu.groups {
 		p := j.mu.pools[job]
+		if p != nil && keep && !anyTarget(groups) {
+			continue
+		}
 		if p == nil && !j.mu.stopped {
 			p = j.newPoolLocked(job)
 		}
@@ -136,6 +152,10 @@ func (j *Jobs) sync() {
 	}
 	j.mu.Unlock()
 	wg.Wait()
+}
+
+func anyTarget(groups []*targetgroup.Group) bool {
+	return slices.ContainsFunc(groups, func(g *targetgroup.Group) bool { return len(g.Targets) > 0 })
 }
 
 // newPoolLocked begins a job that has targets now. A job that cannot be scraped is logged, and others go on.
@@ -185,7 +205,7 @@ func (j *Jobs) ApplyConfig(cfg *promconfig.Config) error {
 		return err
 	}
 	old := j.mu.logs
-	j.mu.configs, j.mu.logs, j.mu.seed, j.mu.fresh = configs, logs, seed, true
+	j.mu.configs, j.mu.logs, j.mu.seed, j.mu.applied = configs, logs, seed, time.Now()
 	err = j.reloadLocked()
 	closeLogs(old)
 	return err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	commonmodel "github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 )
 
@@ -193,5 +194,60 @@ func TestTheFirstTargetsAreTakenOverAtOnce(t *testing.T) {
 	if took := time.Since(began); took > 4*time.Second {
 		t.Errorf("the first scrape came after %s, the interval is %s", took, interval)
 	}
+	ours.stop()
+}
+
+// TestAfterAReloadTargetsAreNotLostWhileDiscoveryLooksForThem: jobs keep them, those that are found first are scraped at
+// once, and those that are not found again go when targets are refreshed.
+func TestAfterAReloadTargetsAreNotLostWhileDiscoveryLooksForThem(t *testing.T) {
+	t.Parallel()
+	always := []answer{{contentType: plain, text: "a 1\n"}}
+	s := newScene(t, []script{{job: "early", answers: always}, {job: "late", answers: always}, {job: "gone", answers: always}})
+	o := features()
+	o.DiscoveryReloadInterval = commonmodel.Duration(4 * interval)
+	ours := s.ours(o)
+	counts := func() string {
+		all := ours.targets()
+		return fmt.Sprint(len(all["early"]), len(all["late"]), len(all["gone"]))
+	}
+	until := func(want string, within time.Duration) {
+		t.Helper()
+		for deadline := time.Now().Add(within); counts() != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("the targets are %s, want %s within %s", counts(), want, within)
+			}
+		}
+	}
+	apply := func() {
+		t.Helper()
+		if err := ours.apply(s.config()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send := func(jobs ...string) {
+		groups := s.groupsFor(ours.name)
+		for job := range groups {
+			if !slices.Contains(jobs, job) {
+				groups[job] = []*targetgroup.Group{{Source: job}}
+			}
+		}
+		ours.groups <- groups
+	}
+	apply()
+	send("early", "gone")
+	until("1 0 1", 2*interval)
+	send("early", "late", "gone")
+	until("1 1 1", 2*interval) // that is less than targets are refreshed in
+	time.Sleep(5 * interval)   // discovery is as it was
+	apply()
+	send("early")
+	time.Sleep(interval)
+	if got := counts(); got != "1 1 1" {
+		t.Errorf("targets are %s while they are looked for", got)
+	}
+	send("early", "late")
+	until("1 1 0", 12*interval)
+	send("late")
+	until("0 1 0", 12*interval)
 	ours.stop()
 }
