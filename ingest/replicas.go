@@ -132,8 +132,7 @@ func (r *Request) goOn() { r.rep.leaves, r.room = false, r.rep.room }
 
 // undecided is the answer to a request with samples of a replica that may have to take the place of another: its sender
 // keeps them until that is known.
-func (r *Request) undecided() error {
-	s := r.rep.undecided
+func undecided(s *dedup.Sender) error {
 	if s == nil {
 		return nil
 	}
@@ -147,18 +146,26 @@ func (r *Request) undecided() error {
 const retryElection = 2 * time.Second
 
 // recheck leaves out the rows of replicas that are not elected any more: another may have been while this request was
-// read, or waited.
-func (r *Request) recheck() {
+// read, or waited. Where that one is silent now, the request is to be sent again as any other of its replica.
+func (r *Request) recheck() error {
 	var gone []uint16
 	for _, x := range r.rep.asked {
 		if x.taken {
-			if v, _ := r.rep.roster.Sender(x.tag).Take(); v != dedup.Taken {
+			s := r.rep.roster.Sender(x.tag)
+			switch v, _ := s.Take(); v {
+			case dedup.Undecided:
+				return undecided(s)
+			case dedup.LeftOut:
 				gone = append(gone, x.tag)
+			case dedup.Taken:
 			}
 		}
 	}
+	if len(r.rep.asked) > 0 {
+		r.in.replicas.Keep()
+	}
 	if len(gone) == 0 {
-		return
+		return nil
 	}
 	for i := range r.series {
 		s := &r.series[i]
@@ -181,6 +188,7 @@ func (r *Request) recheck() {
 		s.ref, s.left, s.known, s.hasMeta = 0, true, true, false // the key table stays as it is
 	}
 	r.dropHomeless()
+	return nil
 }
 
 // settleOverlaps takes the rows that are not stored, because the replica before had sent as much already, for stored: they

@@ -334,6 +334,82 @@ func TestARequestThatIsOvertakenByAnElectionIsLeftOut(t *testing.T) {
 	}
 }
 
+// overtaken is an Intake with the clock of its elections, and a request of one row and an exemplar of replica a, begun before
+// b is elected, with a series in front that the store refuses.
+func overtaken(t *testing.T, store *ingesttest.Recorder) (now *time.Time, commit func() (ingest.Outcome, error)) {
+	t.Helper()
+	now = new(time.Time)
+	*now = time.Unix(1_700_000_000, 0)
+	tracker, err := dedup.New(dedup.Options{FS: fsx.NewCrashable(), Dir: "d", Now: func() time.Time { return *now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracker.Apply(&dedup.Settings{ClusterLabel: "cluster", ReplicaLabel: "r", Failover: pairFailover})
+	in, err := ingest.New(ingest.Options{Appender: store, Replicas: tracker})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := func(replica string) func() (ingest.Outcome, error) {
+		sets := []labels.Labels{
+			labels.FromStrings("__name__", "x"), labels.FromStrings("__name__", "up", "cluster", "1", "r", replica),
+		}
+		req := in.Begin()
+		for _, ls := range sets {
+			if key := req.Hash(1, ls.Bytes(nil)); !req.Begin(key) {
+				req.Define(key, ls)
+			}
+			req.Float(0, now.UnixMilli(), 1)
+			req.Exemplar(sample.Exemplar{Labels: labels.FromStrings("of", replica), T: now.UnixMilli(), HasT: true})
+		}
+		return func() (ingest.Outcome, error) {
+			defer req.Release()
+			return req.Commit(t.Context(), func(i int) (labels.Labels, error) { return sets[i], nil })
+		}
+	}
+	if _, err := begin("a")(); err != nil {
+		t.Fatal(err)
+	}
+	*now = now.Add(time.Second)
+	late := begin("a")
+	*now = now.Add(pairFailover)
+	if _, err := begin("b")(); err == nil {
+		t.Fatal("b is not told to wait")
+	}
+	*now = now.Add(pairFailover/2 + time.Second)
+	if _, err := begin("b")(); err != nil {
+		t.Fatal(err)
+	}
+	return now, late
+}
+
+func TestOfAnOvertakenRequestNoExemplarIsStoredEither(t *testing.T) {
+	store := refusing()
+	_, late := overtaken(t, store)
+	out, err := late()
+	if err != nil || out.Floats != 1 || out.Exemplars != 1 || out.Rejected() != 1 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	want := []string{`{__name__="up", cluster="1"} # {of="a"}`, `{__name__="up", cluster="1"} # {of="b"}`}
+	if got := store.Exemplars(); !slices.Equal(got, want) {
+		t.Errorf("exemplars %q, want %q", got, want)
+	}
+}
+
+// Nobody knows yet whether it is to be stored.
+func TestAnOvertakenRequestIsSentAgainWhereTheElectedOneIsSilent(t *testing.T) {
+	store := &ingesttest.Recorder{}
+	now, late := overtaken(t, store)
+	stored := len(store.Rows())
+	*now = now.Add(pairFailover/2 + time.Second)
+	_, err := late()
+	if _, ok := errors.AsType[*sample.UnavailableError](err); !ok {
+		t.Errorf("answered %v", err)
+	}
+	if n := len(store.Rows()) - stored; n != 0 {
+		t.Errorf("%d rows of it are stored", n)
+	}
+}
+
 func TestARequestOfManyReplicasIsTakenSeriesBySeries(t *testing.T) {
 	store := &ingesttest.Recorder{}
 	tracker, err := dedup.New(dedup.Options{FS: fsx.NewCrashable(), Dir: "d"})

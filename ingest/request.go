@@ -285,7 +285,7 @@ func (r *Request) Commit(ctx context.Context, labelsOf LabelsOf) (Outcome, error
 	if r.err != nil {
 		return Outcome{}, fmt.Errorf("take a request in: %w", r.err)
 	}
-	if err := r.undecided(); err != nil {
+	if err := undecided(r.rep.undecided); err != nil {
 		return Outcome{}, err
 	}
 	m := r.in.metrics
@@ -297,8 +297,8 @@ func (r *Request) Commit(ctx context.Context, labelsOf LabelsOf) (Outcome, error
 		return Outcome{}, err
 	}
 	labelsOf = r.stripped(labelsOf)
-	if len(r.rep.asked) > 0 {
-		r.recheck()
+	if err := r.recheck(); err != nil {
+		return Outcome{}, err
 	}
 	if r.batch.Len() == 0 && len(r.batch.Exemplars) == 0 && len(r.batch.Meta) == 0 {
 		r.countLeftOut(&out)

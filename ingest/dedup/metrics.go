@@ -15,7 +15,7 @@ func (t *Tracker) register() error {
 	}
 	t.elections = counter("failovers_total", "Times that a replica was elected in the place of another.")
 	t.unsaved = counter("save_failures_total", "Elections that could not be written to disk.")
-	t.crowded = counter("untracked_series_total", "Series that were taken as they are because there are more replicas than are told apart.")
+	t.crowded = counter("untracked_series_total", "Series that were taken as they are because there are more replicas than are told apart, or their names are longer than 1024 bytes.")
 	if t.opts.Registerer == nil {
 		return nil
 	}
@@ -48,9 +48,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	now, elapsed := t.opts.Now().UnixMilli(), t.elapsed()
 	for _, x := range t.clusters {
 		if e := x.elected.Load(); e != nil {
-			ch <- prometheus.MustNewConstMetric(c.heard, prometheus.GaugeValue, float64(x.heard.Load())/1000, x.name, e.replica)
+			at := now - (elapsed - x.heard.Load())
+			ch <- prometheus.MustNewConstMetric(c.heard, prometheus.GaugeValue, float64(at)/1000, x.name, e.replica)
 		}
 	}
 }

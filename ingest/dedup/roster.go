@@ -19,6 +19,9 @@ const MaxReplicas = 1<<12 - 1
 // no room for another.
 const idleAfter = time.Hour
 
+// maxNameBytes is how long the names of a replica and of its cluster may be, all of which are kept.
+const maxNameBytes = 1 << 10
+
 // Roster is a numbering of replicas. One number means one replica as long as somebody holds the Roster.
 type Roster struct {
 	tracker  *Tracker
@@ -43,13 +46,17 @@ func (r *Roster) Number() uint32 { return r.number }
 func (r *Roster) Sender(tag uint16) *Sender { return r.senders[tag&MaxReplicas].Load() }
 
 // Of returns the replica that labels name, nil where they lack one of the two labels, or where there are more replicas than
-// are told apart: their samples are to be taken as they are.
+// are told apart, or its names are too long to be kept: their samples are to be taken as they are.
 func (r *Roster) Of(ls labels.Labels) *Sender {
 	name := [2]string{ls.Get(r.settings.ClusterLabel), ls.Get(r.settings.ReplicaLabel)}
 	if name[0] == "" || name[1] == "" {
 		return nil
 	}
 	t := r.tracker
+	if max(len(name[0]), len(name[1])) > maxNameBytes {
+		t.crowded.Inc()
+		return nil
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s := r.byName[name]; s != nil {
@@ -57,7 +64,7 @@ func (r *Roster) Of(ls labels.Labels) *Sender {
 	}
 	if len(r.byName) >= MaxReplicas {
 		t.crowded.Inc()
-		if now := t.opts.Now(); t.roster.Load() == r && now.Sub(t.numbered) > idleAfter {
+		if now := t.elapsed(); t.roster.Load() == r && now-t.numbered > idleAfter.Milliseconds() {
 			t.beginRosterLocked(r.settings) // for who comes next
 			t.forgetLocked(now)
 		}
@@ -70,7 +77,7 @@ func (r *Roster) addLocked(name [2]string) *Sender {
 	t := r.tracker
 	c := t.clusters[name[0]]
 	if c == nil {
-		c = &cluster{name: strings.Clone(name[0]), failover: &t.failover}
+		c = t.newCluster(strings.Clone(name[0]))
 		t.clusters[c.name] = c
 	}
 	if r.byName == nil {
@@ -83,9 +90,9 @@ func (r *Roster) addLocked(name [2]string) *Sender {
 }
 
 // forgetLocked forgets the clusters of which nobody was heard for long.
-func (t *Tracker) forgetLocked(now time.Time) {
+func (t *Tracker) forgetLocked(now int64) {
 	for name, c := range t.clusters {
-		if now.UnixMilli()-c.anybody.Load() > idleAfter.Milliseconds() {
+		if now-c.anybody.Load() > idleAfter.Milliseconds() {
 			delete(t.clusters, name)
 		}
 	}
@@ -113,10 +120,9 @@ const (
 )
 
 // Take says that the replica sends, and returns what is to become of that. What is taken up to mark, in Unix ms, is to be
-// stored only where its series has nothing as new.
+// stored only where its series has nothing as new. What is taken is not to be stored before Keep.
 func (s *Sender) Take() (v Verdict, mark int64) {
-	c, now := s.cluster, s.tracker.opts.Now()
-	ms := now.UnixMilli()
+	c, ms := s.cluster, s.tracker.elapsed()
 	c.noteContact(ms)
 	e := c.elected.Load()
 	if e != nil && e.replica != s.replica {
@@ -129,12 +135,13 @@ func (s *Sender) Take() (v Verdict, mark int64) {
 		}
 	}
 	if e == nil || e.replica != s.replica {
-		s.tracker.elect(c, s.replica, now)
+		s.tracker.elect(c, s.replica, ms)
 		if e = c.elected.Load(); e.replica != s.replica {
 			return LeftOut, NoMark
 		}
 	}
 	raise(&c.heard, ms)
+	c.excused.Store(false)
 	if e.mark == 0 {
 		return Taken, NoMark
 	}
@@ -153,9 +160,10 @@ func (s *Sender) Elected() string {
 func (s *Sender) String() string { return s.replica + " of " + s.cluster.name }
 
 // noteContact notes that some replica sends. Where none did for a while it was this server that was away, or the way to
-// it: the elected one is given the time to come too, for the other may not have been there all the while.
+// it: the elected one is given the time to come too, for the other may not have been there all the while. That is once: one
+// that has ended does not stay elected because the other sends seldom.
 func (c *cluster) noteContact(ms int64) {
-	if before := c.anybody.Load(); ms-before > c.doubt() {
+	if before := c.anybody.Load(); ms-before > c.doubt() && c.excused.CompareAndSwap(false, true) {
 		raise(&c.heard, ms-c.doubt())
 	}
 	raise(&c.anybody, ms)

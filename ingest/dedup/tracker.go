@@ -10,15 +10,17 @@
 //
 // The samples of the others are left out while the elected one is heard. When it has been silent for half a failover the
 // others are told to keep theirs and send them again, until it comes back or one of them is elected: so what they have
-// since then is not lost, and there is no gap. After a time in which nobody was heard, when the server was away, it has
-// half a failover to come as well.
+// since then is not lost. What they had before then was left out: where the elected one ended with samples that it had not
+// sent, up to half a failover of them is missing. After a time in which nobody was heard, when the server was away, it has
+// half a failover to come as well, once.
 //
 // At an election in the place of another the new replica's samples overlap those of the old one: its mark is the time of
-// the election, and what it sends from before it is only to be stored behind what its series have. An election is kept in a
-// file before its samples are stored; when each replica was last heard is not.
+// the election, and what it sends from before it is only to be stored behind what its series have. An election is in memory at
+// once and in a file after Keep, which comes before its samples are stored; when each replica was last heard is not kept.
+// Silence is measured by a clock that nobody sets.
 //
-// A Tracker lives as long as the server, and is safe for concurrent use; it has no goroutines. To ask costs three atomic
-// loads, an election one file. At most MaxReplicas are numbered; those not heard for an hour make room for others.
+// A Tracker lives as long as the server, and is safe for concurrent use; it has no goroutines. To ask costs a few
+// atomic loads, all elections of a request one file. At most MaxReplicas are numbered; those not heard for an hour make room for others.
 package dedup
 
 import (
@@ -28,6 +30,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"path"
 	"slices"
 	"strings"
@@ -54,6 +57,7 @@ type Options struct {
 	Registerer prometheus.Registerer // nil: no metrics are registered
 	Logger     *slog.Logger          // nil: nothing is logged
 	Now        func() time.Time      // nil: time.Now
+	Elapsed    func() time.Duration  // since some moment, however the clock is set meanwhile; nil: as Now has it
 }
 
 // Tracker knows who is elected.
@@ -69,16 +73,32 @@ type Tracker struct {
 	mu       sync.Mutex
 	clusters map[string]*cluster // guarded by mu
 	rosters  uint32              // guarded by mu; how many there were
-	numbered time.Time           // guarded by mu; when the last began
+	numbered int64               // guarded by mu; when the last began
+
+	changes atomic.Uint64 // how many elections there were; written under mu
+	kept    atomic.Uint64 // so many of them Keep has seen to
+	keeping sync.Mutex    // held while the file is written
 }
 
 // cluster is the election of one.
 type cluster struct {
 	name     string
 	elected  atomic.Pointer[election] // nil: nobody yet
-	heard    atomic.Int64             // from the elected replica, Unix ms
-	anybody  atomic.Int64             // from any, Unix ms
+	heard    atomic.Int64             // from the elected replica; in ms, as Tracker.elapsed
+	anybody  atomic.Int64             // likewise from any
+	excused  atomic.Bool              // the elected one's silence was taken for one of this server
 	failover *atomic.Int64
+}
+
+// never is long before any time, and still a difference that can be counted.
+const never = math.MinInt64 / 2
+
+// newCluster returns one of which nobody was heard.
+func (t *Tracker) newCluster(name string) *cluster {
+	c := &cluster{name: name, failover: &t.failover}
+	c.heard.Store(never)
+	c.anybody.Store(never)
+	return c
 }
 
 // election is never changed.
@@ -94,6 +114,10 @@ func New(o Options) (*Tracker, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Elapsed == nil {
+		from := o.Now()
+		o.Elapsed = func() time.Duration { return o.Now().Sub(from) }
 	}
 	t := &Tracker{opts: o, clusters: map[string]*cluster{}}
 	if err := t.register(); err != nil {
@@ -127,34 +151,54 @@ func (t *Tracker) Roster() *Roster {
 
 func (t *Tracker) beginRosterLocked(s Settings) *Roster {
 	t.rosters++
-	t.numbered = t.opts.Now()
+	t.numbered = t.elapsed()
 	r := &Roster{tracker: t, settings: s, number: t.rosters}
 	t.roster.Store(r)
 	return r
 }
 
-// elect makes replica the elected one of c, unless another is, who has been heard meanwhile.
-func (t *Tracker) elect(c *cluster, replica string, now time.Time) {
+// elapsed is the time by which silence is measured, in ms.
+func (t *Tracker) elapsed() int64 { return t.opts.Elapsed().Milliseconds() }
+
+// elect makes replica the elected one of c, unless another is, who has been heard meanwhile. ms is what elapsed returned.
+func (t *Tracker) elect(c *cluster, replica string, ms int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old := c.elected.Load()
-	if old != nil && now.UnixMilli()-c.heard.Load() <= t.failover.Load() {
+	silent := ms - c.heard.Load()
+	if old != nil && silent <= t.failover.Load() {
 		return
 	}
 	next := &election{replica: replica}
 	if old != nil {
-		next.mark = now.UnixMilli()
+		next.mark = t.opts.Now().UnixMilli()
 		t.elections.Inc()
 		t.opts.Logger.Info("another replica is elected", "cluster", c.name, "replica", replica, "before", old.replica,
-			"silent_for", now.Sub(time.UnixMilli(c.heard.Load())).Round(time.Millisecond))
+			"silent_for", time.Duration(silent)*time.Millisecond)
 	}
-	c.heard.Store(now.UnixMilli())
+	c.heard.Store(ms)
 	c.elected.Store(next)
 	t.clusters[c.name] = c
-	if err := t.saveLocked(); err != nil {
-		t.unsaved.Inc()
-		t.opts.Logger.Error("an election of a replica is not kept: after a crash another may be elected", "cluster", c.name, "err", err)
+	t.changes.Add(1)
+}
+
+// Keep returns once the elections so far are in the file; there is nothing to do most of the time. An election that cannot be
+// written holds all the same, and is written with the next.
+func (t *Tracker) Keep() {
+	if t.kept.Load() == t.changes.Load() {
+		return
 	}
+	t.keeping.Lock()
+	defer t.keeping.Unlock()
+	elections, changes := t.toKeep()
+	if t.kept.Load() == changes {
+		return // with those of another
+	}
+	if err := t.save(elections); err != nil {
+		t.unsaved.Inc()
+		t.opts.Logger.Error("elections of replicas are not kept: after a crash others may be elected", "err", err)
+	}
+	t.kept.Store(changes)
 }
 
 // fileName is that of the file in Dir.
@@ -182,20 +226,27 @@ func (t *Tracker) load() error {
 		return nil
 	}
 	for _, k := range kept {
-		c := &cluster{name: k.Cluster, failover: &t.failover}
+		c := t.newCluster(k.Cluster)
 		c.elected.Store(&election{replica: k.Replica, mark: k.Mark})
 		t.clusters[k.Cluster] = c
 	}
 	return nil
 }
 
-func (t *Tracker) saveLocked() error {
+// toKeep returns who is elected, and after how many elections.
+func (t *Tracker) toKeep() ([]keptElection, uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	kept := []keptElection{}
 	for _, c := range t.clusters {
 		if e := c.elected.Load(); e != nil {
 			kept = append(kept, keptElection{c.name, e.replica, e.mark})
 		}
 	}
+	return kept, t.changes.Load()
+}
+
+func (t *Tracker) save(kept []keptElection) error {
 	slices.SortFunc(kept, func(a, b keptElection) int { return strings.Compare(a.Cluster, b.Cluster) })
 	data, err := json.Marshal(kept)
 	if err != nil {

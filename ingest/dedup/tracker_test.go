@@ -36,7 +36,8 @@ type bench struct {
 	disk *fsx.Crashable
 	reg  *prometheus.Registry
 	log  bytes.Buffer
-	now  time.Time
+	now  time.Time     // that passes
+	set  time.Duration // by which the clock is wrong
 }
 
 func newBench(t *testing.T) *bench {
@@ -52,8 +53,9 @@ func (b *bench) restart() {
 	b.reg = prometheus.NewPedanticRegistry()
 	var err error
 	b.Tracker, err = New(Options{
-		FS: b.disk, Dir: "state/dedup", Registerer: b.reg, Now: func() time.Time { return b.now },
-		Logger: slog.New(slog.NewTextHandler(&b.log, nil)),
+		FS: b.disk, Dir: "state/dedup", Registerer: b.reg, Now: func() time.Time { return b.now.Add(b.set) },
+		Elapsed: func() time.Duration { return b.now.Sub(time.Unix(1_600_000_000, 0)) },
+		Logger:  slog.New(slog.NewTextHandler(&b.log, nil)),
 	})
 	if err != nil {
 		b.t.Fatal(err)
@@ -73,6 +75,7 @@ func (b *bench) send(after time.Duration, cluster, replica string, want Verdict)
 	if got != want {
 		b.t.Errorf("%s of %s: verdict %d, want %d", replica, cluster, got, want)
 	}
+	b.Keep()
 	return mark
 }
 
@@ -184,6 +187,86 @@ func TestAnElectionThatCannotBeKeptHoldsInMemory(t *testing.T) {
 	b.restart()
 	b.send(0, "one", "b", Undecided)
 	b.send(0, "two", "a", Undecided)
+}
+
+// Where the one that is left sends seldom, every gap of its own could be one of this server.
+func TestOneThatSendsSeldomIsElectedToo(t *testing.T) {
+	b := newBench(t)
+	b.send(0, "one", "a", Taken)
+	b.send(half+time.Second, "one", "b", Undecided) // the first gap is forgiven
+	b.send(half+time.Second, "one", "b", Taken)
+	b.send(half+time.Second, "one", "a", Undecided) // and each anew, once the elected one was heard
+	b.send(time.Second, "one", "b", Taken)
+	b.send(half+time.Second, "one", "a", Undecided)
+	b.send(half+time.Second, "one", "a", Taken)
+}
+
+func TestAClockThatIsSetDoesNotChangeHowLongOneIsSilent(t *testing.T) {
+	b := newBench(t)
+	b.send(0, "one", "a", Taken)
+	b.set = time.Hour
+	b.send(time.Second, "one", "b", LeftOut)
+	b.set = -time.Hour
+	b.send(half, "one", "b", Undecided)
+	b.send(half, "one", "b", Taken)
+	want := fmt.Sprintf(`
+# HELP tidemark_ha_dedup_elected_timestamp_seconds When the elected replica of a cluster last sent something.
+# TYPE tidemark_ha_dedup_elected_timestamp_seconds gauge
+tidemark_ha_dedup_elected_timestamp_seconds{cluster="one",replica="b"} %v
+`, float64(b.now.Add(b.set).Unix()))
+	if err := testutil.GatherAndCompare(b.reg, strings.NewReader(want), "tidemark_ha_dedup_elected_timestamp_seconds"); err != nil {
+		t.Error(err)
+	}
+}
+
+// countingFS counts the files that are made.
+type countingFS struct {
+	fsx.FS
+
+	made int
+}
+
+func (c *countingFS) Rename(from, to string) error {
+	c.made++
+	return c.FS.Rename(from, to)
+}
+
+func TestManyElectionsTakeOneFile(t *testing.T) {
+	b := newBench(t)
+	disk := &countingFS{FS: b.disk}
+	b.opts.FS = disk
+	for i := range 1000 {
+		b.Roster().Of(named(fmt.Sprint(i), "a")).Take()
+	}
+	if disk.made != 0 {
+		t.Errorf("%d files for samples that are not to be stored yet", disk.made)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(b.Keep)
+	}
+	wg.Wait()
+	if disk.made != 1 {
+		t.Errorf("%d files, want 1", disk.made)
+	}
+	b.restart()
+	for i := range 1000 {
+		b.send(0, fmt.Sprint(i), "b", Undecided)
+	}
+}
+
+func TestReplicasOfLongNamesAreTakenAsTheyAre(t *testing.T) {
+	b := newBench(t)
+	long := strings.Repeat("x", maxNameBytes)
+	b.send(0, long, long, Taken)
+	for _, ls := range []labels.Labels{named(long+"x", "a"), named("a", long+"x")} {
+		if s := b.Roster().Of(ls); s != nil {
+			t.Errorf("a name of %d bytes is kept", len(long)+1)
+		}
+	}
+	if got := testutil.ToFloat64(b.crowded); got != 2 {
+		t.Errorf("%v series are counted", got)
+	}
 }
 
 func TestADamagedFileIsNoReasonNotToStart(t *testing.T) {
