@@ -6,8 +6,11 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,7 +87,7 @@ remote_write:
 }
 
 func TestNamesOfForwardedSeriesTakeNoRoomFromRows(t *testing.T) {
-	s := &server{memory: budget.NewRoot("process", 1<<30), log: slog.New(slog.DiscardHandler)}
+	s := &server{opts: &options{}, memory: budget.NewRoot("process", 1<<30), log: slog.New(slog.DiscardHandler)}
 	o := s.forwardOptions(nil)
 	if err := o.Beyond.Reserve(200 << 20); err != nil {
 		t.Fatal(err)
@@ -92,4 +95,79 @@ func TestNamesOfForwardedSeriesTakeNoRoomFromRows(t *testing.T) {
 	if used, whole := o.Account.Used(), s.memory.Used(); used != 0 || whole != 200<<20 {
 		t.Errorf("names take %d bytes of those of rows, and %d of the process'", used, whole)
 	}
+}
+
+// counter is a receiver of remote write that counts the requests that it takes.
+type counter struct {
+	*httptest.Server
+	away  atomic.Bool
+	taken atomic.Int64
+}
+
+func newCounter(t *testing.T) *counter {
+	t.Helper()
+	x := &counter{}
+	x.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if x.away.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		x.taken.Add(1)
+	}))
+	t.Cleanup(x.Close)
+	return x
+}
+
+func (x *counter) config() string {
+	return "remote_write: [{url: '" + x.URL + "', metadata_config: {send: false}, queue_config: {batch_send_deadline: 10ms, max_backoff: 50ms}}]\n"
+}
+
+// pushed sends a sample to a server.
+func pushed(t *testing.T, s *instance) {
+	t.Helper()
+	if err := push(s.url("/api/v1/write"), writeRequest(t, "m", 1, time.Now().UnixMilli(), 1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reloadAs reloads a configuration.
+func reloadAs(t *testing.T, s *instance, config string, want int) {
+	t.Helper()
+	s.configure(t, config)
+	if code, text := post(t, s.url("/-/reload"), "", nil); code != want {
+		t.Fatalf("reload: %d %s, want %d", code, text, want)
+	}
+}
+
+func (x *counter) await(t *testing.T) {
+	t.Helper()
+	eventually(t, 20*time.Second, "the receiver has what was pushed", func() error {
+		if x.taken.Load() == 0 {
+			return fmt.Errorf("it has taken no request")
+		}
+		return nil
+	})
+}
+
+func TestARefusedReloadKeepsWhatWaitsForAReceiver(t *testing.T) {
+	to := newCounter(t)
+	to.away.Store(true)
+	s := newInstance(t, to.config(), "--storage.remote.flush-deadline=1ms")
+	s.start(t)
+	pushed(t, s)
+	reloadAs(t, s, "remote_read: [{url: 'http://x'}, {url: 'http://x'}]\n", http.StatusInternalServerError)
+	reloadAs(t, s, to.config(), http.StatusOK)
+	to.away.Store(false)
+	to.await(t)
+}
+
+func TestShadowActsAfterARestartAlone(t *testing.T) {
+	to := newCounter(t)
+	s := newInstance(t, "")
+	s.start(t)
+	const shadow = "tidemark: {shadow: true}\n"
+	reloadAs(t, s, shadow, http.StatusOK)
+	reloadAs(t, s, shadow+to.config(), http.StatusOK)
+	pushed(t, s)
+	to.await(t)
 }

@@ -99,13 +99,16 @@ func (s *server) reload(context.Context) error {
 }
 
 // apply makes every part use c, or none: what can refuse is asked first, and a part that refuses nevertheless puts
-// those before it back.
+// those before it back. Remote write comes last: a receiver that it removes has lost its place, which no other part brings
+// back.
 func (s *server) apply(c *config.Config) error {
 	before := s.config.Load()
 	if err := s.check(c); err != nil {
 		return err
 	}
-	steps := []func(*config.Config) error{s.applyNotifier, s.applyOTLP, s.applyForward, s.applyRemoteRead, s.applyScrape, s.applyRules}
+	steps := []func(*config.Config) error{
+		s.applyNotifier, s.applyOTLP, s.applyRemoteRead, s.applyScrape, s.applyRules, s.applyRetention, s.applyForward,
+	}
 	for i, step := range steps {
 		err := step(c)
 		if err == nil {
@@ -121,10 +124,6 @@ func (s *server) apply(c *config.Config) error {
 		}
 		return err
 	}
-	s.db.SetRetention(s.retention(c))
-	if err := s.db.SetRetentionPolicies(s.retentionPolicies(c)); err != nil {
-		return err
-	}
 	s.db.SetLate(lateWindows(c))
 	s.db.SetMinFree(s.minFreeSpace(c))
 	s.db.SetDeleteOldest(deleteOldest(c))
@@ -134,6 +133,11 @@ func (s *server) apply(c *config.Config) error {
 	s.config.Store(c)
 	s.reloaded.set(true)
 	return nil
+}
+
+func (s *server) applyRetention(c *config.Config) error {
+	s.db.SetRetention(s.retention(c))
+	return s.db.SetRetentionPolicies(s.retentionPolicies(c))
 }
 
 // applyQueryLog opens the query log, also where its file is the same as before: logrotate moves it away and has the

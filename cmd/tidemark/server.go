@@ -36,6 +36,7 @@ type server struct {
 	registry *prometheus.Registry
 	fs       fsx.FS
 	memory   *budget.Account
+	shadowed bool // by the first configuration
 	started  time.Time
 	now      func() time.Time // of the store
 
@@ -63,6 +64,7 @@ func newServer(o *options, log *slog.Logger) (*server, error) {
 		return nil, err
 	}
 	s.config.Store(c)
+	s.shadowed = c.Tidemark.Shadow
 	s.memory = setMemoryLimit(o, c.Tidemark.Memory, log)
 	s.registry.MustRegister(
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsGC, collectors.MetricsScheduler)),
@@ -80,8 +82,8 @@ func (s *server) loadConfig() (*config.Config, error) {
 	return config.Load(config.Options{File: s.opts.ConfigFile, TidemarkFile: s.opts.TidemarkConfigFile, Agent: s.opts.Agent.on, Logger: s.log})
 }
 
-// shadow says whether nothing may leave the process.
-func (s *server) shadow() bool { return s.opts.Shadow || s.config.Load().Tidemark.Shadow }
+// shadow says whether nothing may leave the process. That is so for as long as it runs, or never.
+func (s *server) shadow() bool { return s.opts.Shadow || s.shadowed }
 
 // run serves until ctx ends or a part fails. Parts are started in order and stopped in reverse: rules before what
 // delivers their alerts, scraping before the store, the listener last but for the store, so that a probe can see
