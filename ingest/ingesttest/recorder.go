@@ -212,13 +212,6 @@ func (r *Recorder) Described() int {
 	return r.mu.described
 }
 
-// ForgetMetadata lets all metadata leave the store.
-func (r *Recorder) ForgetMetadata() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	clear(r.mu.meta)
-}
-
 // Resolved returns how many label sets Resolve was given.
 func (r *Recorder) Resolved() int {
 	r.mu.Lock()

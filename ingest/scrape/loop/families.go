@@ -77,13 +77,6 @@ func (f *families) tell(i int32, iter uint32, change func(*metadata.Metadata) bo
 	x.untold = true
 }
 
-// renew lets the store be told of every family once more.
-func (f *families) renew() {
-	for i := range f.all {
-		f.all[i].untold = true
-	}
-}
-
 // ended drops the index, which a body in the usual order does not need.
 func (f *families) ended() { f.index, f.last = nil, 0 }
 

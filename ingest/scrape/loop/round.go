@@ -163,25 +163,18 @@ func (r *round) takeBack(at int32) {
 
 // settle tells the cache what became of the rows, once they are committed.
 func (r *round) settle() {
-	back := false
 	for i, at := range r.where {
 		if at == noEntry {
 			continue // markers and reports of a target that has come back may be too late
 		}
 		e := &r.c.entries[at]
-		ref := r.req.Ref(i)
-		back = back || e.ref != 0 && e.ref != ref
-		e.ref = ref
+		e.ref = r.req.Ref(i)
 		if fate := r.req.Fate(i); !fate.Stored() {
 			e.flags &^= hasSample
 			if fate != sample.OverLimit || e.flags&isRefused == 0 { // those of series limits are counted there
 				r.refused[fate]++
 			}
 		}
-	}
-	if back && r.set.passMetadata { // what a series carried has left the store with it
-		r.told.forget(r.c.families.all)
-		r.c.families.renew()
 	}
 	r.settleNews()
 }

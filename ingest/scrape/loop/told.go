@@ -5,7 +5,6 @@ package loop
 
 import (
 	"sync"
-	"time"
 	"unique"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -14,30 +13,21 @@ import (
 )
 
 // told is what the store has been told of metric families, once that was committed. Targets say it with each scrape, and
-// many say the same.
+// many say the same. The store keeps it by family, also when the series that told it leaves.
 type told struct {
 	mu  sync.RWMutex
-	all map[string]telling // guarded by mu
-}
-
-type telling struct {
-	what unique.Handle[described]
-	at   time.Time
+	all map[string]unique.Handle[described] // guarded by mu
 }
 
 // maxTold bounds it: 20 MB.
 const maxTold = 100_000
-
-// tellAgain is how old a telling is that may have left the store with a series that came back: of many targets that come
-// back together one tells.
-const tellAgain = 10 * time.Minute
 
 // knows reports whether d is what the store was told last.
 func (t *told) knows(d unique.Handle[described]) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	last, ok := t.all[d.Value().name]
-	return ok && last.what == d
+	return ok && last == d
 }
 
 // note notes that the store was told.
@@ -45,21 +35,9 @@ func (t *told) note(d unique.Handle[described]) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.all == nil || len(t.all) >= maxTold {
-		t.all = map[string]telling{}
+		t.all = map[string]unique.Handle[described]{}
 	}
-	t.all[d.Value().name] = telling{d, time.Now()}
-}
-
-// forget forgets what was told long ago of families.
-func (t *told) forget(all []family) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i := range all {
-		name := all[i].described.Value().name
-		if last, ok := t.all[name]; ok && time.Since(last.at) > tellAgain {
-			delete(t.all, name)
-		}
-	}
+	t.all[d.Value().name] = d
 }
 
 // news is what a round tells the store of a family, with one of its series.
