@@ -306,3 +306,19 @@ func TestMetadataIsNewestFirstAndOncePerPin(t *testing.T) {
 	check(now, "m1")
 	check(p, "", "one")
 }
+
+func TestMetadataIsOfTheFamilyOfItsSeries(t *testing.T) {
+	x := newBench(t, Options{})
+	for _, name := range []string{"h_bucket", "h_sum", "h_count"} {
+		ref := x.series(labels.FromStrings(labels.MetricName, name))
+		x.commit(&sample.Batch{Meta: []sample.Metadata{{Ref: ref, Type: "histogram", Help: "help"}}}, allTimes)
+	}
+	p := x.pin()
+	defer p.Close()
+	want := map[string][]metadata.Metadata{"h": {{Type: "histogram", Help: "help"}}}
+	for _, metric := range []string{"", "h"} {
+		if diff := cmp.Diff(want, p.Metadata(metric)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}

@@ -27,7 +27,7 @@ type description struct {
 	lsn sample.LSN
 }
 
-// metadataLocked notes a description under the metric name of its series. One that is the newest already changes
+// metadataLocked notes a description under the metric family of its series. One that is the newest already changes
 // nothing, so that a sender may repeat it with each batch.
 func (s *shard) metadataLocked(m *sample.Metadata, lsn sample.LSN) {
 	_, hd := s.findLocked(m.Ref)
@@ -38,6 +38,7 @@ func (s *shard) metadataLocked(m *sample.Metadata, lsn sample.LSN) {
 	if family == "" {
 		return
 	}
+	family = m.Family(family)
 	d := description{metadata.Metadata{Type: model.MetricType(m.Type), Unit: m.Unit, Help: m.Help}, lsn}
 	all, known := s.families[family]
 	if !known && len(s.families) >= maxFamilies {
