@@ -4,6 +4,7 @@
 package exposition_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -11,11 +12,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/encoding/protodelim"
 
 	"github.com/tidemarkdb/tidemark/ingest"
 	"github.com/tidemarkdb/tidemark/ingest/ingesttest"
 	"github.com/tidemarkdb/tidemark/ingest/push"
 	"github.com/tidemarkdb/tidemark/ingest/push/exposition"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -163,6 +167,80 @@ func TestOpenMetricsIsStored(t *testing.T) {
 	}
 	if got := store.Metadata(`{__name__="a_total", x="1"}`); got.Type != "counter" || got.Help != "About a." {
 		t.Errorf("a is described as %+v", got)
+	}
+}
+
+func TestASeriesThatCannotBeStoredTakesNoOtherWithIt(t *testing.T) {
+	check := func(contentType, body, want string, rows ...string) {
+		t.Helper()
+		store := &ingesttest.Recorder{}
+		rec := importText(t, store, contentType, "", body)
+		if got := strings.ReplaceAll(rec.Body.String(), `\"`, `"`); rec.Code != 400 || !strings.Contains(got, want) {
+			t.Errorf("answer %d %s, want %s", rec.Code, got, want)
+		}
+		if diff := cmp.Diff(rows, stored(store)); diff != "" {
+			t.Error(diff)
+		}
+	}
+	check("application/openmetrics-text; version=1.0.0", "# TYPE a gauge\na 1 0.005\nb{x=\"1\",x=\"2\"} 1 0.005\nc 1 0.005\nd{x=\"1\",x=\"2\"} 1 0.005\ne 1 0\n# EOF\n",
+		`2 of 7 lines could not be read: line 3: label name "x" is there twice: {__name__="b", x="1", x="2"}; line 5: label name "x" is there twice: {__name__="d"`,
+		`{__name__="a"} 1@5`, `{__name__="c"} 1@5`, `{__name__="e"} 1@0`)
+
+	pair := func(name, value string) *dto.LabelPair { return &dto.LabelPair{Name: &name, Value: &value} }
+	number := func(v float64, labels ...*dto.LabelPair) *dto.Metric {
+		t := int64(5)
+		return &dto.Metric{Label: labels, Gauge: &dto.Gauge{Value: &v}, TimestampMs: &t}
+	}
+	name, gauge := "m", dto.MetricType_GAUGE
+	var body bytes.Buffer
+	_, err := protodelim.MarshalTo(&body, &dto.MetricFamily{Name: &name, Type: &gauge, Metric: []*dto.Metric{
+		number(1), number(2, pair("x", "1"), pair("x", "2")), number(3, pair("x", "3")),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited", body.String(),
+		`series 2 of the body: label name "x" is there twice`, `{__name__="m"} 1@5`, `{__name__="m", x="3"} 3@5`)
+}
+
+// TestLabelsThatAreReadOnceMoreArePaidFor has a store that lost its series once, so that a body's labels are needed again.
+func TestLabelsThatAreReadOnceMoreArePaidFor(t *testing.T) {
+	store := &ingesttest.Recorder{}
+	account := budget.NewRoot("requests", 64<<20)
+	in, err := ingest.New(ingest.Options{Appender: store, Requests: account})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := push.New(push.Options{Intake: in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := exposition.New(r)
+	var body strings.Builder
+	long := strings.Repeat("x", 1000)
+	for i := range 500 {
+		fmt.Fprintf(&body, "m{l=\"%s\",n=\"%d\"} 1 0.005\n", long, i)
+	}
+	body.WriteString("# EOF\n")
+	send := func(want int) {
+		t.Helper()
+		rec := httptest.NewRecorder()
+		req := httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body.String()))
+		req.Header.Set("Content-Type", "application/openmetrics-text; version=1.0.0")
+		h.Import(rec, req)
+		if rec.Code != want {
+			t.Errorf("answer %d %s, want %d", rec.Code, rec.Body, want)
+		}
+	}
+	send(http.StatusNoContent)
+	unknown := account.Peak() // the labels are there twice then: here, and in the request
+	store.Forget()
+	send(http.StatusNoContent)
+	if again := account.Peak(); again <= unknown || unknown < 2*500*1000 {
+		t.Errorf("%d bytes were reserved for new series, %d for lost ones", unknown, again)
+	}
+	if n := account.Used(); n != 0 {
+		t.Errorf("%d bytes stay reserved", n)
 	}
 }
 

@@ -6,6 +6,7 @@ package exposition
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"unsafe"
 
@@ -24,6 +25,8 @@ type parsed struct {
 	family      family
 	begun       int // series of the body
 
+	counted, line int // the line breaks of the body that are counted, up to where
+
 	parser textparse.Parser // stands at the series that is begun
 	atHand int              // its number
 	all    []labels.Labels  // of all series of the body, made when one is asked for again
@@ -37,9 +40,30 @@ func (*parsed) End(data []byte, _ bool) int { return len(data) }
 
 // Line implements push.Format.
 func (p *parsed) Line(f *push.Feed, body []byte) error {
-	err := p.walk(body, func(e textparse.Entry) error { return p.entry(f, e) }, f.Reject)
+	err := p.walk(body, func(e textparse.Entry) error {
+		err := p.entry(f, e)
+		if bad, ok := errors.AsType[*push.SyntaxError](err); ok { // of one series: the parser can go on
+			p.locate(body, e, bad)
+			f.Reject(bad)
+			return nil
+		}
+		return err
+	}, f.Reject)
 	f.Seen(bytes.Count(body, []byte{'\n'}))
 	return err
+}
+
+// locate says where in a body the series is that the parser stands at.
+func (p *parsed) locate(body []byte, e textparse.Entry, bad *push.SyntaxError) {
+	if !p.lines {
+		bad.Reason = fmt.Sprintf("series %d of the body: %s", p.begun, bad.Reason)
+		return
+	}
+	if end := behindEntry(body, p.parser, e) - 1; end > p.counted {
+		p.line += bytes.Count(body[p.counted:end], []byte{'\n'})
+		p.counted = end
+	}
+	bad.Line = 1 + p.line
 }
 
 // mostMistakes is how many malformed lines of a text are passed over before it is given up.
@@ -58,7 +82,7 @@ func (p *parsed) walk(body []byte, visit func(textparse.Entry) error, reject fun
 		mistake := &push.SyntaxError{Line: 1 + bytes.Count(body[:at], []byte{'\n'}), Reason: bad.Error()}
 		at += lineBreak(body[at:])
 		if !p.lines || n == mostMistakes {
-			mistake.Reason += "; what follows was not read"
+			mistake.Reason = "what follows is not read: " + mistake.Reason
 			at = len(body)
 		}
 		reject(mistake)
@@ -182,7 +206,7 @@ func (p *parsed) Labels(f *push.Feed, body []byte, n int) (labels.Labels, error)
 	if p.parser != nil && n == p.atHand && p.all == nil {
 		p.parser.Labels(&ls)
 	} else {
-		if err := p.remember(body); err != nil {
+		if err := p.remember(f, body); err != nil {
 			return labels.EmptyLabels(), err
 		}
 		ls = p.all[n]
@@ -195,19 +219,28 @@ func (p *parsed) Labels(f *push.Feed, body []byte, n int) (labels.Labels, error)
 }
 
 // remember reads a body once more for the labels of its series.
-func (p *parsed) remember(body []byte) error {
+func (p *parsed) remember(f *push.Feed, body []byte) error {
 	if p.all != nil {
 		return nil
 	}
-	p.all = make([]labels.Labels, 0, p.begun)
-	return p.walk(body, func(e textparse.Entry) error {
-		if e == textparse.EntrySeries || e == textparse.EntryHistogram {
-			var ls labels.Labels
-			p.parser.Labels(&ls)
-			p.all = append(p.all, ls)
+	const setBytes = int64(unsafe.Sizeof(labels.Labels{}))
+	if err := f.Charge(int64(p.begun) * setBytes); err != nil {
+		return err
+	}
+	all := make([]labels.Labels, 0, p.begun)
+	err := p.walk(body, func(e textparse.Entry) error {
+		if e != textparse.EntrySeries && e != textparse.EntryHistogram {
+			return nil
 		}
-		return nil
+		var ls labels.Labels
+		p.parser.Labels(&ls)
+		all = append(all, ls)
+		return f.Charge(int64(ls.ByteSize()))
 	}, func(*push.SyntaxError) {})
+	if err == nil {
+		p.all = all
+	}
+	return err
 }
 
 var _ push.Format = (*parsed)(nil)

@@ -25,10 +25,11 @@ func newPoint(p textparse.Parser, e textparse.Entry, now int64) point {
 	} else {
 		x.series, t, x.v = p.Series()
 	}
-	if t != nil && *t != 0 {
+	_, protobuf := p.(*textparse.ProtobufParser)
+	if t != nil && (*t != 0 || !protobuf) { // that parser tells of no time as of 0
 		x.t = *t
 	}
-	if _, ok := p.(*textparse.ProtobufParser); ok { // OpenMetrics has them as series of their own
+	if protobuf { // OpenMetrics has them as series of their own
 		x.start = p.StartTimestamp()
 	}
 	return x

@@ -5,6 +5,7 @@ package jsonlines
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -219,6 +220,9 @@ func (d *documents) floats(f *push.Feed, key ingest.Key, line []byte) error {
 			return err
 		}
 		if len(special) > 0 && special[0].at == n {
+			if string(value) != "null" {
+				return push.Bad(v.from, "the bits of a NaN are given for a value that is not null")
+			}
 			x = math.Float64frombits(special[0].bits)
 			special = special[1:]
 		}
@@ -317,15 +321,36 @@ func (d *documents) Labels(f *push.Feed, line []byte, _ int) (labels.Labels, err
 	if !utf8.Valid(b) {
 		return labels.EmptyLabels(), push.Bad(m.from, "the labels are not UTF-8")
 	}
-	var set map[string]string
-	if err := json.Unmarshal(b, &set); err != nil {
+	f.ResetLabels()
+	if err := eachLabel(b, f.AddLabel); err != nil {
 		return labels.EmptyLabels(), push.Bad(m.from, "the labels are no object of texts: "+err.Error())
 	}
-	f.ResetLabels()
-	for name, value := range set {
-		f.AddLabel([]byte(name), []byte(value))
-	}
 	return f.Built()
+}
+
+// eachLabel calls add with each name and value of an object, also where a name is there twice.
+func eachLabel(b []byte, add func(name, value []byte)) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return cmp.Or(err, errors.New("there is no opening brace"))
+	}
+	for d.More() {
+		name, err := d.Token() // the decoder makes sure that it is a text
+		if err != nil {
+			return err
+		}
+		value, err := d.Token()
+		if err != nil {
+			return err
+		}
+		text, ok := value.(string)
+		if !ok {
+			return fmt.Errorf("the value of %s is none", push.Quoted(name.(string)))
+		}
+		add([]byte(name.(string)), []byte(text))
+	}
+	_, err := d.Token()
+	return err
 }
 
 var _ push.Format = (*documents)(nil)
