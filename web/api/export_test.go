@@ -75,6 +75,23 @@ func TestExportWritesALineForEachSeries(t *testing.T) {
 	check("", "match[]=none")
 }
 
+func TestExportWritesNoLineThatIsDearToImport(t *testing.T) {
+	h, store := serving(t, Options{}, nil)
+	for i := range 2*defaultRowsPerLine + 1 {
+		store.Append(labels.FromStrings("__name__", "long"), columntest.Sample{T: int64(i), V: 1})
+	}
+	check := func(lines int, args ...string) {
+		t.Helper()
+		rec := exportOf(t, h, "export", append(args, "match[]=long")...)
+		if n := strings.Count(rec.Body.String(), "\n"); n != lines {
+			t.Errorf("%q: %d lines, want %d", args, n, lines)
+		}
+	}
+	check(3)
+	check(1, "max_rows_per_line=0")
+	check(5, "max_rows_per_line=5000")
+}
+
 func TestExportWritesTables(t *testing.T) {
 	h, store := serving(t, Options{}, nil)
 	exportStore(store)

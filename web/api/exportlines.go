@@ -23,12 +23,19 @@ type exportLines struct {
 	rows int // of one line at most; 0: any number
 }
 
+// defaultRowsPerLine keeps lines so short that importing them takes little memory, and so long that their labels take a small
+// part of them.
+const defaultRowsPerLine = 10_000
+
 func newExportLines(r *http.Request) (exportWriter, error) {
 	n, err := intParam(r, "max_rows_per_line")
 	if err != nil {
 		return nil, err
 	}
-	return exportLines{max(n, 0)}, nil
+	if n < 0 { // it is not there
+		n = defaultRowsPerLine
+	}
+	return exportLines{n}, nil
 }
 
 func (x exportLines) series(e *encoder, ls labels.Labels, b *column.Block, from, to int) {
