@@ -27,6 +27,7 @@ func (e *endpoint) message(rows []outRow) ([]byte, error) {
 	var raw []byte
 	var err error
 	if e.inline() {
+		e.families.describe(rows)
 		raw, err = messageOf2(rows)
 	} else {
 		buf, _ := e.raw.Get().(*[]byte)
@@ -140,7 +141,7 @@ func messageOf2(rows []outRow) ([]byte, error) {
 		}
 		s.LabelsRefs = symbols.SymbolizeLabels(x.series.labels, refs[:0:n])
 		refs = refs[n:]
-		if m := x.series.meta.Load(); m != nil {
+		if m := x.series.description(); m != nil {
 			s.Metadata = writev2.Metadata{
 				Type:    writev2.FromMetadataType(model.MetricType(m.Type)),
 				HelpRef: symbols.Symbolize(m.Help), UnitRef: symbols.Symbolize(m.Unit),

@@ -4,7 +4,6 @@
 package forward
 
 import (
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -23,6 +22,21 @@ type outSeries struct {
 	hash   uint64
 	wire   []byte                          // see labels1
 	meta   atomic.Pointer[sample.Metadata] // nil: none is known; messages are made while more of it comes
+	family familyOf
+}
+
+// description returns the metadata of the series, or that of its family where another one has told it; nil for none.
+func (s *outSeries) description() *sample.Metadata {
+	if m := s.meta.Load(); m != nil {
+		return m
+	}
+	return s.family.meta.Load()
+}
+
+// familyOf is what is known of a series' family.
+type familyOf struct {
+	meta  atomic.Pointer[sample.Metadata]
+	asked atomic.Uint64 // how many changes of families there were when that was found
 }
 
 // seriesNames is the series of the epoch that is being read, and those of the one before it.
@@ -103,32 +117,52 @@ func (e *endpoint) describe(all []sample.Metadata) {
 	}
 }
 
-// families is the metadata of metric families, which remote write 1.0 sends apart from samples.
+// families is the metadata of metric families. Remote write 1.0 sends it apart from samples, 2.0 with each series, of which
+// only one may have told it.
 type families struct {
-	mu  sync.Mutex
-	all map[string]sample.Metadata // guarded by mu
-}
-
-// endings are those of the series of a family, by its type.
-var endings = map[model.MetricType][]string{
-	model.MetricTypeHistogram:      {"_bucket", "_sum", "_count"},
-	model.MetricTypeGaugeHistogram: {"_bucket", "_gsum", "_gcount"},
-	model.MetricTypeSummary:        {"_sum", "_count"},
+	changes atomic.Uint64
+	mu      sync.Mutex
+	all     map[string]*sample.Metadata // guarded by mu
 }
 
 func (f *families) put(metric string, m *sample.Metadata) {
-	for _, end := range endings[model.MetricType(m.Type)] {
-		if name, ok := strings.CutSuffix(metric, end); ok {
-			metric = name
-			break
-		}
-	}
+	family := m.Family(metric)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.all == nil {
-		f.all = map[string]sample.Metadata{}
+		f.all = map[string]*sample.Metadata{}
 	}
-	f.all[metric] = *m
+	if old := f.all[family]; old != nil && old.Type == m.Type && old.Unit == m.Unit && old.Help == m.Help {
+		return
+	}
+	kept := *m // alone: m is one of many
+	f.all[family] = &kept
+	f.changes.Add(1)
+}
+
+// describe finds the metadata of the families of series that have none of their own, where families have changed since.
+func (f *families) describe(rows []outRow) {
+	changes := f.changes.Load()
+	for i := range rows {
+		s := rows[i].series
+		if s.family.asked.Load() == changes || s.meta.Load() != nil {
+			continue
+		}
+		s.family.meta.Store(f.of(s.labels.Get(labels.MetricName)))
+		s.family.asked.Store(changes)
+	}
+}
+
+// of returns the metadata of the family of a metric, nil for none.
+func (f *families) of(metric string) *sample.Metadata {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, name := range sample.FamiliesOf(metric) {
+		if m := f.all[name]; m != nil && m.Family(metric) == name {
+			return m
+		}
+	}
+	return nil
 }
 
 // messages returns all families as messages of remote write 1.0.
