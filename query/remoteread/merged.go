@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/tidemarkdb/tidemark/query/foreign"
@@ -42,20 +43,33 @@ func (m *merged) KeepsResetHints() bool { return true }
 // setBytes is about what a series of a set takes beside its labels, and what it takes to read it.
 const setBytes = 256
 
-// Series implements column.View.
-func (m *merged) Series(ctx context.Context, ms []*labels.Matcher, h column.Hint) (*column.SeriesSet, error) {
-	set, err := m.View.Series(ctx, ms, h)
-	if err != nil || h.Account == nil {
-		return set, err
+// Series implements column.View. Where the account has no room for what the remotes answer, it is that which fails, not
+// the remotes.
+func (m *merged) Series(ctx context.Context, ms []*labels.Matcher, h column.Hint) (set *column.SeriesSet, err error) {
+	if h.Account == nil {
+		return m.View.Series(ctx, ms, h)
+	}
+	spent := &spending{account: h.Account}
+	defer func() {
+		if err != nil {
+			spent.giveBack()
+		}
+	}()
+	set, err = m.View.Series(spent.within(ctx), ms, h)
+	if refused := spent.refused.Load(); refused != nil {
+		return nil, fmt.Errorf("remote_read: %w", refused)
+	}
+	if err != nil {
+		return nil, err
 	}
 	n := int64(set.N) * int64(setBytes+4*len(set.Names))
 	for _, text := range set.Text {
 		n += int64(len(text)) + 16
 	}
-	if err := h.Account.Reserve(n); err != nil {
+	if err := spent.take(n); err != nil {
 		return nil, err
 	}
-	set.Bytes += n
+	set.Bytes += spent.bytes.Load()
 	return set, nil
 }
 
@@ -174,7 +188,7 @@ func (n noticing) Select(ctx context.Context, sorted bool, h *storage.SelectHint
 	from := n.Querier.Select(ctx, sorted, h, ms...)
 	x := &answer{warnings: from.Warnings(), at: -1}
 	for from.Next() {
-		x.series = append(x.series, from.At())
+		x.add(n, from.At())
 	}
 	x.warnings.Merge(from.Warnings())
 	if err := from.Err(); err != nil {
@@ -188,10 +202,20 @@ func (n noticing) Select(ctx context.Context, sorted bool, h *storage.SelectHint
 
 // answer is the series of a remote, or why there are none.
 type answer struct {
-	series   []storage.Series
+	series   []*farSeries
 	warnings annotations.Annotations
 	err      error
 	at       int
+}
+
+// add adds a series. One that is longer than a frame comes in several, one after the other.
+func (x *answer) add(from noticing, s storage.Series) {
+	ls := s.Labels()
+	if n := len(x.series); n > 0 && labels.Equal(x.series[n-1].labels, ls) {
+		x.series[n-1].parts = append(x.series[n-1].parts, s)
+		return
+	}
+	x.series = append(x.series, &farSeries{from: from, labels: ls, parts: []storage.Series{s}})
 }
 
 func (x *answer) Next() bool {
@@ -202,3 +226,25 @@ func (x *answer) Next() bool {
 func (x *answer) At() storage.Series                { return x.series[x.at] }
 func (x *answer) Err() error                        { return x.err }
 func (x *answer) Warnings() annotations.Annotations { return x.warnings }
+
+// farSeries is a series of a remote. It is empty once the remote has failed: an answer has all that the remote has for it,
+// or nothing.
+type farSeries struct {
+	from   noticing
+	labels labels.Labels
+	parts  []storage.Series
+}
+
+// Labels implements storage.Series.
+func (s *farSeries) Labels() labels.Labels { return s.labels }
+
+// Iterator implements storage.Series.
+func (s *farSeries) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
+	switch {
+	case s.from.of.gaveUp(s.from.name):
+		return chunkenc.NewNopIterator()
+	case len(s.parts) == 1:
+		return s.parts[0].Iterator(it)
+	}
+	return storage.ChainSampleIteratorFromSeries(it, s.parts)
+}

@@ -5,6 +5,7 @@ package remoteread
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -18,11 +19,15 @@ import (
 	"github.com/prometheus/common/promslog"
 	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage/remote"
+	"github.com/prometheus/prometheus/util/compression"
 
 	"github.com/tidemarkdb/tidemark/query"
 	"github.com/tidemarkdb/tidemark/tsdb"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/column"
 	"github.com/tidemarkdb/tidemark/tsdb/column/queryable"
 	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -70,17 +75,18 @@ type far struct {
 	*httptest.Server
 	requests atomic.Int64
 	broken   atomic.Bool
+	most     atomic.Int64 // how many requests are answered; 0: all
 	header   atomic.Value
 }
 
 func newFar(t *testing.T, db *tsdb.DB) *far {
 	t.Helper()
-	h := remote.NewReadHandler(promslog.NewNopLogger(), nil, queryable.New(db), func() promconfig.Config { return promconfig.Config{} }, 1e6, 10, 1<<20)
+	h := remote.NewReadHandler(promslog.NewNopLogger(), nil, queryable.New(db), func() promconfig.Config { return promconfig.Config{} }, 1e6, 10, 500)
 	f := &far{}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f.requests.Add(1)
+		n, most := f.requests.Add(1), f.most.Load()
 		f.header.Store(r.Header.Get("X-Mine"))
-		if f.broken.Load() {
+		if f.broken.Load() || most > 0 && n > most {
 			http.Error(w, "out of order", http.StatusInternalServerError)
 			return
 		}
@@ -233,5 +239,103 @@ func TestARemoteThatIsConfiguredTwiceIsRefused(t *testing.T) {
 	}
 	if err := New(filled(t, 0), func() int64 { return 0 }).ApplyConfig(c); err == nil {
 		t.Error("it is accepted")
+	}
+}
+
+func TestASeriesThatComesInSeveralFramesIsOne(t *testing.T) {
+	text, want := `m{i="1"}`, `{__name__="m", i="1"}`
+	for i := range 1000 {
+		at := 1000 + i*7 + i%3
+		text += fmt.Sprint(" ", at)
+		want += fmt.Sprintf(" %v@%d", float64(at)+0.5, at)
+	}
+	f := newFar(t, filled(t, 0.5, text))
+	s := over(t, filled(t, 0, `m{i="1"} 9000`), 0, f, `remote_read: [{url: URL, read_recent: true}]`)
+	if diff := cmp.Diff([]string{want + " 9000@9000"}, ask(t, s, `m[1d]`, 10_000)); diff != "" {
+		t.Errorf("answer (-want +got):\n%s", diff)
+	}
+}
+
+// A query that remotes take part in has all that one of them has, or nothing of it.
+func TestARemoteThatFailsLaterTakesBackWhatItHadAnswered(t *testing.T) {
+	f := newFar(t, filled(t, 0.5, `m{i="1"} 1000`, `n{i="2"} 1000`))
+	f.most.Store(1)
+	s := over(t, filled(t, 0, `m{i="1"} 3000`, `n{i="2"} 3000`), 0, f, `remote_read: [{name: far, url: URL, read_recent: true}]`)
+	got := ask(t, s, `(m or n)[9s:1s]`, 10_000)
+	for _, line := range got[:len(got)-1] {
+		if strings.Contains(line, "1000.5") {
+			t.Errorf("%s has samples of a remote that failed", line)
+		}
+	}
+	if len(got) != 3 || !strings.HasPrefix(got[2], "warning: remote_read far: ") {
+		t.Errorf("answer %q, want two series and a warning", got)
+	}
+}
+
+// packed answers remote read as servers do that know no chunks.
+func packed(t *testing.T, samples int) *httptest.Server {
+	t.Helper()
+	s := prompb.TimeSeries{Labels: []prompb.Label{{Name: "__name__", Value: "m"}}}
+	for i := range samples {
+		s.Samples = append(s.Samples, prompb.Sample{Timestamp: int64(i), Value: 1})
+	}
+	raw, err := (&prompb.ReadResponse{Results: []*prompb.QueryResult{{Timeseries: []*prompb.TimeSeries{&s}}}}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := compression.Encode(compression.Snappy, raw, compression.NewSyncEncodeBuffer())
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/x-protobuf")
+		if _, err := w.Write(body); err != nil {
+			t.Log(err) // who asked has gone: it had no room
+		}
+	}))
+	t.Cleanup(to.Close)
+	return to
+}
+
+func TestAnswersOfRemotesAreChargedBeforeTheyAreHeld(t *testing.T) {
+	const samples = 20_000
+	var text strings.Builder
+	text.WriteString("m")
+	for i := range samples {
+		fmt.Fprint(&text, " ", i*i)
+	}
+	for name, f := range map[string]*far{"chunks": newFar(t, filled(t, 0.5, text.String())), "samples": {Server: packed(t, samples)}} {
+		t.Run(name, func(t *testing.T) {
+			s := over(t, filled(t, 0, `m 3000`), 0, f, `remote_read: [{url: URL, read_recent: true}]`)
+			ms := []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")}
+			v, err := s.View(0, 1<<40)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := v.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			small, large := budget.NewRoot("small", 20_000), budget.NewRoot("large", 0)
+			var refused *budget.ExceededError
+			if _, err := v.Series(t.Context(), ms, column.Hint{Account: small}); !errors.As(err, &refused) || small.Used() != 0 {
+				t.Errorf("error %v, with %d bytes in use after it", err, small.Used())
+			}
+			v, err = s.View(0, 1<<40)
+			if err != nil {
+				t.Fatal(err)
+			}
+			set, err := v.Series(t.Context(), ms, column.Hint{Account: large})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if set.Bytes != large.Used() || set.Bytes < samples {
+				t.Errorf("the set has %d bytes of %d that are charged, for %d samples", set.Bytes, large.Used(), samples)
+			}
+			if err := v.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -70,6 +70,9 @@ func (s *Source) ApplyConfig(c *promconfig.Config) error {
 		if err != nil {
 			return fmt.Errorf("remote_read of %s: %w", rc.URL.Redacted(), err)
 		}
+		if c, ok := client.(*remote.Client); ok {
+			c.Client.Transport = charging{c.Client.Transport}
+		}
 		external := labels.EmptyLabels()
 		if rc.FilterExternalLabels {
 			external = c.GlobalConfig.ExternalLabels
