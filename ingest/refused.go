@@ -14,35 +14,20 @@ import (
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
-// resolveUnknown asks the store for the series that are not known. The refs of those that it does not make are 0.
+// resolveUnknown asks the store for the series that are not known. The refs of those that it does not make are 0, because
+// of a limit or for lack of memory.
 func (r *Request) resolveUnknown() error {
-	n := len(r.unknown)
-	r.refs = append(r.refs[:0], make([]sample.Ref, n)...)
+	r.refs = append(r.refs[:0], make([]sample.Ref, len(r.unknown))...)
 	r.refused = r.refused[:0]
-	for i := 0; i < n; {
-		err := r.in.appender.Resolve(r.labels[i:], r.refs[i:])
-		if err == nil {
-			return nil
-		}
-		if limit, ok := errors.AsType[*sample.RefusedError](err); ok {
-			for _, x := range limit.Refused {
-				r.refused = append(r.refused, sample.Refusal{Index: i + x.Index, Why: x.Why})
-			}
-			if err = limit.Err; err == nil {
-				return nil
-			}
-		}
-		if _, full := errors.AsType[*budget.ExceededError](err); !full {
-			return err
-		}
-		for i < n && (r.refs[i] != 0 || r.refusal(i) != "") {
-			i++
-		}
-		// What was refused behind the one without room will be asked about once more.
-		r.refused = slices.DeleteFunc(r.refused, func(x sample.Refusal) bool { return x.Index > i })
-		i++ // the next may exist
+	err := r.in.appender.Resolve(r.labels, r.refs)
+	if limit, ok := errors.AsType[*sample.RefusedError](err); ok {
+		r.refused = append(r.refused, limit.Refused...)
+		err = limit.Err
 	}
-	return nil
+	if _, full := errors.AsType[*budget.ExceededError](err); full {
+		return nil
+	}
+	return err
 }
 
 // noRoom reports whether there was no memory for one of the series that were asked about last.
@@ -70,4 +55,13 @@ func (r *Request) whyHomeless(i int) (string, prometheus.Counter) {
 		return why, r.in.metrics.refused
 	}
 	return reasonText[sample.OverLimit], r.in.metrics.byReason[sample.OverLimit]
+}
+
+// addHomeless counts rows of label set i of those that were asked about last, of which the store made no series.
+func (r *Request) addHomeless(out *Outcome, i, rows int) {
+	why, counter := r.whyHomeless(i)
+	known := len(out.Problems)
+	out.add(why, rows, func() string { return show(r.labels[i]) })
+	counter.Add(float64(rows))
+	r.rejectHomeless(i, rows, len(out.Problems) > known)
 }

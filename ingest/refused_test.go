@@ -4,6 +4,7 @@
 package ingest_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -60,13 +61,44 @@ func TestOfRefusedSeriesAndThoseWithoutMemoryEachHasItsReason(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := `6 of 9 samples were not stored: 4 sample of an x (first: {__name__="x1"}); ` +
-		`2 sample of a new series while the memory budget has no room for it (first: {__name__="full1"})`
+	want := `6 of 9 samples were not stored: 2 sample of an x (first: {__name__="x1"}); ` + // behind full1 nobody was asked
+		`4 sample of a new series while the memory budget has no room for it (first: {__name__="full1"})`
 	if out.Message() != want {
 		t.Errorf("message %q, want %q", out.Message(), want)
 	}
 	if got, want := stored(store), "a@ii b@iiii a@iiiiiiii"; got != want {
 		t.Errorf("stored %q, want %q", got, want)
+	}
+}
+
+// asking counts how often series are asked for.
+type asking struct {
+	*ingesttest.Recorder
+
+	calls int
+}
+
+func (a *asking) Resolve(ls []labels.Labels, refs []sample.Ref) error {
+	a.calls++
+	return a.Recorder.Resolve(ls, refs)
+}
+
+// Each time costs the store as much as the first: it is asked once for all.
+func TestAFullStoreIsAskedOncePerRequest(t *testing.T) {
+	store := &asking{Recorder: &ingesttest.Recorder{MaxSeries: 1}}
+	s := newSource(t, store, nil)
+	s.add("a", 1)
+	for range 100 {
+		s.add(fmt.Sprint("full", len(s.names)), 1)
+	}
+	s.req.Define(s.req.Hash(2, []byte("a")), labels.FromStrings("__name__", "a")) // known, by another key
+	s.req.Float(0, 2, 2)
+	out, err := s.commit()
+	if err != nil || out.Floats != 2 || out.Rejected() != 100 || len(out.Problems) != 1 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if store.calls != 1 {
+		t.Errorf("the store was asked %d times", store.calls)
 	}
 }
 

@@ -349,12 +349,7 @@ func (r *Request) resolve(out *Outcome) error {
 			if homeless < 0 {
 				homeless = int(at)
 			}
-			rows := int(hi - lo)
-			why, counter := r.whyHomeless(i)
-			known := len(out.Problems)
-			out.add(why, rows, func() string { return show(r.labels[i]) })
-			counter.Add(float64(rows))
-			r.rejectHomeless(i, rows, len(out.Problems) > known)
+			r.addHomeless(out, i, int(hi-lo))
 		}
 	}
 	for i := range r.batch.Meta {

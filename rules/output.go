@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -263,6 +264,15 @@ func (o *output) resolve(app sample.Appender, rej *rejection) {
 			o.lset, o.refs = append(o.lset, s.lset), append(o.refs, 0)
 		}
 		err := app.Resolve(o.lset, o.refs)
+		if _, full := errors.AsType[*budget.ExceededError](err); full { // what exists has its ref, for the rest there is no memory
+			for i, ref := range o.refs {
+				if todo[i].ref = ref; ref == 0 {
+					rej.unknown++
+					rej.err = fmt.Errorf("series %s: %w", todo[i].lset, err)
+				}
+			}
+			break
+		}
 		done := 0
 		for done < len(todo) && o.refs[done] != 0 {
 			todo[done].ref = o.refs[done]

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/head"
 	"github.com/tidemarkdb/tidemark/tsdb/journal"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
@@ -53,11 +54,23 @@ func (db *DB) resolve(ls []labels.Labels, refs []sample.Ref, g *Gate) error {
 		to := min(from+createBatch, len(ls))
 		a = a.begin(from, g, db.head.Index())
 		if err := db.create(ls[from:to], refs[from:to], a); err != nil {
+			if _, full := errors.AsType[*budget.ExceededError](err); full {
+				db.lookUp(ls[from:], refs[from:])
+			}
 			return a.with(err)
 		}
 		from = to
 	}
 	return a.with(nil)
+}
+
+// lookUp fills the refs that are 0 of those series that exist.
+func (db *DB) lookUp(ls []labels.Labels, refs []sample.Ref) {
+	for i := range refs {
+		if refs[i] == 0 {
+			refs[i], _ = db.head.Lookup(ls[i])
+		}
+	}
 }
 
 // create resolves ls, creating the series that do not exist. The record that names a series is in the log

@@ -4,6 +4,8 @@
 package tsdb
 
 import (
+	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -41,6 +43,34 @@ func pressed(t *testing.T, limit int64) (db *DB, known []sample.Ref) {
 	}
 	t.Fatal("no series was refused")
 	return nil, nil
+}
+
+// Whoever asks for more series than there is memory for hears of those that exist in the same call, however many new ones
+// are before them.
+func TestSeriesBehindThoseWithoutMemoryAreFound(t *testing.T) {
+	db, known := pressed(t, 12<<20)
+	const fresh = 2 * createBatch
+	ls := []labels.Labels{seriesName(0)}
+	for i := range fresh {
+		ls = append(ls, labels.FromStrings(labels.MetricName, "fresh", "i", strconv.Itoa(i)))
+		if i%createBatch == 0 {
+			ls = append(ls, seriesName(i+1))
+		}
+	}
+	ls = append(ls, seriesName(2))
+	refs := make([]sample.Ref, len(ls))
+	err := db.Resolve(ls, refs)
+	if _, full := errors.AsType[*budget.ExceededError](err); !full {
+		t.Fatalf("resolved: %v", err)
+	}
+	for i, want := range map[int]sample.Ref{0: known[0], 2: known[1], createBatch + 3: known[createBatch+1], len(ls) - 1: known[2]} {
+		if refs[i] != want {
+			t.Errorf("%s has ref %d, want %d", ls[i], refs[i], want)
+		}
+	}
+	if refs[len(ls)-2] != 0 {
+		t.Error("a series was made where there is no memory")
+	}
 }
 
 // Series that have used memory up go on for as long as they like: what they hold is put aside, nothing of it is refused,

@@ -71,7 +71,7 @@ func (r *Recorder) Resolve(ls []labels.Labels, refs []sample.Ref) error {
 		name := l.String()
 		ref, ok := r.mu.refs[name]
 		if !ok {
-			if r.Refuse != nil {
+			if r.Refuse != nil && refused.Err == nil {
 				if why := r.Refuse(l); why != "" {
 					refused.Refused = append(refused.Refused, sample.Refusal{Index: i, Why: why})
 					continue
@@ -79,7 +79,7 @@ func (r *Recorder) Resolve(ls []labels.Labels, refs []sample.Ref) error {
 			}
 			if r.MaxSeries > 0 && len(r.mu.refs) >= r.MaxSeries {
 				refused.Err = &budget.ExceededError{Account: "head", Limit: 1, Used: 1, Want: 1}
-				break
+				continue
 			}
 			r.mu.next++
 			ref = sample.MakeRef(1, r.mu.next)

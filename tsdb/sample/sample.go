@@ -230,8 +230,10 @@ func (r *Result) At(i int) Reason {
 type Appender interface {
 	// Resolve fills refs with the series of ls, creating those the store does not know. Both slices have
 	// the same length. Label sets must be sorted, without duplicates and without empty values. On error
-	// refs is filled up to the first label set that could not be resolved, and zero from there. A
-	// *RefusedError says which ones were passed over because there may be no more series.
+	// refs is filled up to the first label set that could not be resolved, and zero from there; but where
+	// that is for lack of memory, a *budget.ExceededError, the series behind it that exist have their refs
+	// too, so that nobody asks again for the rest. A *RefusedError says which ones were passed over because
+	// there may be no more series.
 	Resolve(ls []labels.Labels, refs []Ref) error
 	// Commit applies b as one atomic, visible step and fills r. It returns once the batch is visible to
 	// queries; the batch survives a crash only when Durable of the returned LSN has returned nil. A
