@@ -39,6 +39,9 @@ type stream struct {
 	start, t uint64 // Unix nanoseconds: of the first point, and of the last that was added
 	used     time.Time
 	charged  int64
+
+	attempt uint64 // the last that added a point
+	saved   bool   // as it was after the first point of that attempt
 }
 
 // accumulators sum deltas up. The sums live in memory only: after a restart they begin anew, which queries see as a
@@ -50,8 +53,9 @@ type accumulators struct {
 
 	mu struct {
 		sync.Mutex
-		streams map[ingest.Key]*stream
-		swept   time.Time
+		streams  map[ingest.Key]*stream
+		swept    time.Time
+		attempts uint64
 	}
 }
 
@@ -70,7 +74,7 @@ func (a *accumulators) Len() int {
 
 // add adds a delta to the stream of a key and makes p the sum; or it says why not. A point that was the last one already
 // is the sum as it stands: its sender got no answer and tries again.
-func (a *accumulators) add(key ingest.Key, p *point) (refusal string) {
+func (a *accumulators) add(key ingest.Key, p *point, by *attempt) (refusal string) {
 	if p.kind == exponential {
 		switch {
 		case p.scale < minScale || p.scale > maxScale:
@@ -99,16 +103,19 @@ func (a *accumulators) add(key ingest.Key, p *point) (refusal string) {
 		}
 		s.set(&p.measure)
 		a.mu.streams[key] = s
+		a.noteLocked(s, by)
 	case p.start < s.start:
 		return "with deltas that start before the stream they belong to: two senders may share a series"
 	case p.t < s.t:
 		return "with deltas that are older than the last one of their stream"
 	case p.t > s.t:
-		if !a.reserve(s, &p.measure) {
+		if !a.reserve(s, &p.measure) || !a.saveLocked(key, s, by) {
 			return "of new delta streams while the memory budget has no room for them"
 		}
 		s.add(p.kind, &p.measure)
 		s.t = p.t
+	default:
+		a.noteLocked(s, by) // what it adds behind this point is taken back to here
 	}
 	s.used = now
 	p.measure.set(&s.measure)
@@ -118,10 +125,7 @@ func (a *accumulators) add(key ingest.Key, p *point) (refusal string) {
 
 // reserve charges what the stream may take once m is part of it.
 func (a *accumulators) reserve(s *stream, m *measure) bool {
-	counts := func(m *measure) int64 {
-		return int64(len(m.counts) + len(m.bounds) + len(m.positive.counts) + len(m.negative.counts))
-	}
-	more := streamBytes + 8*(counts(&s.measure)+counts(m)) - s.charged
+	more := streamBytes + 8*(s.counters()+m.counters()) - s.charged
 	if more <= 0 {
 		return true
 	}
@@ -144,6 +148,11 @@ func (a *accumulators) sweepLocked(now time.Time) {
 			a.dropLocked(key, s)
 		}
 	}
+}
+
+// counters returns how many elements the lists have.
+func (m *measure) counters() int64 {
+	return int64(len(m.counts) + len(m.bounds) + len(m.positive.counts) + len(m.negative.counts))
 }
 
 // set makes m a copy of o.

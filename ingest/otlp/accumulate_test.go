@@ -32,7 +32,7 @@ func newFeed(t *testing.T, account *budget.Account) *feed {
 func (f *feed) check(p point, start uint64, v float64, refusal string) {
 	f.t.Helper()
 	p.kind = sum
-	got := f.accumulators.add(f.key, &p)
+	got := f.accumulators.add(f.key, &p, &attempt{})
 	if got == "" && refusal == "" && p.number() == v && p.start == start {
 		return
 	}
@@ -63,6 +63,21 @@ func TestDeltasAreSummedUpInOrder(t *testing.T) {
 	if f.Len() != 2 {
 		t.Errorf("%d streams", f.Len())
 	}
+}
+
+func TestAnAttemptIsTakenBackOnlyWhereNobodyElseAdded(t *testing.T) {
+	f := newFeed(t, nil)
+	f.check(double(10, 20, 1), 10, 1, "")
+	var one attempt
+	for _, at := range []uint64{30, 40, 50} {
+		p := double(at-10, at, 1)
+		p.kind = sum
+		f.accumulators.add(f.key, &p, &one)
+	}
+	f.check(double(50, 60, 1), 10, 5, "") // of another request
+	f.accumulators.end(&one, false)
+	f.check(double(60, 70, 1), 10, 6, "")
+	f.check(double(30, 40, 1), 0, 0, "older than the last")
 }
 
 func TestAStreamEndsWhenItIsIdleOrSaysSo(t *testing.T) {
@@ -97,7 +112,7 @@ func TestStreamsStayWithinTheirBudget(t *testing.T) {
 	f.key.Lo = 3
 	f.check(double(2, 3, 1), 1, 2, "") // a known stream goes on
 	h := point{kind: histograms, start: 1, t: 9, measure: measure{counts: make([]uint64, 100), bounds: make([]float64, 99)}}
-	if got := f.accumulators.add(f.key, &h); !strings.Contains(got, "no room") {
+	if got := f.accumulators.add(f.key, &h, &attempt{}); !strings.Contains(got, "no room") {
 		t.Errorf("a growing stream is refused with %q", got)
 	}
 }

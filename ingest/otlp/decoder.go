@@ -62,6 +62,7 @@ type decoder struct {
 	req        *ingest.Request
 	settings   *settings
 	sums       *accumulators // nil: deltas are not summed up
+	attempt    attempt       // at adding to them
 	translator translator
 
 	metrics  []metric

@@ -4,6 +4,8 @@
 package otlp_test
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/tidemarkdb/tidemark/ingest/ingesttest"
 	"github.com/tidemarkdb/tidemark/ingest/otlp"
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 )
 
 // deltaRound is what a sender of deltas has at the end of one interval.
@@ -143,5 +146,66 @@ func TestAStreamOfDeltasOutlivesAReload(t *testing.T) {
 	}
 	if n := len(h.recorder.Rows()); n != 4 {
 		t.Errorf("%d sums", n)
+	}
+}
+
+// TestDeltasThatWereNotStoredAreSummedUpOnce sends a request with three points of each stream until it is stored.
+func TestDeltasThatWereNotStoredAreSummedUpOnce(t *testing.T) {
+	account := budget.NewRoot("deltas", 1<<20)
+	rec := &ingesttest.Recorder{}
+	h := newSubject(t, otlp.Options{Deltas: otlp.SumDeltas, Streams: account}, rec)
+	const second = 1_000_000_000
+	request := func(from int) []byte {
+		md := pmetric.NewMetrics()
+		metrics := md.ResourceMetrics().AppendEmpty().ScopeMetrics().AppendEmpty().Metrics()
+		number, exponential := metrics.AppendEmpty(), metrics.AppendEmpty()
+		number.SetName("n")
+		number.SetEmptySum().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		exponential.SetName("e")
+		exponential.SetEmptyExponentialHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityDelta)
+		for i := range 3 {
+			at := pcommon.Timestamp((from + i) * second)
+			p := number.Sum().DataPoints().AppendEmpty()
+			p.SetStartTimestamp(at - second)
+			p.SetTimestamp(at)
+			p.SetDoubleValue(10)
+			x := exponential.ExponentialHistogram().DataPoints().AppendEmpty()
+			x.SetStartTimestamp(at - second)
+			x.SetTimestamp(at)
+			x.SetCount(2)
+			x.Positive().SetOffset(int32(i))
+			x.Positive().BucketCounts().FromRaw([]uint64{2})
+		}
+		return marshal(t, md)
+	}
+	for round := range 3 {
+		body := request(1000 + 3*round)
+		rec.DurableErr = errors.New("the disk stands still")
+		for range 3 {
+			if w := post(h, protobuf, body); w.Code == http.StatusOK {
+				t.Fatalf("answer %d %s", w.Code, w.Body)
+			}
+		}
+		rec.DurableErr = nil
+		if n, message := partial(t, post(h, protobuf, body)); n != 0 || message != "" {
+			t.Errorf("round %d: %d points are rejected: %s", round, n, message)
+		}
+	}
+	sums := map[string]bool{} // those of tries that failed are there too, and must be the same
+	for _, r := range rec.Rows() {
+		count := r.V
+		if r.H != nil {
+			count = float64(r.H.Count) * 5
+		}
+		if want := float64(10 * (r.T/1000 - 999)); count != want || r.ST != 999_000 {
+			t.Errorf("%s is %g at %d from %d on, want %g", r.Series, count, r.T, r.ST, want)
+		}
+		sums[fmt.Sprint(r.Series, r.T)] = true
+	}
+	if len(sums) != 2*9 {
+		t.Errorf("%d samples are stored, want 18", len(sums))
+	}
+	if used := account.Used(); used > 2*1024 {
+		t.Errorf("two streams take %d bytes", used)
 	}
 }

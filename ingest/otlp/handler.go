@@ -191,6 +191,8 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, isJSON bool) (res
 	}()
 	d.begin(req, h.settings.Load())
 	d.sums = h.sums
+	stored := false
+	defer func() { d.sums.end(&d.attempt, stored) }()
 	if err := d.decode(msg); err != nil {
 		return result{}, err
 	}
@@ -200,6 +202,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, isJSON bool) (res
 	if err != nil {
 		return result{}, err
 	}
+	stored = true
 	d.countRejected()
 	h.count(d)
 	return result{rejected: d.rejected, message: out.Message()}, nil

@@ -45,7 +45,7 @@ func (m *metric) promType(s *settings) model.MetricType {
 // addPoint adds the rows of the point at hand.
 func (d *decoder) addPoint(m *metric, key ingest.Key) error {
 	if m.temporality == delta && d.settings.sumDeltas {
-		if refusal := d.sums.add(d.streamKey(m), d.p); refusal != "" {
+		if refusal := d.sums.add(d.streamKey(m), d.p, &d.attempt); refusal != "" {
 			d.refuse(refusal, func() string { return fmt.Sprintf("metric %q", m.name) })
 			return nil
 		}
