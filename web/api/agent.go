@@ -18,6 +18,8 @@ var ofServers = map[string]bool{
 	"/status/active_queries": true, "/status/active_queries/cancel": true, "/status/top_queries": true,
 	"/admin/tsdb/delete_series": true, "/admin/tsdb/clean_tombstones": true, "/admin/tsdb/snapshot": true,
 	"/admin/tidemark/deletes": true, "/admin/tidemark/undelete": true, "/admin/tidemark/retention": true,
+	"/admin/tidemark/backfill": true, "/admin/tidemark/backfill/cancel": true,
+	"/export": true, "/export/csv": true,
 }
 
 // errAgent is the answer to who asks an agent, as Prometheus' agent has it.
