@@ -73,7 +73,6 @@ var reasonText = [sample.Reasons]string{
 	sample.TooOld:     "too old sample",
 	sample.TooNew:     "sample too far in the future",
 	sample.Invalid:    "invalid value",
-	sample.StaleRef:   "sample of a series that has left the store",
 	sample.OverLimit:  "sample of a new series while the memory budget has no room for it",
 }
 

@@ -120,11 +120,47 @@ func TestASeriesThatLeftMayBeRefusedWhenItComesAgain(t *testing.T) {
 	s.add("b", 2)
 	out, err := s.commit()
 	if err != nil || out.Floats != 2 || out.Rejected() != 1 || len(out.Problems) != 1 ||
-		!strings.Contains(out.Problems[0].What, "left the store") {
+		out.Problems[0].What != "sample of an x" || !strings.Contains(out.Problems[0].First, "x1") {
 		t.Errorf("%+v, %v", out, err)
 	}
 	if got, want := stored(store), "a@i x1@i b@i a@ii b@ii"; got != want {
 		t.Errorf("stored %q, want %q", got, want)
+	}
+}
+
+// It is no reason to have the whole request sent again, for as long as memory is short.
+func TestASeriesThatLeftLosesItsRowsWhereThereIsNoMemory(t *testing.T) {
+	store := &ingesttest.Recorder{MaxSeries: 2}
+	s := newSource(t, store, nil)
+	s.add("back", 1)
+	if _, err := s.commit(); err != nil {
+		t.Fatal(err)
+	}
+	store.Forget()
+	s.add("a", 1)
+	s.add("b", 1)
+	if _, err := s.commit(); err != nil {
+		t.Fatal(err)
+	}
+	for round := range int64(2) {
+		s.add("a", 2+round)
+		s.add("back", 2, 3)
+		out, err := s.commit()
+		want := `2 of 3 samples were not stored: 2 sample of a new series while the memory budget has no room for it (first: {__name__="back"})`
+		if err != nil || out.Floats != 1 || out.Message() != want {
+			t.Errorf("%+v, %v", out, err)
+		}
+	}
+	store.MaxSeries = 3
+	s.add("back", 4)
+	if out, err := s.commit(); err != nil || out.Floats != 1 {
+		t.Errorf("there is memory again: %+v, %v", out, err)
+	}
+	if got, want := stored(store), "back@i a@i b@i a@ii a@iii back@iiii"; got != want {
+		t.Errorf("stored %q, want %q", got, want)
+	}
+	if list := s.in.Rejected().List(); len(list) != 1 || list[0].Reason != sample.OverLimit.String() || list[0].Samples != 4 {
+		t.Errorf("rejections %+v", list)
 	}
 }
 

@@ -313,6 +313,7 @@ func (r *Request) Commit(ctx context.Context, labelsOf LabelsOf) (Outcome, error
 	if err != nil {
 		return Outcome{}, err
 	}
+	r.countLost(&out)
 	r.settleOverlaps()
 	if n := r.tally(&out, labelsOf); n > 0 {
 		return Outcome{}, &sample.UnavailableError{
@@ -390,10 +391,10 @@ func (r *Request) tally(out *Outcome, labelsOf LabelsOf) (overLimit int) {
 	out.Exemplars += r.result.Exemplars
 	counts, first := r.fates()
 	for i, n := range counts {
-		if n == 0 {
+		reason := sample.Reason(i)
+		if n == 0 || reason == sample.StaleRef { // those are counted as what there is no series for
 			continue
 		}
-		reason := sample.Reason(i)
 		r.in.metrics.byReason[reason].Add(float64(n))
 		if reason.Stored() || reason == sample.OverLimit {
 			continue

@@ -129,6 +129,85 @@ func TestRowsOfSeriesThatLeftTheStoreAreCommittedOnceMore(t *testing.T) {
 	}
 }
 
+// live is a store that says which refs it knows.
+type live struct {
+	*ingesttest.Recorder
+
+	gone bool
+}
+
+func (l *live) LabelsOf(sample.Ref) (labels.Labels, bool) { return labels.EmptyLabels(), !l.gone }
+
+// Prometheus sends the exemplars of a series as one of its own, which may be in a request without its samples.
+func TestExemplarsOfSeriesThatLeftTheStoreAreCommittedOnceMore(t *testing.T) {
+	store := &live{Recorder: &ingesttest.Recorder{}}
+	s := newSource(t, store, nil)
+	add := func(trace, name string, times ...int64) {
+		s.add(name, times...)
+		s.req.Exemplar(sample.Exemplar{Labels: labels.FromStrings("trace", trace), V: 1})
+	}
+	add("1", "a", 1)
+	s.add("b", 1)
+	if _, err := s.commit(); err != nil {
+		t.Fatal(err)
+	}
+	store.Forget()
+	s.add("a", 2)
+	add("2", "a")
+	if out, err := s.commit(); err != nil || out.Exemplars != 1 {
+		t.Errorf("behind the samples: %+v, %v", out, err)
+	}
+	store.gone = true
+	add("3", "b")
+	if out, err := s.commit(); err != nil || out.Exemplars != 1 || out.Message() != "" {
+		t.Errorf("alone: %+v, %v", out, err)
+	}
+	store.gone = false
+	resolved := store.Resolved()
+	add("4", "b", 2)
+	if out, err := s.commit(); err != nil || out.Exemplars != 1 || store.Resolved() != resolved {
+		t.Errorf("the new ref was not remembered: %+v, %v", out, err)
+	}
+	want := []string{`{__name__="a"} # {trace="1"}`, `{__name__="a"} # {trace="2"}`, `{__name__="b"} # {trace="3"}`, `{__name__="b"} # {trace="4"}`}
+	if diff := cmp.Diff(want, store.Exemplars()); diff != "" {
+		t.Error(diff)
+	}
+	if !store.AllDurable() {
+		t.Error("the second commit was not waited for")
+	}
+}
+
+// forgetful is a store that loses its series between the lookup and the commit.
+type forgetful struct {
+	*ingesttest.Recorder
+
+	forgets bool
+}
+
+func (f *forgetful) Resolve(ls []labels.Labels, refs []sample.Ref) error {
+	err := f.Recorder.Resolve(ls, refs)
+	if f.forgets {
+		f.Forget()
+	}
+	return err
+}
+
+func TestARequestWhoseSeriesLeaveTwiceIsToBeSentAgain(t *testing.T) {
+	store := &forgetful{Recorder: &ingesttest.Recorder{}}
+	s := newSource(t, store, nil)
+	store.forgets = true
+	s.add("a", 1)
+	_, err := s.commit()
+	if e, ok := errors.AsType[*sample.UnavailableError](err); !ok || e.RetryAfter == 0 {
+		t.Errorf("answered %v", err)
+	}
+	store.forgets = false
+	s.add("a", 1)
+	if out, err := s.commit(); err != nil || out.Floats != 1 {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
 func TestNewSeriesWithoutRoomLoseTheirRowsOnly(t *testing.T) {
 	store := &ingesttest.Recorder{MaxSeries: 2}
 	s := newSource(t, store, nil)

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/prometheus/prometheus/model/labels"
-
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -18,25 +16,34 @@ import (
 type retry struct {
 	batch  sample.Batch
 	result sample.Result
-	rows   []int // their rows in the first batch
+	rows   []int   // their rows in the first batch
+	series []int32 // of the request, that left; some without rows
 }
 
 // commitStale resolves the series of the rows that were answered StaleRef again, commits those rows once more and
-// puts their fate into the result.
+// puts their fate into the result. Those of which no series is made stay as they are, for countLost.
 func (r *Request) commitStale(ctx context.Context, labelsOf LabelsOf) (sample.LSN, error) {
 	again := &r.retry
-	again.rows = again.rows[:0]
+	again.rows, again.series = again.rows[:0], again.series[:0]
 	for row, reason := range r.result.Reason {
-		if reason == sample.StaleRef {
-			again.rows = append(again.rows, row)
+		if reason != sample.StaleRef {
+			continue
+		}
+		again.rows = append(again.rows, row)
+		if i := r.seriesOfRow(row); len(again.series) == 0 || again.series[len(again.series)-1] != int32(i) {
+			again.series = append(again.series, int32(i))
 		}
 	}
-	if len(again.rows) == 0 {
+	r.findStaleExemplars()
+	if len(again.series) == 0 {
 		return 0, nil
 	}
 	r.in.metrics.staleRefs.Add(float64(len(again.rows)))
-	if err := r.resolveStale(labelsOf); err != nil || len(again.rows) == 0 {
+	if err := r.resolveStale(labelsOf); err != nil {
 		return 0, err
+	}
+	if again.batch.Len() == 0 && len(again.batch.Exemplars) == 0 {
+		return 0, nil
 	}
 	lsn, err := r.in.appender.Commit(ctx, &again.batch, &again.result)
 	if err != nil {
@@ -45,7 +52,9 @@ func (r *Request) commitStale(ctx context.Context, labelsOf LabelsOf) (sample.LS
 	for i, row := range again.rows {
 		r.result.Reason[row] = again.result.At(i)
 		if again.result.At(i) == sample.StaleRef {
-			return 0, errors.New("a series left the store twice while it was written: send the request again")
+			return 0, &sample.UnavailableError{
+				RetryAfter: retryAfter, Err: errors.New("a series left the store twice while it was written: send the request again"),
+			}
 		}
 	}
 	r.result.Floats += again.result.Floats
@@ -54,58 +63,85 @@ func (r *Request) commitStale(ctx context.Context, labelsOf LabelsOf) (sample.LS
 	return lsn, nil
 }
 
+// findStaleExemplars adds the series with exemplars and no rows that left the store, of which no row says so. They are
+// looked at only where some exemplar was not stored.
+func (r *Request) findStaleExemplars() {
+	store, ok := r.in.appender.(labeller)
+	if !ok || r.result.Exemplars == len(r.batch.Exemplars) {
+		return
+	}
+	for i := range r.series {
+		s := &r.series[i]
+		if lo, hi := r.rows(i); lo < hi || s.ref == 0 || s.exemplar == r.exemplarEnd(i) {
+			continue
+		}
+		if _, live := store.LabelsOf(s.ref); !live {
+			r.retry.series = append(r.retry.series, int32(i))
+		}
+	}
+}
+
 // resolveStale fills the second batch: the rows in question with their series' new refs, and what hangs on them.
 func (r *Request) resolveStale(labelsOf LabelsOf) error {
 	again := &r.retry
 	again.batch.Reset()
-	var which []int
-	var sets []labels.Labels
-	for _, row := range again.rows {
-		i := r.seriesOfRow(row)
-		if len(which) > 0 && which[len(which)-1] == i {
-			continue
-		}
-		ls, err := labelsOf(i)
+	clear(r.labels)
+	r.unknown, r.labels = append(r.unknown[:0], again.series...), r.labels[:0]
+	for _, i := range r.unknown {
+		ls, err := labelsOf(int(i))
 		if err != nil {
 			return fmt.Errorf("parse the labels of a series once more: %w", err)
 		}
 		if err := r.Charge(int64(ls.ByteSize()) + setBytes); err != nil {
 			return err
 		}
-		which, sets = append(which, i), append(sets, ls)
+		r.labels = append(r.labels, ls)
 	}
-	refs := make([]sample.Ref, len(sets))
-	err := r.in.appender.Resolve(sets, refs)
-	if limit, ok := errors.AsType[*sample.RefusedError](err); ok {
-		err = limit.Err // those that a limit refuses stay stale
-	}
-	if err != nil {
+	if err := r.resolveUnknown(); err != nil {
 		return fmt.Errorf("resolve the series of a request once more: %w", err)
 	}
-	for n, i := range which {
+	moved := make(map[sample.Ref]sample.Ref, len(r.unknown))
+	for n, i := range r.unknown {
 		s := &r.series[i]
-		old := s.ref
-		if s.ref, s.known = refs[n], false; s.ref == 0 {
-			continue
-		}
-		for e := s.exemplar; e < r.exemplarEnd(i); e++ {
-			x := r.batch.Exemplars[e]
-			x.Ref = s.ref
-			again.batch.Exemplars = append(again.batch.Exemplars, x)
-		}
+		moved[s.ref] = r.refs[n]
+		s.ref, s.known = r.refs[n], false
 		s.hasMeta, s.oldMeta = false, 0 // the new series has none, so that the sender's next is stored
-		for _, m := range r.batch.Meta {
-			if m.Ref == old {
-				m.Ref = s.ref
-				again.batch.Meta = append(again.batch.Meta, m)
-			}
+	}
+	again.rows = slices.DeleteFunc(again.rows, func(row int) bool { return moved[r.batch.Ref[row]] == 0 })
+	for _, row := range again.rows {
+		copyRow(&again.batch, &r.batch, row, moved[r.batch.Ref[row]])
+	}
+	// Some senders put the exemplars and metadata of a series into one without rows.
+	for _, e := range r.batch.Exemplars {
+		if e.Ref = moved[e.Ref]; e.Ref != 0 {
+			again.batch.Exemplars = append(again.batch.Exemplars, e)
 		}
 	}
-	again.rows = slices.DeleteFunc(again.rows, func(row int) bool { return r.series[r.seriesOfRow(row)].ref == 0 })
-	for _, row := range again.rows {
-		copyRow(&again.batch, &r.batch, row, r.series[r.seriesOfRow(row)].ref)
+	for _, m := range r.batch.Meta {
+		if m.Ref = moved[m.Ref]; m.Ref != 0 {
+			again.batch.Meta = append(again.batch.Meta, m)
+		}
 	}
 	return nil
+}
+
+// countLost counts the rows of series that left the store, of which it made none anew. It returns how many those are for
+// which there was no memory.
+func (r *Request) countLost(out *Outcome) (full int) {
+	if len(r.retry.series) == 0 {
+		return 0
+	}
+	for n, i := range r.unknown {
+		if r.refs[n] != 0 {
+			continue
+		}
+		lo, hi := r.rows(int(i))
+		r.addHomeless(out, n, int(hi-lo))
+		if r.refusal(n) == "" {
+			full += int(hi - lo)
+		}
+	}
+	return full
 }
 
 // dropHomeless takes the rows, exemplars and metadata without a series out of the batch.

@@ -184,6 +184,10 @@ func (r *Request) CommitScrape(ctx context.Context, labelsOf LabelsOf) error {
 	if err != nil {
 		return err
 	}
+	var out Outcome
+	if r.countLost(&out) > 0 {
+		return errors.New(out.Message())
+	}
 	r.countScraped(labelsOf)
 	durable := r.in.appender.Durable
 	if l, ok := r.in.appender.(lazily); ok {
@@ -202,10 +206,10 @@ func (r *Request) isMarker(row int) bool {
 func (r *Request) countScraped(labelsOf LabelsOf) {
 	counts, first := r.fates()
 	for i, n := range counts {
-		if n == 0 {
+		reason := sample.Reason(i)
+		if n == 0 || reason == sample.StaleRef {
 			continue
 		}
-		reason := sample.Reason(i)
 		r.in.metrics.byReason[reason].Add(float64(n))
 		if !reason.Stored() && !r.isMarker(first[i]) {
 			r.rejectRows(reason, n, first[i], labelsOf)
