@@ -222,11 +222,14 @@ func (s *scene) compare(judge, ours *contender) {
 	}
 }
 
-// requireUp fails where less than half of the first job's scrapes were good: then they show little.
+// requireUp fails where less than half of all scrapes were good: then they show little.
 func (s *scene) requireUp(judge *contender) {
 	s.t.Helper()
 	up := 0
-	all := judge.store.of(s.scripts[0].job)
+	var all []string
+	for _, x := range s.scripts {
+		all = append(all, judge.store.of(x.job)...)
+	}
 	for _, c := range all {
 		for line := range strings.Lines(c) {
 			if strings.HasPrefix(line, `{__name__="up"`) && strings.Contains(line, "} 3ff0000000000000 @now") {
