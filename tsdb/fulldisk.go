@@ -71,7 +71,11 @@ func (db *DB) deleteOldest(free, want uint64) (now uint64, soon bool) {
 		if free+db.full.awaits(free, db.now()) >= want {
 			return free, true
 		}
-		b, ok := oldest(db.blocks.all(), db.lastCheckpoint())
+		settled := sample.LSN(0)
+		if len(db.checkpoints) > 0 {
+			settled = db.checkpoints[0] // a start reads the log from there where the newest one is unreadable
+		}
+		b, ok := oldest(db.blocks.all(), settled)
 		if !ok {
 			return free, false
 		}
@@ -89,10 +93,10 @@ func (db *DB) deleteOldest(free, want uint64) (now uint64, soon bool) {
 }
 
 // oldest returns the block whose newest sample is the oldest, of those whose rows no start finds in the log any more:
-// none behind the newest checkpoint.
-func oldest(blocks []storedBlock, checkpoint sample.LSN) (out storedBlock, ok bool) {
+// none behind what is settled.
+func oldest(blocks []storedBlock, settled sample.LSN) (out storedBlock, ok bool) {
 	for _, b := range blocks {
-		if m := b.Meta(); m.LSN <= checkpoint && (!ok || m.MaxT < out.Meta().MaxT) {
+		if m := b.Meta(); m.LSN <= settled && (!ok || m.MaxT < out.Meta().MaxT) {
 			out, ok = b, true
 		}
 	}

@@ -136,6 +136,14 @@ func TestAFullDiskDeletesTheOldestBlocksWhereItMay(t *testing.T) {
 	f.check(1, "")
 	disk.SetFree(testMinFree / 2)
 	f.watchDisk()
+	f.check(1, ConditionReadOnly) // the checkpoint before the newest one has not the block's rows
+	disk.SetFree(2 * testMinFree)
+	f.watchDisk()
+	if err := f.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	disk.SetFree(testMinFree / 2)
+	f.watchDisk()
 	f.check(0, ConditionFullDisk+" "+ConditionReadOnly) // the head alone is left, and stays
 	if n := f.Stats().FullDeletions; n != 4 {
 		t.Errorf("%d deletions are counted", n)
