@@ -46,6 +46,16 @@ func (db *DB) openTap() error {
 // LabelsOf returns the labels of a series; ok is false where it has left the store.
 func (db *DB) LabelsOf(ref sample.Ref) (ls labels.Labels, ok bool) { return db.head.LabelsOf(ref) }
 
+// Lookup returns the series with these labels; ok is false where there is none.
+func (db *DB) Lookup(ls labels.Labels) (ref sample.Ref, ok bool) { return db.head.Lookup(ls) }
+
+// Description returns what was said last of the family of series with a metric name; not ok where nothing was. Its Ref is
+// not set.
+func (db *DB) Description(metric string) (m sample.Metadata, ok bool) {
+	d, ok := db.head.Description(metric)
+	return sample.Metadata{Type: string(d.Type), Unit: d.Unit, Help: d.Help}, ok
+}
+
 // LastLSN returns the number of the last record of the log.
 func (db *DB) LastLSN() sample.LSN { return db.journal.Last() }
 

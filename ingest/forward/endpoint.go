@@ -168,6 +168,7 @@ func (e *endpoint) readFrom(ctx context.Context, at position, rounds chan<- roun
 	r := e.queue.journal.NewReader("remote write to "+e.key, at.Epoch)
 	defer func() { _ = r.Close() }() // it was only read
 	e.room.names.Release(e.names.restart())
+	e.families.restart()
 	for {
 		next := round{end: at}
 		if !e.roundRoom(ctx, &next) {
@@ -251,6 +252,7 @@ func (e *endpoint) take(ctx context.Context, r *journal.Reader, next *round) err
 		gone := e.names.begin(entry.LSN)
 		e.mu.Unlock()
 		e.room.names.Release(gone)
+		e.families.begin()
 		next.end = position{Epoch: entry.LSN, Sent: max(next.end.Sent, entry.LSN)}
 	}
 	if entry.Kind != kindRows {

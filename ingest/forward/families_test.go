@@ -4,10 +4,13 @@
 package forward
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/tidemarkdb/tidemark/tsdb/budget"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -58,4 +61,74 @@ func TestSeriesAreSentWithWhatAnotherOfTheirFamilyTold(t *testing.T) {
 	check(`h_bucket histogram "" "One."`, `h_bucket histogram "" "One."`, `h_sum histogram "" "One."`, `own gauge "" "Own."`)
 	sent = send(sample.Metadata{Ref: refs[0], Type: "histogram", Help: "Two."})
 	check(`h_bucket histogram "" "Two."`, `h_bucket histogram "" "Two."`, `h_sum histogram "" "Two."`, `own gauge "" "Own."`)
+}
+
+// What is told of a metric is told once. A receiver whose entry is changed, one that is new, and one that reads on for long
+// have it all the same; what nobody sends any more is forgotten.
+func TestEveryEpochHasTheMetadataOfItsSeries(t *testing.T) {
+	for version, want := range map[string]string{"prometheus.WriteRequest": `a GAUGE "s" "What it is."`, "io.prometheus.write.v2.Request": `a gauge "s" "What it is."`} {
+		t.Run(version, func(t *testing.T) {
+			account := budget.NewRoot("test", 0)
+			x, to, later := newBench(t, Options{Beyond: account}), newReceiver(t), newReceiver(t)
+			entry := func(url string, timeout int) string {
+				return fmt.Sprintf(`{url: '%s', remote_timeout: %ds, metadata_config: {send_interval: 10ms}, protobuf_message: %s%s}`, url, timeout, version, quick)
+			}
+			at := int64(0)
+			row := func(refs []sample.Ref, meta ...sample.Metadata) {
+				at++
+				var b sample.Batch
+				for _, ref := range refs {
+					b.AppendFloat(ref, 0, at, 1, 0)
+				}
+				b.Meta = meta
+				x.accept(&b, &sample.Result{})
+			}
+			epoch := func() {
+				t.Helper()
+				q := x.f.queue.Load()
+				q.write.Lock()
+				defer q.write.Unlock()
+				if err := q.beginLocked(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			check := func(to *receiver) {
+				t.Helper()
+				to.mu.Lock()
+				to.families = nil
+				to.mu.Unlock()
+				for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+					row([]sample.Ref{sample.MakeRef(1, 1)})
+					to.mu.Lock()
+					ok := slices.Contains(to.families, want)
+					to.mu.Unlock()
+					if ok {
+						return
+					}
+					if time.Now().After(end) {
+						t.Fatalf("rows come without metadata")
+					}
+				}
+			}
+			x.configure(to, `remote_write: [`+entry(to.URL, 6)+`]`)
+			a, gone := x.store.ref(1, "__name__", "a"), x.store.ref(2, "__name__", "gone")
+			row([]sample.Ref{a, gone}, sample.Metadata{Ref: a, Type: "gauge", Unit: "s", Help: "What it is."},
+				sample.Metadata{Ref: gone, Type: "gauge", Help: strings.Repeat("x", 10_000)})
+			check(to)
+			epoch()
+			check(to)
+			x.configure(to, `remote_write: [`+entry(to.URL, 7)+`]`)
+			check(to)
+			x.configure(to, `remote_write: [`+entry(to.URL, 7)+`, `+entry(later.URL, 7)+`]`)
+			check(later)
+			for range 2 {
+				epoch()
+				check(to)
+				check(later)
+			}
+			if n := account.Used() - 2*roundLeast*rowMemory; n > 8_000 {
+				t.Errorf("%d bytes are charged for one series", n)
+			}
+		})
+	}
 }

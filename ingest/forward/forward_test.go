@@ -86,6 +86,7 @@ const quick = `, queue_config: {batch_send_deadline: 10ms, min_backoff: 1ms, max
 
 // accept tells of a batch.
 func (x *bench) accept(b *sample.Batch, r *sample.Result) {
+	x.store.describe(b)
 	x.f.Accepted(x.store.commit(), b, r)
 }
 

@@ -112,32 +112,62 @@ func (e *endpoint) describe(all []sample.Metadata) {
 		if s == nil || s.labels.IsEmpty() {
 			continue
 		}
-		s.meta.Store(&all[i])
-		e.families.put(s.labels.Get(labels.MetricName), &all[i])
+		kept, held := e.families.put(s.labels.Get(labels.MetricName), &all[i])
+		if !held {
+			e.charge(metadataMemory + int64(len(kept.Type)+len(kept.Unit)+len(kept.Help)))
+		}
+		if e.inline() {
+			s.meta.Store(kept)
+		}
 	}
 }
+
+// metadataMemory is what the metadata of a family takes beside its texts.
+const metadataMemory = 150
 
 // families is the metadata of metric families. Remote write 1.0 sends it apart from samples, 2.0 with each series, of which
 // only one may have told it.
 type families struct {
 	changes atomic.Uint64
 	mu      sync.Mutex
-	all     map[string]*sample.Metadata // guarded by mu
+	all     map[string]*sample.Metadata // guarded by mu: what the epoch has that is being read
+	before  map[string]*sample.Metadata // guarded by mu: what the one before it had
 }
 
-func (f *families) put(metric string, m *sample.Metadata) {
+// begin begins an epoch; restart forgets all.
+func (f *families) begin() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all, f.before = map[string]*sample.Metadata{}, f.all
+}
+
+func (f *families) restart() {
+	f.begin()
+	f.begin()
+}
+
+// put notes what is told of a metric, and returns it; held says that the epoch had it.
+func (f *families) put(metric string, m *sample.Metadata) (kept *sample.Metadata, held bool) {
 	family := m.Family(metric)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.all == nil {
 		f.all = map[string]*sample.Metadata{}
 	}
-	if old := f.all[family]; old != nil && old.Type == m.Type && old.Unit == m.Unit && old.Help == m.Help {
-		return
+	same := func(old *sample.Metadata) bool {
+		return old != nil && old.Type == m.Type && old.Unit == m.Unit && old.Help == m.Help
 	}
-	kept := *m // alone: m is one of many
-	f.all[family] = &kept
+	if old := f.all[family]; same(old) {
+		return old, true
+	}
+	if old := f.before[family]; same(old) && f.all[family] == nil {
+		f.all[family] = old
+		return old, false
+	}
+	one := *m // alone: m is one of many
+	f.all[family] = &one
 	f.changes.Add(1)
+	return &one, false
 }
 
 // describe finds the metadata of the families of series that have none of their own, where families have changed since.
@@ -157,9 +187,11 @@ func (f *families) describe(rows []outRow) {
 func (f *families) of(metric string) *sample.Metadata {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, name := range sample.FamiliesOf(metric) {
-		if m := f.all[name]; m != nil && m.Family(metric) == name {
-			return m
+	for _, known := range []map[string]*sample.Metadata{f.all, f.before} {
+		for _, name := range sample.FamiliesOf(metric) {
+			if m := known[name]; m != nil && m.Family(metric) == name {
+				return m
+			}
 		}
 	}
 	return nil
@@ -169,11 +201,19 @@ func (f *families) of(metric string) *sample.Metadata {
 func (f *families) messages() []prompb.MetricMetadata {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	out := make([]prompb.MetricMetadata, 0, len(f.all))
-	for name, m := range f.all {
+	out := make([]prompb.MetricMetadata, 0, max(len(f.all), len(f.before)))
+	add := func(name string, m *sample.Metadata) {
 		out = append(out, prompb.MetricMetadata{
 			Type: prompb.FromMetadataType(model.MetricType(m.Type)), MetricFamilyName: name, Help: m.Help, Unit: m.Unit,
 		})
+	}
+	for name, m := range f.all {
+		add(name, m)
+	}
+	for name, m := range f.before {
+		if f.all[name] == nil {
+			add(name, m)
+		}
 	}
 	return out
 }

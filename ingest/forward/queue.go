@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,6 +71,8 @@ type queueState struct {
 type Store interface {
 	// LabelsOf returns the labels of a series; ok is false where the store has it no more.
 	LabelsOf(ref sample.Ref) (ls labels.Labels, ok bool)
+	// Description returns what was said last of series with a metric name, without a Ref; ok is false for nothing.
+	Description(metric string) (m sample.Metadata, ok bool)
 	// LastLSN returns the number of the last record of its log.
 	LastLSN() sample.LSN
 }
@@ -86,9 +89,10 @@ type queue struct {
 
 	write struct { // guarded by its lock, which is taken before the other
 		sync.Mutex
-		known []uint32 // by id: the generation of the series that the epoch has named
-		bytes int      // of the rows of the epoch
-		names int      // bytes of its names
+		known []uint32        // by id: the generation of the series that the epoch has named
+		told  map[string]bool // metric names whose description the epoch has, if there is one
+		bytes int             // of the rows of the epoch
+		names int             // bytes of its names
 		begun time.Time
 		out   record
 		buf   []byte
@@ -257,6 +261,7 @@ func (q *queue) beginLocked() error {
 		return fmt.Errorf("begin an epoch of the queue of remote write: %w", err)
 	}
 	q.write.known, q.write.bytes, q.write.names, q.write.begun = make([]uint32, 1024), 0, 0, q.now()
+	q.write.told = map[string]bool{}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.state.Epochs = append(q.state.Epochs, epoch{LSN: lsn, Time: q.write.begun.UnixMilli()})
@@ -281,10 +286,12 @@ func accepted(dst, b *sample.Batch, r *sample.Result) {
 	dst.Exemplars, dst.Meta = append(dst.Exemplars, b.Exemplars...), append(dst.Meta, b.Meta...)
 }
 
-// nameLocked names the series of the record that the epoch has not named yet. Rows of a series that has left the store
+// nameLocked names the series of the record that the epoch has not named yet, and repeats what the store knows of their
+// metrics: who told it does so once, and an endpoint may begin with any epoch. Rows of a series that has left the store
 // meanwhile are sent under the name that they had, if the epoch has it; else they cannot be.
 func (q *queue) nameLocked() {
 	w := &q.write
+	var told []sample.Metadata
 	name := func(ref sample.Ref) {
 		id := int(ref.ID())
 		for id >= len(w.known) {
@@ -296,6 +303,15 @@ func (q *queue) nameLocked() {
 		if ls, ok := q.store.LabelsOf(ref); ok {
 			w.known[id] = ref.Generation()
 			w.out.names = append(w.out.names, namedSeries{ref, ls})
+			metric := ls.Get(labels.MetricName)
+			if w.told[metric] {
+				return
+			}
+			w.told[strings.Clone(metric)] = true
+			if m, ok := q.store.Description(metric); ok {
+				m.Ref = ref
+				told = append(told, m)
+			}
 		}
 	}
 	for _, ref := range w.out.rows.Ref {
@@ -307,6 +323,7 @@ func (q *queue) nameLocked() {
 	for i := range w.out.rows.Meta {
 		name(w.out.rows.Meta[i].Ref)
 	}
+	w.out.rows.Meta = append(told, w.out.rows.Meta...) // what comes with the rows is newer
 }
 
 // attach makes sure that an endpoint has a position: a new one begins at the end.

@@ -146,6 +146,26 @@ type store struct {
 	mu     sync.Mutex
 	series map[sample.Ref]labels.Labels // guarded by mu
 	lsn    sample.LSN                   // guarded by mu
+	said   map[string]sample.Metadata   // guarded by mu: by metric name
+}
+
+// describe notes what a batch says of its metrics.
+func (s *store) describe(b *sample.Batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.said == nil {
+		s.said = map[string]sample.Metadata{}
+	}
+	for _, m := range b.Meta {
+		s.said[s.series[m.Ref].Get(labels.MetricName)] = sample.Metadata{Type: m.Type, Unit: m.Unit, Help: m.Help}
+	}
+}
+
+func (s *store) Description(metric string) (sample.Metadata, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, ok := s.said[metric]
+	return m, ok
 }
 
 // commit returns the LSN of a new record.

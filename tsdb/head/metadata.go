@@ -78,6 +78,21 @@ func (d *directory) labelValue(id uint32, name string) string {
 	return ""
 }
 
+// Description returns the newest description of a metric; not ok where there is none.
+func (h *Head) Description(metric string) (m metadata.Metadata, ok bool) {
+	newest := sample.LSN(0)
+	for _, s := range h.shards {
+		s.mu.RLock()
+		if all := s.families[metric]; len(all) > 0 {
+			if d := all[len(all)-1]; !ok || d.lsn > newest {
+				m, ok, newest = d.Metadata, true, d.lsn
+			}
+		}
+		s.mu.RUnlock()
+	}
+	return m, ok
+}
+
 // Metadata returns the descriptions of metric families that the pin sees, by family, newest first and each once;
 // those of one family where metric is not empty.
 func (p *Pin) Metadata(metric string) map[string][]metadata.Metadata {
