@@ -28,6 +28,7 @@ type Request struct {
 	unknown []int32         // series whose labels the key table did not know
 	labels  []labels.Labels // of the unknown ones
 	refs    []sample.Ref
+	asked   int              // so many of the unknown ones are made where they do not exist; the others are looked for only
 	refused []sample.Refusal // of labels, in order
 	dropped []Problem
 	retry   retry
@@ -347,10 +348,12 @@ func (r *Request) resolve(out *Outcome) error {
 			r.batch.Exemplars[e].Ref = s.ref
 		}
 		if s.ref == 0 {
-			if homeless < 0 {
+			if homeless < 0 || int(at) < homeless {
 				homeless = int(at)
 			}
-			r.addHomeless(out, i, int(hi-lo))
+			if i < r.asked {
+				r.addHomeless(out, i, int(hi-lo))
+			}
 		}
 	}
 	for i := range r.batch.Meta {

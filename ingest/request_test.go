@@ -14,7 +14,9 @@ import (
 
 	"github.com/tidemarkdb/tidemark/ingest"
 	"github.com/tidemarkdb/tidemark/ingest/ingesttest"
+	"github.com/tidemarkdb/tidemark/tsdb"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/fsx"
 	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
@@ -175,6 +177,82 @@ func TestExemplarsOfSeriesThatLeftTheStoreAreCommittedOnceMore(t *testing.T) {
 	if !store.AllDurable() {
 		t.Error("the second commit was not waited for")
 	}
+}
+
+// finding is a store that finds series without making them.
+type finding struct {
+	*ingesttest.Recorder
+
+	found map[string]sample.Ref
+}
+
+func (f *finding) Lookup(ls labels.Labels) (sample.Ref, bool) {
+	ref, ok := f.found[ls.Get("__name__")]
+	return ref, ok
+}
+
+func TestASeriesWithoutSamplesIsNotMade(t *testing.T) {
+	store := &finding{Recorder: &ingesttest.Recorder{}}
+	s := newSource(t, store, nil)
+	add := func(name string, times ...int64) {
+		s.add(name, times...)
+		s.req.Exemplar(sample.Exemplar{Labels: labels.FromStrings("of", name)})
+		s.req.Metadata(sample.Metadata{Help: name})
+	}
+	add("alone")
+	add("a", 1)
+	add("nothing")
+	add("b", 1, 2)
+	out, err := s.commit()
+	if err != nil || out.Floats != 3 || out.Exemplars != 2 || out.Message() != "" || store.Resolved() != 2 {
+		t.Errorf("%+v, %v; %d series", out, err, store.Resolved())
+	}
+	store.found = map[string]sample.Ref{"elsewhere": sample.MakeRef(1, 2)} // b
+	add("nothing")
+	add("elsewhere")
+	if out, err = s.commit(); err != nil || out.Exemplars != 1 {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if got, want := stored(store.Recorder), "a@i b@i b@ii"; got != want {
+		t.Errorf("stored %q, want %q", got, want)
+	}
+	want := []string{`{__name__="a"} # {of="a"}`, `{__name__="b"} # {of="b"}`, `{__name__="b"} # {of="elsewhere"}`}
+	if diff := cmp.Diff(want, store.Exemplars()); diff != "" {
+		t.Error(diff)
+	}
+	if m := store.Metadata(`{__name__="b"}`); m.Help != "elsewhere" {
+		t.Errorf("metadata %+v", m)
+	}
+}
+
+func TestTheDatabaseMakesNoSeriesForAnExemplarAlone(t *testing.T) {
+	db, err := tsdb.Open(t.Context(), tsdb.Options{Dir: "data", FS: fsx.NewCrashable()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := newSource(t, db, nil)
+	alone := func(want int) {
+		t.Helper()
+		s.add("a")
+		s.req.Exemplar(sample.Exemplar{Labels: labels.FromStrings("trace", "x"), T: 1, HasT: true})
+		if out, err := s.commit(); err != nil || out.Exemplars != want || out.Message() != "" {
+			t.Errorf("%+v, %v", out, err)
+		}
+	}
+	alone(0)
+	if _, ok := db.Lookup(labels.FromStrings("__name__", "a")); ok {
+		t.Error("there is a series without samples")
+	}
+	s.add("a", 1)
+	if _, err := s.commit(); err != nil {
+		t.Fatal(err)
+	}
+	alone(1)
 }
 
 // forgetful is a store that loses its series between the lookup and the commit.

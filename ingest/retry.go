@@ -131,7 +131,7 @@ func (r *Request) countLost(out *Outcome) (full int) {
 	if len(r.retry.series) == 0 {
 		return 0
 	}
-	for n, i := range r.unknown {
+	for n, i := range r.unknown[:r.asked] {
 		if r.refs[n] != 0 {
 			continue
 		}

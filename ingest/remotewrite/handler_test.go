@@ -423,6 +423,18 @@ func TestBadReferencesOfV2AreRefusedAndTheRestIsStored(t *testing.T) {
 	check(writev2.TimeSeries{LabelsRefs: []uint32{1, 2}, Samples: samples, Metadata: writev2.Metadata{HelpRef: 9}}, 2, "metadata with bad references")
 }
 
+// Prometheus sends an exemplar as a series of its own.
+func TestAnExemplarWithoutSamplesIsNoMistake(t *testing.T) {
+	r := newReceiver(t, &ingesttest.Recorder{}, nil)
+	r.check(r.sendMessage(&writev2.Request{Symbols: []string{"", "__name__", "up", "trace", "1"}, Timeseries: []writev2.TimeSeries{
+		{LabelsRefs: []uint32{1, 2}, Samples: []writev2.Sample{{Timestamp: 1}}},
+		{LabelsRefs: []uint32{1, 2}, Exemplars: []writev2.Exemplar{{LabelsRefs: []uint32{3, 4}, Timestamp: 1}}},
+	}}, typeV2), 204, "")
+	if got := r.store.Exemplars(); len(got) != 1 || got[0] != `{__name__="up"} # {trace="1"}` {
+		t.Errorf("exemplars %q", got)
+	}
+}
+
 func TestInvalidHistogramsAreRefusedAndTheRestIsStored(t *testing.T) {
 	bad := intHistogram.Copy()
 	bad.Count = 1

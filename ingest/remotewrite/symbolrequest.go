@@ -149,7 +149,7 @@ func (d *decoder) labelsV2() (labels.Labels, error) {
 // labels are bad.
 func (d *decoder) valuesV2(fields []byte) error {
 	var meta metadataV2
-	rows := 0
+	rows, exemplars := 0, 0
 	r := reader{buf: fields}
 	for {
 		number, wire, ok := r.next()
@@ -167,8 +167,11 @@ func (d *decoder) valuesV2(fields []byte) error {
 		if r.err != nil {
 			break
 		}
-		if number < 4 {
+		switch number {
+		case 2, 3:
 			rows++
+		case 4:
+			exemplars++
 		}
 		if err := d.valueV2(number, msg, &meta); err != nil {
 			return err
@@ -179,7 +182,7 @@ func (d *decoder) valuesV2(fields []byte) error {
 		return r.err
 	case d.bad != nil:
 		d.dropSeries(rows)
-	case rows == 0:
+	case rows == 0 && exemplars == 0: // Prometheus sends exemplars as series of their own
 		d.req.Drop(0, "series without samples", d.showLast)
 	}
 	if d.bad == nil {
