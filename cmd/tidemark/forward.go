@@ -11,6 +11,7 @@ import (
 	"github.com/tidemarkdb/tidemark/ingest/config"
 	"github.com/tidemarkdb/tidemark/ingest/forward"
 	"github.com/tidemarkdb/tidemark/tsdb"
+	"github.com/tidemarkdb/tidemark/web/api"
 )
 
 // forwardPercent is the part of memory.limit that rows on their way to receivers may take; names of series, and a small
@@ -53,4 +54,23 @@ func (s *server) applyForward(c *config.Config) error {
 	}
 	s.forwarder.SetLimits(forward.Limits{Bytes: limits.MaxSize.Of(int64(total)), Age: s.queueAge(time.Duration(limits.MaxAge))})
 	return s.forwarder.ApplyConfig(c.Prom)
+}
+
+// conditionForwarding is the code of the state in which samples are not put into the queue of remote write.
+const conditionForwarding = "remote_write_queue"
+
+// forwardConditions is that state, if it holds.
+func (s *server) forwardConditions() []api.Condition {
+	if s.forwarder == nil {
+		return nil
+	}
+	r, ok := s.forwarder.Refusing()
+	if !ok {
+		return nil
+	}
+	return []api.Condition{{
+		Code: conditionForwarding, Since: r.Since,
+		Effect:   fmt.Sprintf("%d samples were stored here and not forwarded, because the queue of remote write cannot be written: %v", r.Samples, r.Err),
+		NextStep: "make room on the disk, or look at its health; the queue is tried again by itself",
+	}}
 }

@@ -10,12 +10,20 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/tidemarkdb/tidemark/cmd/tidemark/internal/peers"
+	"github.com/tidemarkdb/tidemark/ingest/forward"
 	"github.com/tidemarkdb/tidemark/tsdb/budget"
+	"github.com/tidemarkdb/tidemark/tsdb/fsx"
+	"github.com/tidemarkdb/tidemark/tsdb/sample"
 )
 
 // TestRemoteWriteReachesPrometheusOverOutagesAndKills sends what comes on to a Prometheus, which is away for a while; in
@@ -170,4 +178,50 @@ func TestShadowActsAfterARestartAlone(t *testing.T) {
 	reloadAs(t, s, shadow+to.config(), http.StatusOK)
 	pushed(t, s)
 	to.await(t)
+}
+
+// oneSeries is a store of one series.
+type oneSeries struct{}
+
+func (oneSeries) LabelsOf(sample.Ref) (labels.Labels, bool) {
+	return labels.FromStrings("__name__", "m"), true
+}
+
+func (oneSeries) Description(string) (sample.Metadata, bool) {
+	return sample.Metadata{}, false
+}
+func (oneSeries) LastLSN() sample.LSN { return 0 }
+
+func TestSamplesThatAreNotForwardedAreACondition(t *testing.T) {
+	disk := fsx.NewFaulty(fsx.OS())
+	f, err := forward.New(forward.Options{FS: disk, Dir: t.TempDir(), Store: oneSeries{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := promconfig.Load(newCounter(t).config(), slog.New(slog.DiscardHandler))
+	if err == nil {
+		err = f.ApplyConfig(c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{forwarder: f}
+	if got := s.forwardConditions(); len(got) != 0 {
+		t.Errorf("conditions %+v", got)
+	}
+	disk.Inject(fsx.Fault{Op: fsx.OpWrite, Err: syscall.EIO})
+	eventually(t, 20*time.Second, "a condition", func() error {
+		var b sample.Batch
+		b.AppendFloat(sample.MakeRef(1, 1), 0, 1, 1, 0)
+		f.Accepted(1, &b, &sample.Result{})
+		got := s.forwardConditions()
+		if len(got) != 1 || got[0].Code != "remote_write_queue" || got[0].Since.IsZero() || !strings.Contains(got[0].Effect, "not forwarded") {
+			return fmt.Errorf("conditions %+v", got)
+		}
+		return nil
+	})
+	disk.Heal()
+	if err := f.Close(); err == nil {
+		t.Error("a queue that has failed was closed well")
+	}
 }

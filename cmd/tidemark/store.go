@@ -206,7 +206,7 @@ func (s *server) conditions() []api.Condition {
 	for i, c := range cs {
 		out[i] = api.Condition{Code: c.Code, Since: c.Since, Effect: c.Effect, NextStep: c.NextStep}
 	}
-	return append(out, s.limitConditions()...)
+	return append(append(out, s.limitConditions()...), s.forwardConditions()...)
 }
 
 // ingestionStopped says whether samples cannot come in: then no alert resolves for lack of them.

@@ -50,6 +50,10 @@ type Forwarder struct {
 	endPush   context.CancelFunc   // guarded by mu
 	endpoints map[string]*endpoint // guarded by mu
 	stopped   bool                 // guarded by mu
+	config    *promconfig.Config   // guarded by mu: the one in force
+	revive    time.Time            // guarded by mu: not before it the queue is opened anew
+
+	refusing refusing
 }
 
 // New returns a Forwarder without receivers.
@@ -93,10 +97,10 @@ func (f *Forwarder) Accepted(lsn sample.LSN, b *sample.Batch, r *sample.Result) 
 	}
 	n, newest, err := q.append(lsn, b, r)
 	if err != nil {
-		f.metrics.refused.Add(float64(b.Len()))
-		f.o.Logger.Error("samples are not forwarded", "err", err, "samples", b.Len())
+		f.refused(err, b.Len())
 		return
 	}
+	f.took()
 	f.metrics.told(n, newest)
 	f.arrived.Add(int64(n.sum()))
 }
@@ -117,6 +121,14 @@ func (f *Forwarder) ApplyConfig(cfg *promconfig.Config) error {
 	if f.stopped {
 		return errors.New("remote write has been stopped")
 	}
+	if err := f.applyLocked(cfg); err != nil {
+		return err
+	}
+	f.config = cfg
+	return nil
+}
+
+func (f *Forwarder) applyLocked(cfg *promconfig.Config) error {
 	want, err := f.endpointsOf(cfg)
 	if err != nil {
 		return err
@@ -296,18 +308,14 @@ func (f *Forwarder) Close() error {
 	if f.open == nil {
 		return nil
 	}
-	q := f.open
-	f.open = nil
-	f.endPush()
-	<-f.pushed
-	return q.close()
+	return f.closeQueueLocked()
 }
 
 // maintain writes positions and cuts the queue.
 func (f *Forwarder) maintain() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.open == nil {
+	if !f.reviveLocked() {
 		return
 	}
 	first, cut, err := f.open.maintain()

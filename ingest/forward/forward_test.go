@@ -4,9 +4,11 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -453,5 +455,48 @@ func TestAFullDiskRefusesRowsAndTheStoreGoesOn(t *testing.T) {
 			t.Fatalf("received %q, not %s", to.got(), last)
 		}
 		x.row(a, n, 2)
+	}
+}
+
+func TestAQueueThatFailedIsOpenedAnew(t *testing.T) {
+	faults := fsx.NewFaulty(fsx.OS())
+	var log bytes.Buffer // read when nothing writes to it any more
+	x, to := newBench(t, Options{FS: faults, Logger: slog.New(slog.NewTextHandler(&log, nil))}), newReceiver(t)
+	x.configure(to, `remote_write: [{url: URL`+quick+`}]`)
+	a := x.store.ref(1, "__name__", "a")
+	x.row(a, 1, 1)
+	x.await(to, `{__name__="a"} 1 @1`)
+	if r, ok := x.f.Refusing(); ok {
+		t.Errorf("it refuses rows: %+v", r)
+	}
+	faults.Inject(fsx.Fault{Op: fsx.OpWrite | fsx.OpSync | fsx.OpCreate, Err: syscall.EIO})
+	n := int64(2)
+	for end := time.Now().Add(20 * time.Second); x.counter("tidemark_remote_write_queue_refused_samples_total") < 5; n++ {
+		if time.Now().After(end) {
+			t.Fatal("nothing was refused")
+		}
+		x.row(a, n, 1)
+		time.Sleep(time.Millisecond)
+	}
+	r, ok := x.f.Refusing()
+	if !ok || r.Err == nil || r.Samples < 5 || r.Since.IsZero() {
+		t.Errorf("refusal %+v, %v", r, ok)
+	}
+	faults.Heal()
+	last := fmt.Sprintf(`{__name__="a"} 2 @%d`, n)
+	for end := time.Now().Add(30 * time.Second); !slices.Contains(to.got(), last); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("received %d rows, not %s", len(to.got()), last)
+		}
+		x.row(a, n, 2)
+	}
+	if r, ok := x.f.Refusing(); ok {
+		t.Errorf("it still refuses rows: %+v", r)
+	}
+	x.stop()
+	for text, want := range map[string]int{"samples are not forwarded": 1, "samples are forwarded again": 1} {
+		if got := strings.Count(log.String(), text); got != want {
+			t.Errorf("%q is logged %d times, want %d", text, got, want)
+		}
 	}
 }
