@@ -172,6 +172,7 @@ func (p *parts) start(ctx context.Context) <-chan error {
 	waiting, p.endWaiting = context.WithCancel(base)
 	trimming, p.endTrimming = context.WithCancel(base)
 	p.trimming.Go(func() { trimHeap(trimming, trimEvery) })
+	p.trimming.Go(func() { trimProgram(trimming) })
 	run(&p.trimming, func() error { return p.limits.Run(trimming) })
 	forwarding, p.endForwarding = context.WithCancel(base)
 	scraping, p.endScraping = context.WithCancel(base)
