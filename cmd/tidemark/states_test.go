@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -405,7 +406,22 @@ func TestTheServerRefusesNewSeriesWhileMemoryIsUsedUp(t *testing.T) {
 	if code != 400 {
 		t.Errorf("new series are answered %d, want 400", code)
 	}
+	// The state ends by itself when nobody asks for more; here somebody goes on.
+	var asking sync.WaitGroup
+	enough := make(chan struct{})
+	asking.Go(func() {
+		for i := 1000; ; i++ {
+			select {
+			case <-enough:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+			_, _ = pushStatus(h.url("/api/v1/write"), writeRequest(t, fmt.Sprintf("new_%d", i), 1000, time.Now().UnixMilli(), 1))
+		}
+	})
 	h.want(t, pressed)
+	close(enough)
+	asking.Wait()
 	metrics, err := body(h.url("/metrics"))
 	if err != nil || strings.Contains(metrics, `tidemark_ingest_samples_total{result="over_limit"} 0`) {
 		t.Errorf("what was refused is not counted: %v", err)

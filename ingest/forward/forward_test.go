@@ -228,8 +228,15 @@ func TestRowsOfASeriesStayInOrder(t *testing.T) {
 	if x.counter("prometheus_remote_storage_samples_retried_total") == 0 {
 		t.Error("no samples were counted as sent again")
 	}
-	if got := x.counter("prometheus_remote_storage_samples_total"); got != series*rows {
-		t.Errorf("%v samples are counted, want %d", got, series*rows)
+	// They are counted when the answer has come, which is after the receiver has them.
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		got := x.counter("prometheus_remote_storage_samples_total")
+		if got == series*rows {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%v samples are counted, want %d", got, series*rows)
+		}
 	}
 }
 
